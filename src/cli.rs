@@ -1,0 +1,289 @@
+//! Owns the command line: commands, options, their help. It checks what can be checked of one word; what belongs
+//! together, defaults, and the configuration file are `config`'s.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::{ArgAction, Args, Parser, Subcommand};
+use clap_complete::Shell;
+
+use crate::config::{
+    Durability, parse_duration, parse_interval, parse_jobs, parse_max_delay, parse_name, parse_percent,
+};
+
+const EXAMPLES: &str = "\
+Examples:
+  driftless sync ~/photos /mnt/backup/photos          make the replica identical once
+  driftless sync -n ~/photos /mnt/backup/photos       show what that would do
+  driftless watch -i 10m -x '*.tmp' ~/photos /mnt/backup/photos
+                                                      keep it identical until stopped
+  driftless watch --config /etc/driftless/photos.toml the same as a service
+  driftless flush && tar -C /mnt/backup -c photos     use the replica once it is up to date
+  driftless verify ~/photos /mnt/backup/photos        compare every byte
+
+Exit codes:
+  0  done
+  1  differences were found, or some items could not be copied (each was logged)
+  2  unusable arguments or configuration
+  3  deletions are held; see 'driftless status'";
+
+/// Keeps a replica folder identical to a source folder, in near real time
+#[derive(Debug, Parser)]
+#[command(name = "driftless", version, max_term_width = 120, after_help = EXAMPLES, infer_long_args = false)]
+pub struct Cli {
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Make the replica identical to the source once, then exit
+    #[command(after_help = "Example:\n  driftless sync --dry-run --exclude '*.tmp' ~/photos /mnt/backup/photos")]
+    Sync(SyncArgs),
+    /// Make the replica identical, then follow every change until stopped
+    #[command(after_help = "Signals:\n  TERM, INT  finish the file in hand, log the totals, exit\n  \
+        HUP        read the configuration again and reopen the log\n  USR1       sweep now\n\n\
+        Examples:\n  driftless watch --interval '1h 30m' ~/photos /mnt/backup/photos\n  \
+        driftless watch --config /etc/driftless/photos.toml")]
+    Watch(WatchArgs),
+    /// Compare every byte and attribute, change nothing
+    #[command(after_help = "Example:\n  driftless verify --manifest photos.md5 ~/photos /mnt/backup/photos")]
+    Verify(VerifyArgs),
+    /// Show what the running service is doing
+    Status(StatusArgs),
+    /// Return once all that was written before the call is in the replica
+    #[command(after_help = "Example:\n  driftless flush --timeout 5m && tar -C /mnt/backup -c photos")]
+    Flush(FlushArgs),
+    /// Start a full sweep now
+    Sweep(Target),
+    /// Let the held deletions happen, once
+    Release(Target),
+    /// Print a completion script for a shell
+    #[command(
+        after_help = "Example:\n  driftless completions bash > ~/.local/share/bash-completion/completions/driftless"
+    )]
+    Completions { shell: Shell },
+    /// Print the manual page
+    #[command(after_help = "Example:\n  driftless manpage > /usr/local/share/man/man1/driftless.1")]
+    Manpage,
+}
+
+#[derive(Debug, Args)]
+pub struct SyncArgs {
+    /// The folder that is followed
+    pub source: PathBuf,
+    /// The folder that is made identical to it
+    pub replica: PathBuf,
+    /// Print what would be done, do nothing
+    #[arg(short = 'n', long)]
+    pub dry_run: bool,
+    /// Go through with deletions that would be held (see --max-delete)
+    #[arg(long)]
+    pub release: bool,
+    #[command(flatten)]
+    pub copying: CopyOptions,
+    #[command(flatten)]
+    pub reading: ReadOptions,
+    #[command(flatten)]
+    pub logging: LogFileOption,
+    #[command(flatten)]
+    pub output: OutputOptions,
+}
+
+#[derive(Debug, Args)]
+pub struct WatchArgs {
+    /// The folder that is followed
+    #[arg(required_unless_present = "config", conflicts_with = "config")]
+    pub source: Option<PathBuf>,
+    /// The folder that is kept identical to it
+    #[arg(required_unless_present = "config", conflicts_with = "config")]
+    pub replica: Option<PathBuf>,
+    /// Take source, replica and options from this TOML file; options given here win over it
+    #[arg(long, value_name = "FILE")]
+    pub config: Option<PathBuf>,
+    /// Time between sweeps, as in 90s, 10m, '1h 30m'; a bare number is seconds [default: 10m]
+    #[arg(short, long, value_name = "DURATION", aliases = ["sync-interval", "sync_interval"])]
+    #[arg(value_parser = parse_interval, allow_negative_numbers = true)]
+    pub interval: Option<Duration>,
+    /// Quiet time before a path that is still being written is acted on [default: 100ms]
+    #[arg(long, value_name = "DURATION", value_parser = parse_duration, allow_negative_numbers = true)]
+    pub debounce: Option<Duration>,
+    /// A path that never falls quiet is acted on at least this often [default: 2s]
+    #[arg(long, value_name = "DURATION", value_parser = parse_max_delay, allow_negative_numbers = true)]
+    pub max_delay: Option<Duration>,
+    #[command(flatten)]
+    pub copying: CopyOptions,
+    #[command(flatten)]
+    pub reading: ReadOptions,
+    /// Where status, flush, sweep and release reach this service
+    /// [default: NAME.sock in $RUNTIME_DIRECTORY, $XDG_RUNTIME_DIR/driftless or /run/driftless]
+    #[arg(long, value_name = "PATH")]
+    pub control: Option<PathBuf>,
+    /// Name of the control socket [default: made from the two folders]
+    #[arg(long, value_parser = parse_name)]
+    pub name: Option<String>,
+    #[command(flatten)]
+    pub logging: LogFileOption,
+    #[command(flatten)]
+    pub output: OutputOptions,
+}
+
+#[derive(Debug, Args)]
+pub struct VerifyArgs {
+    /// The folder that is followed
+    pub source: PathBuf,
+    /// The folder that should be identical to it
+    pub replica: PathBuf,
+    /// Also write the MD5 of every file there, as md5sum does; - is standard output
+    #[arg(long, value_name = "FILE")]
+    pub manifest: Option<PathBuf>,
+    #[command(flatten)]
+    pub reading: ReadOptions,
+    #[command(flatten)]
+    pub output: OutputOptions,
+}
+
+/// What decides which entries are read, and how.
+#[derive(Debug, Default, Args)]
+pub struct ReadOptions {
+    /// Leave these paths alone: neither copied nor removed; gitignore syntax, relative to the source; repeatable
+    #[arg(short = 'x', long, value_name = "PATTERN", allow_hyphen_values = true)]
+    pub exclude: Vec<String>,
+    /// Read such patterns from a file, one a line; repeatable
+    #[arg(long, value_name = "FILE")]
+    pub exclude_from: Vec<PathBuf>,
+    /// Threads that copy or compare [default: the cores, at most 8]
+    #[arg(short, long, value_name = "N", value_parser = parse_jobs, allow_negative_numbers = true)]
+    pub jobs: Option<usize>,
+    /// Do not descend into other mounts
+    #[arg(long)]
+    pub one_file_system: bool,
+}
+
+/// What decides how the replica is changed.
+#[derive(Debug, Default, Args)]
+pub struct CopyOptions {
+    /// Sweeps compare contents by MD5, not size and modification time
+    #[arg(short, long)]
+    pub checksum: bool,
+    /// Hold deletions that would remove more than this share of the replica (and more than 50 entries) [default: 50%]
+    #[arg(long, value_name = "PERCENT", value_parser = parse_percent, allow_negative_numbers = true)]
+    pub max_delete: Option<f64>,
+    /// Whether contents are on disk before they are published under their name [default: batch]
+    #[arg(long, value_enum)]
+    pub durability: Option<Durability>,
+}
+
+#[derive(Debug, Default, Args)]
+pub struct LogFileOption {
+    /// Log every operation there, too [default: none for sync, driftless.log in the state folder for watch]
+    #[arg(short, long, value_name = "FILE", aliases = ["log", "log_path", "log_file"])]
+    pub log_file: Option<PathBuf>,
+}
+
+#[derive(Debug, Default, Args)]
+pub struct OutputOptions {
+    /// Warnings and errors only on the console
+    #[arg(short, long, conflicts_with = "verbose")]
+    pub quiet: bool,
+    /// Say more; repeatable
+    #[arg(short, long, action = ArgAction::Count)]
+    pub verbose: u8,
+}
+
+/// Which service is spoken to.
+#[derive(Debug, Default, Args)]
+pub struct Target {
+    /// The service's control socket [default: the only one that is there]
+    #[arg(long, value_name = "PATH", conflicts_with = "name")]
+    pub control: Option<PathBuf>,
+    /// The service's name, where several run
+    #[arg(long, value_parser = parse_name)]
+    pub name: Option<String>,
+}
+
+#[derive(Debug, Args)]
+pub struct StatusArgs {
+    #[command(flatten)]
+    pub target: Target,
+    /// Print the whole status as JSON
+    #[arg(long)]
+    pub json: bool,
+}
+
+#[derive(Debug, Args)]
+pub struct FlushArgs {
+    #[command(flatten)]
+    pub target: Target,
+    /// Give up after this time
+    #[arg(long, value_name = "DURATION", default_value = "60s")]
+    #[arg(value_parser = parse_duration, allow_negative_numbers = true)]
+    pub timeout: Duration,
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+    use clap::error::ErrorKind;
+
+    use super::*;
+
+    fn parse(line: &str) -> Result<Command, ErrorKind> {
+        let words = line.split(' ').map(|w| w.replace('_', " "));
+        Cli::try_parse_from(["driftless".to_string()].into_iter().chain(words)).map(|c| c.command).map_err(|e| {
+            assert_eq!(e.exit_code(), if e.use_stderr() { 2 } else { 0 });
+            e.kind()
+        })
+    }
+
+    fn watch(options: &str) -> WatchArgs {
+        match Cli::try_parse_from(["driftless", "watch", "a", "b"].into_iter().chain(options.split(' '))) {
+            Ok(Cli { command: Command::Watch(args) }) => args,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn definition_is_consistent() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn options_have_the_names_that_are_promised() {
+        for name in ["-i", "--interval", "--sync-interval", "--sync_interval"] {
+            assert_eq!(watch(&format!("{name} 600")).interval, Some(Duration::from_secs(600)));
+        }
+        for name in ["-l", "--log-file", "--log", "--log_path", "--log_file"] {
+            assert_eq!(watch(&format!("{name} x")).logging.log_file, Some("x".into()));
+        }
+        assert_eq!(watch("-x a --exclude -b --exclude-from f -c -j 3 -vv").reading.exclude, ["a", "-b"]);
+        assert_eq!(watch("--max-delete 5% --durability none").copying.durability, Some(Durability::None));
+        assert!(matches!(parse("sync -n -c --release -q a b"), Ok(Command::Sync(SyncArgs { dry_run: true, .. }))));
+        assert!(matches!(parse("flush --timeout 1h_30m"), Ok(Command::Flush(f)) if f.timeout.as_secs() == 5400));
+    }
+
+    #[test]
+    fn unusable_lines_are_refused() {
+        let table = [
+            ("sync a", ErrorKind::MissingRequiredArgument),
+            ("watch", ErrorKind::MissingRequiredArgument),
+            ("watch a", ErrorKind::MissingRequiredArgument),
+            ("watch --config f a b", ErrorKind::ArgumentConflict),
+            ("watch -i 0 a b", ErrorKind::ValueValidation),
+            ("watch -i -5 a b", ErrorKind::ValueValidation),
+            ("watch --max-delay 0s a b", ErrorKind::ValueValidation),
+            ("sync -i 5 a b", ErrorKind::UnknownArgument),
+            ("sync -j 0 a b", ErrorKind::ValueValidation),
+            ("sync -q -v a b", ErrorKind::ArgumentConflict),
+            ("sync --two-way a b", ErrorKind::UnknownArgument),
+            ("history a", ErrorKind::InvalidSubcommand),
+            ("status --control a --name b", ErrorKind::ArgumentConflict),
+            ("status --name ../b", ErrorKind::ValueValidation),
+            ("--version", ErrorKind::DisplayVersion),
+            ("watch --help", ErrorKind::DisplayHelp),
+        ];
+        for (line, kind) in table {
+            assert_eq!(parse(line).err(), Some(kind), "{line}");
+        }
+    }
+}

@@ -1,0 +1,6 @@
+//! The commands, one module each.
+
+pub mod client;
+pub mod generate;
+pub mod open;
+pub mod sync;

@@ -1,0 +1,90 @@
+//! Owns `sync`: one sweep, then the exit code.
+
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use signal_hook::consts::{SIGINT, SIGTERM};
+
+use super::open::{self, Refusal};
+use crate::cli::SyncArgs;
+use crate::config::Settings;
+use crate::service::log::{self, LogOptions};
+use crate::service::pair::Pair;
+use crate::service::pass::{self, Brake, Order, Outcome};
+use crate::service::report;
+use crate::tree::doubt::DirtySet;
+
+/// What changed while it was looked at is looked at again this often.
+const ROUNDS: u32 = 5;
+
+/// Runs `driftless sync`.
+///
+/// # Errors
+/// What makes the folders or the options unusable.
+pub fn run(args: &SyncArgs) -> Result<ExitCode, Refusal> {
+    let settings = Settings::for_sync(args)?;
+    let places = open::check(&settings)?;
+    open::patterns(&settings)?;
+    let cancel = stop_flag();
+    if !settings.dry_run {
+        open::make_replica(&places)?;
+    }
+    let roots = open::roots(&places, &settings)?;
+    let options = LogOptions { file: settings.log_file.clone(), verbosity: settings.verbosity, console: true };
+    let (log, guard) = log::start(&options).map_err(Refusal::Log)?;
+    let result = open::pair(roots, &settings, log).map(|pair| sweep(&pair, settings.release, &cancel));
+    guard.finish();
+    result
+}
+
+/// Set by the first SIGINT or SIGTERM; the second one ends the program at once.
+fn stop_flag() -> Arc<AtomicBool> {
+    let stop = Arc::new(AtomicBool::new(false));
+    for signal in [SIGINT, SIGTERM] {
+        // They fail for signals that cannot be handled alone.
+        let _ = signal_hook::flag::register_conditional_shutdown(signal, 1, Arc::clone(&stop));
+        let _ = signal_hook::flag::register(signal, Arc::clone(&stop));
+    }
+    stop
+}
+
+fn sweep(pair: &Pair, released: bool, cancel: &AtomicBool) -> ExitCode {
+    let start = Instant::now();
+    let mut brake = Brake { entries: None, recent: 0, released };
+    let everything = DirtySet::everything();
+    let mut outcome =
+        pass::run(pair, &Order { dirty: &everything, renames: &[], brake, jobs: pair.options.jobs }, cancel);
+    brake.entries = outcome.entries;
+    for round in 0..ROUNDS {
+        if outcome.again.is_empty() || outcome.full.is_some() || cancel.load(Ordering::Relaxed) || pair.options.dry_run
+        {
+            break;
+        }
+        std::thread::park_timeout(Duration::from_millis(20 << round));
+        let dirty = std::mem::take(&mut outcome.again);
+        let order = Order { dirty: &dirty, renames: &[], brake, jobs: pair.options.jobs };
+        report::add(&mut outcome, pass::run(pair, &order, cancel));
+    }
+    pass::close(pair);
+    if let Err(reason) = pair.archive.commit(crate::service::clock::now(), true) {
+        pair.log.warn(format_args!("{reason}; the next sweep compares everything"));
+    }
+    report::problems(pair, &outcome);
+    report::hold(pair, &outcome, "Run `driftless sync --release` with the same folders to let them happen");
+    report::sweep(pair, &outcome, start.elapsed());
+    exit_code(&outcome)
+}
+
+fn exit_code(outcome: &Outcome) -> ExitCode {
+    let incomplete = !outcome.problems.is_empty()
+        || outcome.full.is_some()
+        || outcome.displaced
+        || (!outcome.again.is_empty() && !outcome.cancelled);
+    match (incomplete, outcome.held.is_empty()) {
+        (_, false) => ExitCode::from(3),
+        (true, true) => ExitCode::from(1),
+        (false, true) => ExitCode::SUCCESS,
+    }
+}

@@ -1,0 +1,376 @@
+//! Owns what the person asked for: command line, configuration file and defaults together, checked and resolved. Each
+//! layer is given its own small part of it; none sees it whole. It opens no folder and starts nothing.
+
+mod file;
+mod words;
+
+use std::env;
+use std::ffi::OsString;
+use std::fs::{self, DirBuilder};
+use std::io;
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::DirBuilderExt;
+use std::path::{Path, PathBuf};
+use std::thread;
+use std::time::Duration;
+
+use md5::{Digest, Md5};
+use serde::Deserialize;
+
+use crate::cli::{CopyOptions, OutputOptions, ReadOptions, SyncArgs, VerifyArgs, WatchArgs};
+use crate::tree::quote::{escaped, quoted};
+
+use file::FileConfig;
+pub use words::{parse_duration, parse_interval, parse_jobs, parse_max_delay, parse_name, parse_percent};
+
+/// Everything that was asked for, with its defaults. Paths are absolute.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Settings {
+    pub source: PathBuf,
+    pub replica: PathBuf,
+    pub interval: Duration,
+    pub debounce: Duration,
+    pub max_delay: Duration,
+    pub log_file: Option<PathBuf>,
+    /// In the order in which they count: the file's first, so that the command line's win.
+    pub exclude: Vec<String>,
+    pub exclude_from: Vec<PathBuf>,
+    pub checksum: bool,
+    pub dry_run: bool,
+    pub jobs: usize,
+    /// In percent, 0 to 100.
+    pub max_delete: f64,
+    pub durability: Durability,
+    pub one_file_system: bool,
+    /// 0 is normal, -1 quiet, 1 and above verbose.
+    pub verbosity: i8,
+    pub control: Option<PathBuf>,
+    pub name: Option<String>,
+    /// Deletions that would be held happen.
+    pub release: bool,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, clap::ValueEnum)]
+#[serde(rename_all = "lowercase")]
+pub enum Durability {
+    /// Contents are on disk before they are published
+    #[default]
+    Batch,
+    /// The system decides when; a power cut can leave empty files
+    None,
+}
+
+/// What is wrong with what was asked for, in one sentence.
+#[derive(Debug, thiserror::Error)]
+pub enum ConfigError {
+    #[error("cannot read the configuration file {}: {source}", shown(path))]
+    Unreadable { path: PathBuf, source: io::Error },
+    #[error("{}, line {line}: {message}", shown(path))]
+    Invalid { path: PathBuf, line: usize, message: String },
+    #[error("{}: the key `{key}` is missing", shown(path))]
+    Missing { path: PathBuf, key: &'static str },
+    #[error("--max-delay ({}) must not be shorter than --debounce ({})", spoken(*max_delay), spoken(*debounce))]
+    DelayBelowDebounce { debounce: Duration, max_delay: Duration },
+    #[error("{} cannot be used as a path: {source}", shown(path))]
+    BadPath { path: PathBuf, source: io::Error },
+    #[error(
+        "no place for the state: none of STATE_DIRECTORY, XDG_STATE_HOME and HOME names a folder by its whole path"
+    )]
+    NoStateFolder,
+    #[error("cannot make the state folder {}: {source}", shown(path))]
+    StateFolder { path: PathBuf, source: io::Error },
+}
+
+impl Settings {
+    /// # Errors
+    /// A path that cannot be made absolute.
+    pub fn for_sync(args: &SyncArgs) -> Result<Self, ConfigError> {
+        let mut settings = Self::of(&args.source, &args.replica)?;
+        settings.take_copying(&args.copying);
+        settings.take_reading(&args.reading)?;
+        settings.take_output(&args.output);
+        settings.log_file = args.logging.log_file.as_deref().map(absolute).transpose()?;
+        settings.dry_run = args.dry_run;
+        settings.release = args.release;
+        Ok(settings)
+    }
+
+    /// Reads the configuration file, where there is one: call it again to reload.
+    ///
+    /// # Errors
+    /// The file cannot be read or used, what is asked for contradicts itself, or there is no place for the log.
+    pub fn for_watch(args: &WatchArgs) -> Result<Self, ConfigError> {
+        let (mut settings, file) = match (&args.config, &args.source, &args.replica) {
+            (Some(path), ..) => {
+                let file = FileConfig::read(path)?;
+                let need = |given: &Option<PathBuf>, key| {
+                    given.clone().ok_or_else(|| ConfigError::Missing { path: path.clone(), key })
+                };
+                (Self::of(&need(&file.source, "source")?, &need(&file.replica, "replica")?)?, file)
+            }
+            (None, Some(source), Some(replica)) => (Self::of(source, replica)?, FileConfig::default()),
+            // The command line's definition requires both.
+            (None, ..) => return Err(ConfigError::Missing { path: "command line".into(), key: "replica" }),
+        };
+        settings.interval = args.interval.or(file.interval).unwrap_or(settings.interval);
+        settings.debounce = args.debounce.or(file.debounce).unwrap_or(settings.debounce);
+        settings.max_delay = match args.max_delay.or(file.max_delay) {
+            Some(max_delay) if max_delay < settings.debounce => {
+                return Err(ConfigError::DelayBelowDebounce { debounce: settings.debounce, max_delay });
+            }
+            Some(max_delay) => max_delay,
+            // A long debounce alone is no mistake: the default makes room for it.
+            None => settings.max_delay.max(settings.debounce),
+        };
+        settings.exclude = file.exclude;
+        settings.exclude_from = file.exclude_from;
+        settings.checksum = file.checksum;
+        settings.one_file_system = file.one_file_system;
+        settings.jobs = file.jobs.unwrap_or(settings.jobs);
+        settings.max_delete = file.max_delete.unwrap_or(settings.max_delete);
+        settings.durability = file.durability.unwrap_or_default();
+        settings.verbosity = if file.quiet { -1 } else { clamped(file.verbose) };
+        settings.take_copying(&args.copying);
+        settings.take_reading(&args.reading)?;
+        settings.take_output(&args.output);
+        settings.control = args.control.as_deref().or(file.control.as_deref()).map(absolute).transpose()?;
+        settings.name = args.name.clone().or(file.name);
+        settings.log_file = Some(match args.logging.log_file.as_deref().or(file.log_file.as_deref()) {
+            Some(path) => absolute(path)?,
+            None => state_dir()?.join("driftless.log"),
+        });
+        Ok(settings)
+    }
+
+    /// # Errors
+    /// A path that cannot be made absolute.
+    pub fn for_verify(args: &VerifyArgs) -> Result<Self, ConfigError> {
+        let mut settings = Self::of(&args.source, &args.replica)?;
+        settings.take_reading(&args.reading)?;
+        settings.take_output(&args.output);
+        Ok(settings)
+    }
+
+    /// The defaults.
+    fn of(source: &Path, replica: &Path) -> Result<Self, ConfigError> {
+        Ok(Self {
+            source: absolute(source)?,
+            replica: absolute(replica)?,
+            interval: Duration::from_secs(600),
+            debounce: Duration::from_millis(100),
+            max_delay: Duration::from_secs(2),
+            log_file: None,
+            exclude: Vec::new(),
+            exclude_from: Vec::new(),
+            checksum: false,
+            dry_run: false,
+            jobs: thread::available_parallelism().map_or(1, usize::from).min(8),
+            max_delete: 50.0,
+            durability: Durability::default(),
+            one_file_system: false,
+            verbosity: 0,
+            control: None,
+            name: None,
+            release: false,
+        })
+    }
+
+    fn take_copying(&mut self, given: &CopyOptions) {
+        self.checksum |= given.checksum;
+        self.max_delete = given.max_delete.unwrap_or(self.max_delete);
+        self.durability = given.durability.unwrap_or(self.durability);
+    }
+
+    fn take_reading(&mut self, given: &ReadOptions) -> Result<(), ConfigError> {
+        self.exclude.extend_from_slice(&given.exclude);
+        for path in &given.exclude_from {
+            self.exclude_from.push(absolute(path)?);
+        }
+        self.jobs = given.jobs.unwrap_or(self.jobs);
+        self.one_file_system |= given.one_file_system;
+        Ok(())
+    }
+
+    fn take_output(&mut self, given: &OutputOptions) {
+        if given.quiet {
+            self.verbosity = -1;
+        } else if given.verbose > 0 {
+            self.verbosity = clamped(given.verbose);
+        }
+    }
+}
+
+/// The folder for what is kept between runs. It is not made: see [`make_state_dir`].
+///
+/// # Errors
+/// Neither systemd nor the environment names one.
+pub fn state_dir() -> Result<PathBuf, ConfigError> {
+    let var = |name| env::var_os(name);
+    state_dir_from(var("STATE_DIRECTORY"), var("XDG_STATE_HOME"), var("HOME")).ok_or(ConfigError::NoStateFolder)
+}
+
+/// The same folder, made for its owner alone where it is missing.
+///
+/// # Errors
+/// There is no place for it, or it cannot be made.
+pub fn make_state_dir() -> Result<PathBuf, ConfigError> {
+    let path = state_dir()?;
+    match DirBuilder::new().recursive(true).mode(0o700).create(&path) {
+        Ok(()) => Ok(path),
+        Err(source) => Err(ConfigError::StateFolder { path, source }),
+    }
+}
+
+/// A name for the pair of folders that stays the same from run to run: readable, and different for different pairs.
+pub fn pair_name(source: &Path, replica: &Path) -> String {
+    let (source, replica) = (canonical(source), canonical(replica));
+    let mut hash = Md5::new();
+    hash.update(source.as_os_str().as_bytes());
+    hash.update([0]);
+    hash.update(replica.as_os_str().as_bytes());
+    let digits: String = hash.finalize().iter().take(4).map(|byte| format!("{byte:02x}")).collect();
+    let folder = source.file_name().map_or(&b"root"[..], OsStrExt::as_bytes);
+    // Short enough for a socket's path, and never hidden or taken for an option.
+    let mut name: String = folder.iter().take(32).map(|byte| words::name_char(*byte).unwrap_or('_')).collect();
+    if name.starts_with(['.', '-']) {
+        name.replace_range(..1, "_");
+    }
+    format!("{name}-{digits}")
+}
+
+fn state_dir_from(systemd: Option<OsString>, xdg: Option<OsString>, home: Option<OsString>) -> Option<PathBuf> {
+    // systemd separates several folders with colons; the first one is ours.
+    let systemd = systemd.and_then(|all| env::split_paths(&all).next());
+    let xdg = xdg.map(|base| Path::new(&base).join("driftless"));
+    let home = home.map(|base| Path::new(&base).join(".local/state/driftless"));
+    [systemd, xdg, home].into_iter().flatten().find(|path| path.is_absolute())
+}
+
+fn absolute(path: &Path) -> Result<PathBuf, ConfigError> {
+    std::path::absolute(path).map_err(|source| ConfigError::BadPath { path: path.into(), source })
+}
+
+fn canonical(path: &Path) -> PathBuf {
+    fs::canonicalize(path).or_else(|_| std::path::absolute(path)).unwrap_or_else(|_| path.into())
+}
+
+fn clamped(verbose: u8) -> i8 {
+    i8::try_from(verbose).unwrap_or(i8::MAX)
+}
+
+fn shown(path: &Path) -> String {
+    quoted(path.as_os_str().as_bytes())
+}
+
+fn spoken(duration: Duration) -> String {
+    escaped(&humantime::format_duration(duration).to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+
+    use super::*;
+    use crate::cli::{Cli, Command};
+
+    fn settings(words: &[&str]) -> Result<Settings, String> {
+        let cli = Cli::try_parse_from(["driftless"].iter().chain(words)).expect("a usable line");
+        match cli.command {
+            Command::Sync(args) => Settings::for_sync(&args),
+            Command::Watch(args) => Settings::for_watch(&args),
+            Command::Verify(args) => Settings::for_verify(&args),
+            other => panic!("{other:?}"),
+        }
+        .map_err(|e| e.to_string())
+    }
+
+    fn from_file(text: &str, words: &[&str]) -> Result<Settings, String> {
+        let folder = tempfile::tempdir().expect("folder");
+        let path = folder.path().join("c.toml");
+        fs::write(&path, text).expect("written");
+        let line: Vec<&str> = ["watch", "-l", "/l", "--config", path.to_str().expect("text")]
+            .into_iter()
+            .chain(words.iter().copied())
+            .collect();
+        settings(&line).map_err(|e| e.replace(path.to_str().expect("text"), "c.toml"))
+    }
+
+    #[test]
+    fn defaults_are_those_that_are_promised() {
+        let given = settings(&["sync", "/a", "b"]).expect("usable");
+        assert_eq!(given.interval, Duration::from_secs(600));
+        assert_eq!((given.debounce, given.max_delay), (Duration::from_millis(100), Duration::from_secs(2)));
+        assert!((given.max_delete - 50.0).abs() < f64::EPSILON && (1..=8).contains(&given.jobs));
+        assert_eq!((given.log_file, given.durability), (None, Durability::Batch));
+        assert_eq!((given.source, given.replica.is_absolute()), ("/a".into(), true));
+    }
+
+    #[test]
+    fn command_line_wins_over_the_file_and_lists_add_up() {
+        let text = "source = '/s'\nreplica = '/r'\ninterval = '1h 30m'\ndebounce = 1\nexclude = ['*.o']\njobs = 2\n\
+            max_delete = '5%'\ndurability = 'none'\nchecksum = true\nverbose = 1\nname = 'n'\ncontrol = '/c'\n";
+        let plain = from_file(text, &[]).expect("usable");
+        assert_eq!((plain.source, plain.replica), ("/s".into(), "/r".into()));
+        assert_eq!((plain.interval.as_secs(), plain.debounce.as_secs(), plain.jobs), (5400, 1, 2));
+        assert_eq!((plain.durability, plain.checksum, plain.verbosity), (Durability::None, true, 1));
+        assert_eq!((plain.name.as_deref(), plain.control), (Some("n"), Some("/c".into())));
+        let more =
+            from_file(text, &["-i", "5", "-x", "!a.o", "-j", "7", "-q", "--durability", "batch"]).expect("usable");
+        assert_eq!((more.interval.as_secs(), more.jobs, more.verbosity), (5, 7, -1));
+        assert_eq!((more.exclude, more.durability), (vec!["*.o".into(), "!a.o".into()], Durability::Batch));
+    }
+
+    #[test]
+    fn unusable_files_are_refused_with_the_key_and_the_line() {
+        let table = [
+            (
+                "source = '/s'\nreplica = '/r'\nintervall = 5",
+                "'c.toml', line 3: unknown field `intervall`, expected one of",
+            ),
+            ("source = '/s'\ninterval = 0", "'c.toml', line 2: `interval`: must be longer than zero"),
+            ("interval = -5", "'c.toml', line 1: `interval`: -5 is negative"),
+            ("max_delay = 'soon'", "'c.toml', line 1: `max_delay`: "),
+            ("jobs = 0", "'c.toml', line 1: `jobs`: "),
+            ("max_delete = 101", "'c.toml', line 1: `max_delete`: "),
+            ("source = '~/s'", "'c.toml', line 1: `source`: `~` is not expanded here"),
+            ("\nlog_file = 'x.log'", "'c.toml', line 2: `log_file`: 'x.log' is not an absolute path"),
+            ("exclude_from = ['x']", "'c.toml', line 1: `exclude_from`: 'x' is not an absolute path"),
+            ("name = 'a/b'", "'c.toml', line 1: `name`: "),
+            ("source = ", "'c.toml', line 1: "),
+            ("source = '/s'", "'c.toml': the key `replica` is missing"),
+            ("quiet = true\nverbose = 1", "'c.toml', line 2: `verbose`"),
+            (
+                "source = '/s'\nreplica = '/r'\nmax_delay = '1s'\ndebounce = '2s'",
+                "--max-delay (1s) must not be shorter",
+            ),
+        ];
+        for (text, message) in table {
+            let error = from_file(text, &[]).expect_err(text);
+            assert!(error.contains(message) && !error.contains('\n'), "{text:?}: {error}");
+        }
+        let error = settings(&["watch", "--config", "/nowhere/c.toml"]).expect_err("missing");
+        assert!(error.starts_with("cannot read the configuration file '/nowhere/c.toml': No such file"), "{error}");
+    }
+
+    #[test]
+    fn state_is_kept_where_systemd_or_the_environment_says() {
+        let at = |a: &str, b: &str, c: &str| {
+            let given = |s: &str| (s != "-").then(|| OsString::from(s));
+            state_dir_from(given(a), given(b), given(c)).map(|p| p.display().to_string()).unwrap_or_default()
+        };
+        assert_eq!(at("/var/lib/a:/var/lib/b", "/x", "/h"), "/var/lib/a");
+        assert_eq!(at("-", "/x", "/h"), "/x/driftless");
+        assert_eq!(at("", "", "/h"), "/h/.local/state/driftless");
+        assert_eq!(at("-", "-", "-"), "");
+    }
+
+    #[test]
+    fn pairs_have_readable_names_of_their_own() {
+        let name = |source: &str, replica: &str| pair_name(Path::new(source), Path::new(replica));
+        assert!(name("/nowhere/my photos", "/b").starts_with("my_photos-"));
+        assert!(name("/nowhere/.hidden", "/b").starts_with("_hidden-"));
+        assert!(name("/", "/b").starts_with("root-"));
+        assert_ne!(name("/nowhere/a", "/b"), name("/nowhere/a", "/c"));
+        assert!(parse_name(&name("/nowhere/ä\n", "/b")).is_ok());
+    }
+}

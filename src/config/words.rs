@@ -1,0 +1,151 @@
+//! Owns how one value is written: durations, percentages, counts, names. The same for the command line and the file. It
+//! knows no option and no default.
+
+use std::time::Duration;
+
+/// Longer is surely a slip, and would overflow the clocks that it is added to.
+const LONGEST: Duration = Duration::from_secs(100 * 365 * 24 * 3600);
+const MOST_JOBS: usize = 256;
+const LONGEST_NAME: usize = 64;
+
+/// `10m`, `1h 30m`, `250ms`; a bare number is seconds.
+///
+/// # Errors
+/// What is wrong with it, for the person.
+pub fn parse_duration(text: &str) -> Result<Duration, String> {
+    let text = text.trim();
+    let duration = match text.parse::<f64>() {
+        Ok(seconds) if seconds < 0.0 => return Err(format!("{text} is negative")),
+        Ok(seconds) => Duration::try_from_secs_f64(seconds).map_err(|_| "is not a length of time".to_string())?,
+        Err(_) if text.starts_with('-') => return Err(format!("{text} is negative")),
+        Err(_) => humantime::parse_duration(text).map_err(|e| format!("{e}; write it as 90s, 10m or '1h 30m'"))?,
+    };
+    if duration > LONGEST { Err("is longer than 100 years".into()) } else { Ok(duration) }
+}
+
+/// A duration that is not zero.
+///
+/// # Errors
+/// What is wrong with it, for the person.
+pub fn parse_interval(text: &str) -> Result<Duration, String> {
+    match parse_duration(text)? {
+        Duration::ZERO => Err("must be longer than zero".into()),
+        duration => Ok(duration),
+    }
+}
+
+/// The same rule under the name of the option that it is used for.
+///
+/// # Errors
+/// What is wrong with it, for the person.
+pub fn parse_max_delay(text: &str) -> Result<Duration, String> {
+    parse_interval(text)
+}
+
+/// `50%` or `50`: 0 to 100.
+///
+/// # Errors
+/// What is wrong with it, for the person.
+pub fn parse_percent(text: &str) -> Result<f64, String> {
+    let number = text.trim();
+    let number = number.strip_suffix('%').unwrap_or(number).trim_end();
+    match number.parse::<f64>() {
+        Ok(percent) if (0.0..=100.0).contains(&percent) => Ok(percent),
+        _ => Err("must be a percentage from 0% to 100%".into()),
+    }
+}
+
+/// A number of threads.
+///
+/// # Errors
+/// What is wrong with it, for the person.
+pub fn parse_jobs(text: &str) -> Result<usize, String> {
+    match text.trim().parse() {
+        Ok(jobs) if (1..=MOST_JOBS).contains(&jobs) => Ok(jobs),
+        _ => Err(format!("must be a number from 1 to {MOST_JOBS}")),
+    }
+}
+
+/// The name of a service, which is part of a file's name.
+///
+/// # Errors
+/// What is wrong with it, for the person.
+pub fn parse_name(text: &str) -> Result<String, String> {
+    let is_usable = (1..=LONGEST_NAME).contains(&text.len())
+        && !text.starts_with(['.', '-'])
+        && text.bytes().all(|byte| name_char(byte).is_some());
+    if is_usable {
+        Ok(text.into())
+    } else {
+        Err(format!(
+            "a name has 1 to {LONGEST_NAME} letters, digits, dots, underscores and hyphens, \
+             and starts with neither dot nor hyphen"
+        ))
+    }
+}
+
+/// The byte as a character, if names may have it.
+pub fn name_char(byte: u8) -> Option<char> {
+    (byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'_' | b'-')).then(|| char::from(byte))
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn durations_are_read_as_people_write_them() {
+        let table = [
+            ("600", Some(600_000)),
+            ("0", Some(0)),
+            ("0.25", Some(250)),
+            ("10m", Some(600_000)),
+            (" 1h 30m ", Some(5_400_000)),
+            ("1h30m", Some(5_400_000)),
+            ("100ms", Some(100)),
+            ("2 days", Some(172_800_000)),
+            ("", None),
+            ("-5", None),
+            ("-5m", None),
+            ("-0.1", None),
+            ("soon", None),
+            ("5x", None),
+            ("nan", None),
+            ("inf", None),
+            ("1e300", None),
+            ("200 years", None),
+            ("99999999999999999999s", None),
+        ];
+        for (text, milliseconds) in table {
+            assert_eq!(parse_duration(text).ok(), milliseconds.map(Duration::from_millis), "{text:?}");
+        }
+        assert!(parse_interval("0s").is_err() && parse_interval("1ms").is_ok());
+    }
+
+    #[test]
+    fn percentages_jobs_and_names_have_bounds() {
+        let table = [("50%", true), ("50", true), ("0", true), ("12.5 %", true), ("100%", true)];
+        let bad = ["101", "-1", "%", "", "nan%", "5%%", "inf"].map(|text| (text, false));
+        for (text, is_good) in table.into_iter().chain(bad) {
+            assert_eq!(parse_percent(text).is_ok(), is_good, "{text:?}");
+        }
+        assert_eq!(parse_jobs("8"), Ok(8));
+        assert!(["0", "-1", "257", "x", ""].iter().all(|text| parse_jobs(text).is_err()));
+        assert!(["a", "A-1_b.c"].iter().all(|text| parse_name(text).is_ok()));
+        assert!(["", ".a", "-a", "a/b", "a b", "ä", &"x".repeat(65)].iter().all(|text| parse_name(text).is_err()));
+    }
+
+    proptest! {
+        #[test]
+        fn parsing_never_panics(text in any::<String>(), near in "[-+]?[0-9.e]{0,25} ?[%a-z]{0,6}") {
+            for text in [&text, &near] {
+                let _ = (parse_percent(text), parse_jobs(text), parse_name(text));
+                if let Ok(duration) = parse_duration(text) {
+                    prop_assert!(std::time::Instant::now().checked_add(duration).is_some());
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,13 @@
+//! How it is done: system calls. Nothing here decides; every access goes through a folder's descriptor.
+
+pub mod archive;
+pub mod compare;
+pub mod copy;
+pub mod lock;
+pub mod metadata;
+pub mod mounts;
+pub mod remove;
+pub mod root;
+pub mod scan;
+pub mod stage;
+pub mod watch;

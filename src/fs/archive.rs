@@ -1,0 +1,301 @@
+//! Owns what is remembered between passes: one record a folder in an embedded store, and in front of it what has been
+//! agreed since the last commit. It is a cache that proves itself: lost or damaged, it costs one slow sweep. Records
+//! are kept by the identity of the source's folder, so that a renamed tree keeps all of its records.
+
+use std::collections::{BTreeMap, HashMap};
+use std::path::{Path, PathBuf};
+use std::sync::{Mutex, MutexGuard};
+
+use redb::{Database, Durability, ReadableDatabase, ReadableTable, TableDefinition};
+
+use crate::tree::doubt::Moment;
+use crate::tree::entry::InodeId;
+use crate::tree::record::{Agreed, Record};
+
+const FOLDERS: TableDefinition<[u8; 16], &[u8]> = TableDefinition::new("folders");
+const FACTS: TableDefinition<&str, &[u8]> = TableDefinition::new("facts");
+/// Another number, and all that an earlier version wrote is forgotten.
+const FORMAT: &[u8] = b"driftless archive 1";
+/// As many entries are kept in memory at most before they are written.
+const PENDING: usize = 50_000;
+/// After this time no event can be on its way any more that says otherwise.
+const PROVISIONAL: u64 = 60_000_000_000;
+const CACHE: usize = 4 << 20;
+
+/// The record that holds the root folder's own entry, under the empty name.
+pub const ROOT: InodeId = InodeId { dev: u64::MAX, ino: 0 };
+
+/// New agreements in one folder, by name; `None` forgets.
+pub type Changes = BTreeMap<Box<[u8]>, Option<Agreed>>;
+
+/// The store of one pair.
+#[derive(Debug)]
+pub struct Archive {
+    store: Option<Database>,
+    recent: Mutex<Recent>,
+}
+
+#[derive(Debug, Default)]
+struct Recent {
+    folders: HashMap<InodeId, Changes>,
+    entries: usize,
+    provisional: usize,
+}
+
+/// Why there is no store: everything still works, each first sweep compares everything.
+#[derive(Debug, thiserror::Error)]
+#[error("no archive at '{}': {reason}", path.display())]
+pub struct NoArchive {
+    path: PathBuf,
+    reason: String,
+}
+
+impl Archive {
+    /// One that forgets at the end of the process.
+    pub fn in_memory() -> Self {
+        Self { store: None, recent: Mutex::default() }
+    }
+
+    /// Opens the store at `path`, or makes it; one that is damaged or of another version is made anew.
+    ///
+    /// # Errors
+    /// When there is none and none can be made.
+    pub fn open(path: &Path) -> Result<Self, NoArchive> {
+        let store = match open_store(path) {
+            Ok(store) => store,
+            Err(_) => {
+                let failed = |e: &dyn std::fmt::Display| NoArchive { path: path.into(), reason: e.to_string() };
+                match std::fs::remove_file(path) {
+                    Err(e) if e.kind() != std::io::ErrorKind::NotFound => return Err(failed(&e)),
+                    _ => open_store(path).map_err(|e| failed(&e))?,
+                }
+            }
+        };
+        Ok(Self { store: Some(store), recent: Mutex::default() })
+    }
+
+    /// What was agreed in a folder, by the identity of the source's folder.
+    pub fn record(&self, folder: InodeId) -> Record {
+        let mut record = self.stored(folder).unwrap_or_default();
+        if let Some(changes) = self.recent().folders.get(&folder) {
+            record.merge(changes.iter().map(|(name, change)| (&**name, *change)));
+        }
+        record
+    }
+
+    /// What was agreed of one name.
+    pub fn agreed(&self, folder: InodeId, name: &[u8]) -> Option<Agreed> {
+        if let Some(change) = self.recent().folders.get(&folder).and_then(|c| c.get(name)) {
+            return *change;
+        }
+        self.stored(folder)?.get(name).copied()
+    }
+
+    fn stored(&self, folder: InodeId) -> Option<Record> {
+        let transaction = self.store.as_ref()?.begin_read().ok()?;
+        let table = transaction.open_table(FOLDERS).ok()?;
+        let bytes = table.get(key(folder)).ok()??;
+        Record::decode(bytes.value())
+    }
+
+    /// Remembers what a pass found or made. Returns whether it is time to commit.
+    pub fn remember(&self, folder: InodeId, changes: Changes) -> bool {
+        if changes.is_empty() {
+            return false;
+        }
+        let mut recent = self.recent();
+        let recent = &mut *recent;
+        let known = recent.folders.entry(folder).or_default();
+        for (name, change) in changes {
+            recent.provisional += usize::from(change.is_some_and(|a| a.provisional));
+            if known.insert(name, change).is_none() {
+                recent.entries += 1;
+            }
+        }
+        recent.entries >= PENDING
+    }
+
+    /// Forgets what was taken on trust from events, because events were lost.
+    pub fn distrust(&self) {
+        let mut recent = self.recent();
+        if recent.provisional == 0 {
+            return;
+        }
+        recent.provisional = 0;
+        for changes in recent.folders.values_mut() {
+            changes.retain(|_, change| !change.is_some_and(|a| a.provisional));
+        }
+        recent.entries = recent.folders.values().map(|c| c.len()).sum();
+    }
+
+    /// Whether anything waits to be committed.
+    pub fn is_behind(&self) -> bool {
+        self.store.is_some() && self.recent().entries > 0
+    }
+
+    /// Writes what is remembered, less what is still on trust at `now`. The caller has brought the replica to disk before.
+    ///
+    /// # Errors
+    /// What the store says; nothing is lost but time.
+    pub fn commit(&self, now: Moment, durable: bool) -> Result<(), NoArchive> {
+        let Some(store) = &self.store else { return Ok(()) };
+        let mut recent = self.recent();
+        let taken = std::mem::take(&mut *recent);
+        // Readers wait: a folder's changes are at every moment either here or in the store.
+        let mut stays = Recent::default();
+        let write = || -> Result<(), redb::Error> {
+            let mut transaction = store.begin_write()?;
+            transaction.set_durability(if durable { Durability::Immediate } else { Durability::None })?;
+            {
+                let mut table = transaction.open_table(FOLDERS)?;
+                let mut folders: Vec<_> = taken.folders.into_iter().collect();
+                folders.sort_unstable_by_key(|(folder, _)| *folder);
+                for (folder, changes) in folders {
+                    let (later, ready): (Changes, Changes) =
+                        changes.into_iter().partition(|(_, change)| is_on_trust(change, now));
+                    if !later.is_empty() {
+                        stays.entries += later.len();
+                        stays.provisional += later.len();
+                        stays.folders.insert(folder, later);
+                    }
+                    if ready.is_empty() {
+                        continue;
+                    }
+                    let mut record =
+                        table.get(key(folder))?.and_then(|b| Record::decode(b.value())).unwrap_or_default();
+                    record.merge(ready.iter().map(|(name, change)| (&**name, *change)));
+                    if record.is_empty() {
+                        table.remove(key(folder))?;
+                    } else {
+                        table.insert(key(folder), record.encode().as_slice())?;
+                    }
+                }
+            }
+            transaction.commit()?;
+            Ok(())
+        };
+        let result = write();
+        *recent = stays;
+        result.map_err(|e| NoArchive { path: PathBuf::from("archive"), reason: e.to_string() })
+    }
+
+    /// A small fact kept beside the records.
+    pub fn fact(&self, name: &str) -> Option<Vec<u8>> {
+        let transaction = self.store.as_ref()?.begin_read().ok()?;
+        let table = transaction.open_table(FACTS).ok()?;
+        table.get(name).ok()?.map(|value| value.value().to_vec())
+    }
+
+    /// Keeps a small fact; one that is kept already costs no write.
+    pub fn set_fact(&self, name: &str, value: &[u8]) {
+        if self.fact(name).as_deref() == Some(value) {
+            return;
+        }
+        let Some(store) = &self.store else { return };
+        let write = || -> Result<(), redb::Error> {
+            let transaction = store.begin_write()?;
+            transaction.open_table(FACTS)?.insert(name, value)?;
+            transaction.commit()?;
+            Ok(())
+        };
+        // Lost, it is found again by the next sweep.
+        let _ = write();
+    }
+
+    fn recent(&self) -> MutexGuard<'_, Recent> {
+        self.recent.lock().unwrap_or_else(|e| e.into_inner())
+    }
+}
+
+fn is_on_trust(change: &Option<Agreed>, now: Moment) -> bool {
+    change.is_some_and(|a| a.provisional && now.0.saturating_sub(a.looked.0) < PROVISIONAL)
+}
+
+fn open_store(path: &Path) -> Result<Database, redb::Error> {
+    let store = redb::Builder::new().set_cache_size(CACHE).create(path)?;
+    let transaction = store.begin_write()?;
+    let known = {
+        let mut facts = transaction.open_table(FACTS)?;
+        transaction.open_table(FOLDERS)?;
+        let known = facts.get("format")?.map(|f| f.value() == FORMAT);
+        if known.is_none() {
+            facts.insert("format", FORMAT)?;
+        }
+        known
+    };
+    match known {
+        Some(true) => transaction.abort()?,
+        Some(false) => return Err(redb::Error::UpgradeRequired(0)),
+        None => transaction.commit()?,
+    }
+    Ok(store)
+}
+
+fn key(folder: InodeId) -> [u8; 16] {
+    let mut key = [0; 16];
+    key[..8].copy_from_slice(&folder.dev.to_be_bytes());
+    key[8..].copy_from_slice(&folder.ino.to_be_bytes());
+    key
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::tree::entry::{Kind, Stamp, Time};
+
+    fn agreed(ino: u64, provisional: bool) -> Agreed {
+        let time = Time { sec: 1, nsec: 2 };
+        let id = InodeId { dev: 0, ino };
+        let stamp = Stamp { id, kind: Kind::File, mode: 0o644, size: 3, mtime: time, ctime: time };
+        Agreed { source: stamp, replica: stamp, racy: false, looked: Moment(5), provisional }
+    }
+
+    const FOLDER: InodeId = InodeId { dev: 0, ino: 7 };
+
+    fn one(name: &[u8], change: Option<Agreed>) -> Changes {
+        Changes::from([(name.into(), change)])
+    }
+
+    #[test]
+    fn what_was_committed_is_there_after_opening_again() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("a.redb");
+        let archive = Archive::open(&path).expect("a store");
+        archive.remember(FOLDER, one(b"a", Some(agreed(1, false))));
+        archive.remember(FOLDER, one(b"b", Some(agreed(2, true))));
+        assert_eq!(archive.record(FOLDER).len(), 2);
+        archive.commit(Moment(6), true).expect("a commit");
+        assert_eq!(archive.record(FOLDER).len(), 2, "what is on trust stays in memory");
+        drop(archive);
+        let archive = Archive::open(&path).expect("a store");
+        let record = archive.record(FOLDER);
+        assert_eq!(record.len(), 1, "what is on trust was not written");
+        assert_eq!(record.get(b"a").map(|a| a.source), Some(agreed(1, false).source));
+        archive.remember(FOLDER, one(b"a", None));
+        assert!(archive.record(FOLDER).is_empty());
+    }
+
+    #[test]
+    fn trust_ends_with_lost_events_and_with_time() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("a.redb");
+        let archive = Archive::open(&path).expect("a store");
+        archive.remember(FOLDER, one(b"a", Some(agreed(1, true))));
+        archive.distrust();
+        assert!(archive.record(FOLDER).is_empty());
+        archive.remember(FOLDER, one(b"a", Some(agreed(1, true))));
+        archive.commit(Moment(5 + PROVISIONAL), true).expect("a commit");
+        assert!(!archive.is_behind());
+    }
+
+    #[test]
+    fn a_damaged_store_is_made_anew() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("a.redb");
+        std::fs::write(&path, vec![0x5a; 100_000]).expect("a file");
+        let archive = Archive::open(&path).expect("a store");
+        assert!(archive.record(FOLDER).is_empty());
+        archive.set_fact("entries", b"12");
+        assert_eq!(archive.fact("entries").as_deref(), Some(&b"12"[..]));
+    }
+}

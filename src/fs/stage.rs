@@ -1,0 +1,301 @@
+//! Owns building things unseen and publishing them under their name in one step. Staged things lie in the reserved
+//! folder, or have no name at all until they are published. It does not decide what is published, nor when.
+
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+
+use rustix::fs::{self, AtFlags, CWD, FileType, Mode, OFlags, RenameFlags};
+use rustix::io::Errno;
+
+use super::remove;
+use super::root::{Root, open_child};
+use crate::tree::entry::{Kind, Seen, Stat};
+use crate::tree::exclude::RESERVED;
+
+const STAGE: &[u8] = b"stage";
+const PRIVATE: Mode = Mode::from_raw_mode(0o700);
+
+/// Where a replica's things are built. The reserved folder is made when it is first needed.
+#[derive(Debug)]
+pub struct Stage {
+    folder: Mutex<Option<std::sync::Arc<OwnedFd>>>,
+    next: AtomicU64,
+    has_tmpfile: AtomicBool,
+}
+
+/// A file that is being built.
+#[derive(Debug)]
+pub struct StagedFile {
+    fd: OwnedFd,
+    name: Option<Staged>,
+}
+
+/// A thing with a name in the staging folder. What is not published must be discarded.
+#[derive(Debug)]
+pub struct Staged {
+    stage: std::sync::Arc<OwnedFd>,
+    name: Vec<u8>,
+}
+
+/// How a publication ended that did not fail.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Published {
+    Yes,
+    /// The name does not show what the plan was made from; nothing was done.
+    Changed,
+}
+
+impl StagedFile {
+    pub fn fd(&self) -> BorrowedFd<'_> {
+        self.fd.as_fd()
+    }
+}
+
+impl Stage {
+    pub fn new() -> Self {
+        Self { folder: Mutex::new(None), next: AtomicU64::new(0), has_tmpfile: AtomicBool::new(true) }
+    }
+
+    fn folder(&self, root: &Root) -> Result<std::sync::Arc<OwnedFd>, Errno> {
+        let mut folder = self.folder.lock().unwrap_or_else(|e| e.into_inner());
+        if let Some(open) = &*folder {
+            return Ok(open.clone());
+        }
+        let reserved = make_folder(root.fd(), RESERVED)?;
+        let stage = std::sync::Arc::new(make_folder(reserved.as_fd(), STAGE)?);
+        *folder = Some(stage.clone());
+        Ok(stage)
+    }
+
+    fn fresh_name(&self) -> Vec<u8> {
+        self.next.fetch_add(1, Ordering::Relaxed).to_string().into_bytes()
+    }
+
+    /// An empty file for a name in `target` that does not exist (`new`), or does.
+    ///
+    /// # Errors
+    /// As of openat(2).
+    pub fn file(&self, root: &Root, target: BorrowedFd, new: bool) -> Result<StagedFile, Errno> {
+        if new && self.has_tmpfile.load(Ordering::Relaxed) {
+            let flags = OFlags::TMPFILE | OFlags::RDWR | OFlags::CLOEXEC;
+            match fs::openat(target, c".", flags, Mode::from_raw_mode(0o600)) {
+                Ok(fd) => return Ok(StagedFile { fd, name: None }),
+                Err(Errno::OPNOTSUPP | Errno::ISDIR | Errno::NOENT | Errno::INVAL) => {
+                    self.has_tmpfile.store(false, Ordering::Relaxed);
+                }
+                Err(error) => return Err(error),
+            }
+        }
+        let stage = self.folder(root)?;
+        let name = self.fresh_name();
+        let flags = OFlags::CREATE | OFlags::EXCL | OFlags::RDWR | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let fd = fs::openat(&stage, name.as_slice(), flags, Mode::from_raw_mode(0o600))?;
+        Ok(StagedFile { fd, name: Some(Staged { stage, name }) })
+    }
+
+    /// A link, FIFO, socket or device, with the default attributes.
+    ///
+    /// # Errors
+    /// As of symlinkat(2) and mknodat(2).
+    pub fn special(&self, root: &Root, kind: Kind, target: &[u8], rdev: u64) -> Result<Staged, Errno> {
+        let stage = self.folder(root)?;
+        let name = self.fresh_name();
+        let file_type = match kind {
+            Kind::Symlink => {
+                fs::symlinkat(target, &stage, name.as_slice())?;
+                return Ok(Staged { stage, name });
+            }
+            Kind::Directory => {
+                fs::mkdirat(&stage, name.as_slice(), PRIVATE)?;
+                return Ok(Staged { stage, name });
+            }
+            Kind::Fifo => FileType::Fifo,
+            Kind::Socket => FileType::Socket,
+            Kind::CharDevice => FileType::CharacterDevice,
+            Kind::BlockDevice => FileType::BlockDevice,
+            Kind::File => FileType::RegularFile,
+        };
+        fs::mknodat(&stage, name.as_slice(), file_type, Mode::from_raw_mode(0o600), rdev)?;
+        Ok(Staged { stage, name })
+    }
+
+    /// Another name for `name` in `folder`, staged.
+    ///
+    /// # Errors
+    /// As of linkat(2).
+    pub fn link(&self, root: &Root, folder: BorrowedFd, name: &[u8]) -> Result<Staged, Errno> {
+        let stage = self.folder(root)?;
+        let fresh = self.fresh_name();
+        fs::linkat(folder, name, &stage, fresh.as_slice(), AtFlags::empty())?;
+        Ok(Staged { stage, name: fresh })
+    }
+
+    /// Publishes a file as `name` in `folder`, where the plan was made from `expected`.
+    ///
+    /// # Errors
+    /// As of linkat(2) and renameat2(2).
+    pub fn publish_file(
+        &self,
+        root: &Root,
+        file: StagedFile,
+        folder: BorrowedFd,
+        name: &[u8],
+        expected: Option<&Stat>,
+    ) -> Result<(Published, OwnedFd), Errno> {
+        let published = match file.name {
+            Some(staged) => self.publish(root, staged, folder, name, expected)?,
+            None if expected.is_none() => match link_open(file.fd.as_fd(), folder, name) {
+                Ok(()) => Published::Yes,
+                Err(Errno::EXIST) => Published::Changed,
+                Err(error) => return Err(error),
+            },
+            None => return Err(Errno::INVAL),
+        };
+        Ok((published, file.fd))
+    }
+
+    /// Publishes a staged thing as `name` in `folder`, where the plan was made from `expected`.
+    ///
+    /// RACE: what is at the name is looked at and then replaced; somebody who writes there in between loses that write.
+    ///
+    /// # Errors
+    /// As of renameat2(2). The staged thing is gone in any case.
+    pub fn publish(
+        &self,
+        root: &Root,
+        staged: Staged,
+        folder: BorrowedFd,
+        name: &[u8],
+        expected: Option<&Stat>,
+    ) -> Result<Published, Errno> {
+        let result = publish_named(root, &staged, folder, name, expected);
+        if !matches!(result, Ok(Published::Yes)) || expected.is_some_and(|e| e.kind == Kind::Directory) {
+            staged.discard(root);
+        }
+        result
+    }
+
+    /// Removes what an earlier run left, if anything.
+    ///
+    /// # Errors
+    /// As of unlinkat(2).
+    pub fn clear_leftovers(&self, root: &Root) -> Result<bool, Errno> {
+        match open_child(root.fd(), RESERVED) {
+            Ok(reserved) => {
+                remove::tree(reserved.as_fd(), STAGE)?;
+                Ok(true)
+            }
+            Err(Errno::NOENT) => Ok(false),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Removes the staging folder, and the reserved folder if nothing else is in it. Returns whether the root changed.
+    pub fn close(&self, root: &Root) -> bool {
+        self.folder.lock().unwrap_or_else(|e| e.into_inner()).take();
+        let Ok(reserved) = open_child(root.fd(), RESERVED) else {
+            return false;
+        };
+        let _ = remove::tree(reserved.as_fd(), STAGE);
+        fs::unlinkat(root.fd(), RESERVED, AtFlags::REMOVEDIR).is_ok()
+    }
+}
+
+impl Default for Stage {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Staged {
+    pub fn folder(&self) -> BorrowedFd<'_> {
+        (*self.stage).as_fd()
+    }
+
+    pub fn name(&self) -> &[u8] {
+        &self.name
+    }
+
+    /// Removes it, unpublished. Failures are left for the next start's cleaning.
+    pub fn discard(self, root: &Root) {
+        if let Ok(Seen::Present(_)) = root.look(self.folder(), &self.name) {
+            let _ = remove::tree(self.folder(), &self.name);
+        }
+    }
+}
+
+impl StagedFile {
+    pub fn discard(self, root: &Root) {
+        if let Some(staged) = self.name {
+            staged.discard(root);
+        }
+    }
+}
+
+fn publish_named(
+    root: &Root,
+    staged: &Staged,
+    folder: BorrowedFd,
+    name: &[u8],
+    expected: Option<&Stat>,
+) -> Result<Published, Errno> {
+    let from = staged.name.as_slice();
+    match (expected, root.look(folder, name)?) {
+        (None, Seen::Absent) => match fs::renameat_with(staged.folder(), from, folder, name, RenameFlags::NOREPLACE) {
+            Err(Errno::EXIST) => Ok(Published::Changed),
+            Err(Errno::INVAL | Errno::NOSYS) => {
+                fs::renameat(staged.folder(), from, folder, name).map(|()| Published::Yes)
+            }
+            done => done.map(|()| Published::Yes),
+        },
+        (Some(expected), Seen::Present(now)) if expected.kind == Kind::Directory && now.id() == expected.id() => {
+            exchange(staged, folder, name)
+        }
+        (Some(expected), Seen::Present(now)) if expected.stamp() == now.stamp() => {
+            let becomes_folder = root.look(staged.folder(), from)?.stat().is_some_and(|s| s.kind == Kind::Directory);
+            if becomes_folder {
+                exchange(staged, folder, name)?;
+                // Under the staged name lies now what was replaced.
+                fs::unlinkat(staged.folder(), from, AtFlags::empty())?;
+                return Ok(Published::Yes);
+            }
+            fs::renameat(staged.folder(), from, folder, name).map(|()| Published::Yes)
+        }
+        _ => Ok(Published::Changed),
+    }
+}
+
+fn exchange(staged: &Staged, folder: BorrowedFd, name: &[u8]) -> Result<Published, Errno> {
+    let from = staged.name.as_slice();
+    match fs::renameat_with(staged.folder(), from, folder, name, RenameFlags::EXCHANGE) {
+        // RACE: without the call the name is missing for a moment, and a crash there leaves it so until the next pass.
+        Err(Errno::INVAL | Errno::NOSYS) => {
+            let aside = [from, b".old"].concat();
+            fs::renameat(folder, name, staged.folder(), aside.as_slice())?;
+            fs::renameat(staged.folder(), from, folder, name)?;
+            fs::renameat(staged.folder(), aside.as_slice(), staged.folder(), from)?;
+        }
+        done => done?,
+    }
+    Ok(Published::Yes)
+}
+
+/// Gives a file without a name its name.
+fn link_open(fd: BorrowedFd, folder: BorrowedFd, name: &[u8]) -> Result<(), Errno> {
+    match fs::linkat(fd, c"", folder, name, AtFlags::EMPTY_PATH) {
+        // Older kernels ask for a capability here.
+        Err(Errno::NOENT | Errno::PERM) => {
+            let path = format!("/proc/self/fd/{}", fd.as_raw_fd());
+            fs::linkat(CWD, &path, folder, name, AtFlags::SYMLINK_FOLLOW)
+        }
+        done => done,
+    }
+}
+
+fn make_folder(parent: BorrowedFd, name: &[u8]) -> Result<OwnedFd, Errno> {
+    match fs::mkdirat(parent, name, PRIVATE) {
+        Ok(()) | Err(Errno::EXIST) => open_child(parent, name),
+        Err(error) => Err(error),
+    }
+}

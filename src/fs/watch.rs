@@ -1,0 +1,299 @@
+//! Owns the watches: one a folder of the source, set by the pass before it lists the folder, and the translation of
+//! notify's events into what was heard. It does not judge what is heard, and it never walks a tree.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, MutexGuard};
+
+use notify::event::{AccessKind, AccessMode, CreateKind, ModifyKind, RemoveKind, RenameMode};
+use notify::{
+    Config, ErrorKind, Event, EventKind, EventKindMask, INotifyWatcher, RecursiveMode, WatchPathConfig, Watcher,
+};
+
+use crate::tree::entry::InodeId;
+use crate::tree::path::RelPath;
+
+/// What the kernel said, in the tree's words.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Heard {
+    /// Closed after writing: finished, for now.
+    Written(RelPath),
+    /// Written to, not closed yet.
+    Modified(RelPath),
+    Attributes(RelPath),
+    /// A file, a link, a special file or another name for a file.
+    Made(RelPath),
+    FolderMade(RelPath),
+    Removed(RelPath),
+    /// Renamed to somewhere outside, or its target is not known yet.
+    Left(RelPath),
+    /// Renamed here from outside, or its origin is not known.
+    Came(RelPath),
+    Renamed {
+        from: RelPath,
+        to: RelPath,
+    },
+    /// A file in the cookie folder was made: all that was queued before has been heard.
+    Cookie(String),
+    /// Events were lost.
+    Lost,
+}
+
+/// How a folder came to be watched.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Watching {
+    Since,
+    /// From now on: what happened in it before was not heard.
+    Now,
+    /// Not at all: the limit, or a path too long for the kernel.
+    Not,
+}
+
+/// Why a watch could not be had.
+#[derive(Debug, thiserror::Error)]
+pub enum NoWatch {
+    #[error("the folder is gone")]
+    Gone,
+    #[error("the limit on inotify watches is reached")]
+    Limit,
+    #[error("{0}")]
+    Other(String),
+}
+
+/// The watches of one source.
+pub struct Watches {
+    watcher: Mutex<INotifyWatcher>,
+    shared: Arc<Shared>,
+}
+
+struct Shared {
+    root: PathBuf,
+    cookies: PathBuf,
+    known: Mutex<Known>,
+}
+
+#[derive(Default)]
+struct Known {
+    folders: BTreeMap<RelPath, Watched>,
+    /// Rises when events were lost: watches of before may have ended unheard.
+    era: u32,
+    without: BTreeSet<RelPath>,
+    /// Paths that notify may still have a watch under, for a folder that has moved on: a repeated watch of the same
+    /// path would change nothing, so that it has to be taken back first.
+    former: BTreeSet<RelPath>,
+    /// The first half of a rename, until the second follows.
+    leaving: Option<usize>,
+}
+
+#[derive(Clone, Copy)]
+struct Watched {
+    id: InodeId,
+    era: u32,
+}
+
+impl Watches {
+    /// Starts watching nothing yet but the cookie folder. `hear` is called in the watcher's own thread and must not
+    /// wait for anything that calls back into this.
+    ///
+    /// # Errors
+    /// When there is no inotify instance to be had, or the cookie folder cannot be watched.
+    pub fn start(
+        root: &Path,
+        cookies: &Path,
+        mut hear: impl FnMut(Heard) + Send + 'static,
+    ) -> Result<Self, notify::Error> {
+        let shared = Arc::new(Shared { root: root.into(), cookies: cookies.into(), known: Mutex::default() });
+        let config = Config::default()
+            .with_follow_symlinks(false)
+            .with_event_kinds(EventKindMask::CORE | EventKindMask::ACCESS_CLOSE);
+        let listener = shared.clone();
+        let handler = move |event: notify::Result<Event>| match event {
+            Ok(event) => listener.translate(event, &mut hear),
+            Err(_) => {
+                listener.lock().era += 1;
+                hear(Heard::Lost);
+            }
+        };
+        let mut watcher = INotifyWatcher::new(handler, config)?;
+        watcher.watch_with(cookies, plain())?;
+        Ok(Self { watcher: Mutex::new(watcher), shared })
+    }
+
+    /// Watches a folder unless it is watched already.
+    ///
+    /// # Errors
+    /// Why it is not watched. It is kept in mind as such until it is.
+    pub fn ensure(&self, path: &RelPath, id: InodeId) -> Result<Watching, NoWatch> {
+        let (stale, era) = {
+            let mut known = self.shared.lock();
+            let was_former = known.former.remove(path);
+            match known.folders.get(path) {
+                Some(watched) if watched.id == id && watched.era == known.era => return Ok(Watching::Since),
+                watched => (watched.is_some() || was_former, known.era),
+            }
+        };
+        let full = path.to_path(&self.shared.root);
+        let result = {
+            let mut watcher = self.watcher.lock().unwrap_or_else(|e| e.into_inner());
+            if stale {
+                let _ = watcher.unwatch(&full);
+            }
+            watcher.watch_with(&full, plain())
+        };
+        let mut known = self.shared.lock();
+        match result {
+            Ok(()) => {
+                known.without.remove(path);
+                known.folders.insert(path.clone(), Watched { id, era });
+                Ok(Watching::Now)
+            }
+            Err(error) => {
+                known.folders.remove(path);
+                if let ErrorKind::PathNotFound = error.kind {
+                    return Err(NoWatch::Gone);
+                }
+                known.without.insert(path.clone());
+                Err(match error.kind {
+                    ErrorKind::MaxFilesWatch => NoWatch::Limit,
+                    _ => NoWatch::Other(error.to_string()),
+                })
+            }
+        }
+    }
+
+    /// Whether this folder is watched, with this identity.
+    pub fn has(&self, path: &RelPath, id: InodeId) -> bool {
+        let known = self.shared.lock();
+        known.folders.get(path).is_some_and(|w| w.id == id && w.era == known.era)
+    }
+
+    /// Ends the watches of a folder and all below it: it is gone, excluded, or elsewhere.
+    pub fn forget(&self, path: &RelPath) {
+        let gone = {
+            let mut known = self.shared.lock();
+            let mut gone = known.take(path);
+            let former: Vec<RelPath> = within(known.former.range(path.clone()..), path);
+            former.iter().for_each(|p| {
+                known.former.remove(p);
+            });
+            gone.extend(former);
+            gone
+        };
+        let mut watcher = self.watcher.lock().unwrap_or_else(|e| e.into_inner());
+        for path in gone {
+            // Already gone where the folder is.
+            let _ = watcher.unwatch(&path.to_path(&self.shared.root));
+        }
+    }
+
+    /// Folders watched, and folders for which there is no watch.
+    pub fn count(&self) -> (u64, u64) {
+        let known = self.shared.lock();
+        (known.folders.len() as u64, known.without.len() as u64)
+    }
+
+    /// The folders for which there is no watch: they have to be looked at from time to time.
+    pub fn without(&self) -> Vec<RelPath> {
+        self.shared.lock().without.iter().cloned().collect()
+    }
+
+    /// The folder in which a new file comes back as `Heard::Cookie`, after all that happened before.
+    pub fn cookie_folder(&self) -> &Path {
+        &self.shared.cookies
+    }
+}
+
+impl Shared {
+    fn lock(&self) -> MutexGuard<'_, Known> {
+        self.known.lock().unwrap_or_else(|e| e.into_inner())
+    }
+
+    fn translate(&self, event: Event, hear: &mut dyn FnMut(Heard)) {
+        if event.need_rescan() {
+            self.lock().era += 1;
+            return hear(Heard::Lost);
+        }
+        let mut paths = event.paths.iter();
+        let Some(first) = paths.next() else { return };
+        if let Ok(cookie) = first.strip_prefix(&self.cookies) {
+            if matches!(event.kind, EventKind::Create(_)) {
+                hear(Heard::Cookie(cookie.to_string_lossy().into_owned()));
+            }
+            return;
+        }
+        // What does not lie below the root plainly was not asked for.
+        let Some(path) = RelPath::below(&self.root, first) else { return };
+        let tracker = event.attrs.tracker();
+        let heard = match event.kind {
+            EventKind::Access(AccessKind::Close(AccessMode::Write)) => Heard::Written(path),
+            EventKind::Access(_) => return,
+            EventKind::Create(CreateKind::Folder) => {
+                self.lock().retire(&path);
+                Heard::FolderMade(path)
+            }
+            EventKind::Create(_) => Heard::Made(path),
+            EventKind::Modify(ModifyKind::Metadata(_)) => Heard::Attributes(path),
+            EventKind::Modify(ModifyKind::Name(RenameMode::Both)) => {
+                let Some(to) = paths.next().and_then(|to| RelPath::below(&self.root, to)) else {
+                    return hear(Heard::Left(path));
+                };
+                Heard::Renamed { from: path, to }
+            }
+            EventKind::Modify(ModifyKind::Name(RenameMode::To)) => {
+                let mut known = self.lock();
+                known.retire(&path);
+                // Both halves together follow at once.
+                if known.leaving.take().is_some_and(|cookie| Some(cookie) == tracker) {
+                    return;
+                }
+                Heard::Came(path)
+            }
+            // A watched folder says itself that it moved; its parent has said so already, and from where.
+            EventKind::Modify(ModifyKind::Name(_)) if tracker.is_none() => return,
+            EventKind::Modify(ModifyKind::Name(_)) => {
+                let mut known = self.lock();
+                // notify drops the watch of this path, whichever folder is there by now.
+                known.retire(&path);
+                known.leaving = tracker;
+                Heard::Left(path)
+            }
+            EventKind::Modify(_) | EventKind::Any | EventKind::Other => Heard::Modified(path),
+            EventKind::Remove(kind) => {
+                // Its watch ended with it, and another folder of the same inode number may follow.
+                if kind != RemoveKind::File {
+                    self.lock().take(&path);
+                }
+                Heard::Removed(path)
+            }
+        };
+        hear(heard);
+    }
+}
+
+impl Known {
+    /// Takes out a folder and all below it.
+    fn take(&mut self, path: &RelPath) -> Vec<RelPath> {
+        let gone = within(self.folders.range(path.clone()..).map(|(p, _)| p), path);
+        for path in &gone {
+            self.folders.remove(path);
+        }
+        for path in within(self.without.range(path.clone()..), path) {
+            self.without.remove(&path);
+        }
+        gone
+    }
+
+    /// Takes out a folder that is somewhere else now, and all below it.
+    fn retire(&mut self, path: &RelPath) {
+        let gone = self.take(path);
+        self.former.extend(gone);
+    }
+}
+
+fn within<'a>(paths: impl Iterator<Item = &'a RelPath>, folder: &RelPath) -> Vec<RelPath> {
+    paths.take_while(|p| p.is_within(folder)).cloned().collect()
+}
+
+fn plain() -> WatchPathConfig {
+    WatchPathConfig::new(RecursiveMode::NonRecursive).with_dereference_symlinks(false)
+}

@@ -1,0 +1,5 @@
+//! What to do: pure functions from data to data. Nothing here can fail, touch a disk, log, or read a clock.
+
+pub mod guard;
+pub mod mirror;
+pub mod schedule;

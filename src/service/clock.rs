@@ -1,0 +1,26 @@
+//! Owns the process's two clocks: the monotonic one that orders looks and events, and the wall clock's grain.
+
+use std::sync::OnceLock;
+use std::time::Instant;
+
+use rustix::time::{ClockId, clock_gettime};
+
+use crate::tree::doubt::Moment;
+use crate::tree::entry::Time;
+
+/// The kernel stamps ctimes from a clock that may move in steps of up to 10 ms; twice that is safe.
+const GRAIN: i128 = 20_000_000;
+
+/// Now, on the process's own clock.
+pub fn now() -> Moment {
+    static START: OnceLock<Instant> = OnceLock::new();
+    let since = START.get_or_init(Instant::now).elapsed();
+    Moment(u64::try_from(since.as_nanos()).unwrap_or(u64::MAX).saturating_add(1))
+}
+
+/// Whether a change at this moment could get the same ctime once more.
+pub fn is_racy(ctime: Time) -> bool {
+    let now = clock_gettime(ClockId::Realtime);
+    let now = Time { sec: now.tv_sec, nsec: now.tv_nsec as u32 };
+    now.since(ctime) < GRAIN
+}

@@ -1,0 +1,353 @@
+//! Owns the control socket: its protocol, the thread that serves it, and where sockets are kept. It does not carry out
+//! what it is asked: each command becomes a [`Request`] for the dispatcher, which answers when it is done.
+//!
+//! # The protocol
+//! A Unix stream socket, mode 0600. One JSON object a line each way; a connection may carry several, one after another.
+//!
+//! | request | answer |
+//! | --- | --- |
+//! | `{"command":"flush","timeout_ms":60000}` (the time may be left out) | `{"ok":true}` once all that was written before the request is in the replica |
+//! | `{"command":"status"}` | `{"ok":true,"status":{…}}`, see [`Status`] |
+//! | `{"command":"sweep"}` | `{"ok":true}` once a sweep is due |
+//! | `{"command":"release"}` | `{"ok":true}` once the held deletions may happen |
+//!
+//! Whatever cannot be done or understood is answered with `{"ok":false,"error":"…"}`. A request longer than 64 KiB, or
+//! a connection that is silent for 30 seconds between requests, ends the connection.
+
+mod place;
+
+use std::fs;
+use std::io::{self, BufRead, BufReader, ErrorKind, Read, Write};
+use std::net::Shutdown;
+use std::os::fd::OwnedFd;
+use std::os::unix::fs::MetadataExt;
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::thread::{self, JoinHandle};
+use std::time::Duration;
+
+use crossbeam_channel::{RecvTimeoutError, Sender, bounded};
+use serde::{Deserialize, Serialize};
+
+use super::status::Status;
+
+pub use place::{default_socket, folders};
+
+/// What a client asks for, as it is on the wire.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "command", rename_all = "snake_case")]
+pub enum Command {
+    Flush {
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        timeout_ms: Option<u64>,
+    },
+    Status,
+    Sweep,
+    Release,
+}
+
+/// What the service says to it, as it is on the wire.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Answer {
+    pub ok: bool,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub error: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub status: Option<Box<Status>>,
+}
+
+/// What a client asks of the dispatcher. A reply that nobody waits for any more may be sent all the same.
+#[derive(Debug)]
+pub enum Request {
+    /// The client is told by itself when the time is over: the dispatcher need not watch the clock.
+    Flush {
+        timeout: Option<Duration>,
+        reply: Sender<Reply>,
+    },
+    Status {
+        reply: Sender<Reply>,
+    },
+    Sweep {
+        reply: Sender<Reply>,
+    },
+    Release {
+        reply: Sender<Reply>,
+    },
+}
+
+/// What the dispatcher says to it.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Reply {
+    Done,
+    Status(Box<Status>),
+    Failed(String),
+}
+
+/// The running server. Dropping it leaves the socket; [`ControlServer::stop`] takes it away.
+#[derive(Debug)]
+pub struct ControlServer {
+    path: PathBuf,
+    identity: (u64, u64),
+    listener: UnixListener,
+    stopping: Arc<AtomicBool>,
+    thread: JoinHandle<()>,
+}
+
+/// Longest request, with its newline.
+const LONGEST_LINE: u64 = 64 * 1024;
+const MOST_CONNECTIONS: usize = 32;
+const SILENCE: Duration = Duration::from_secs(30);
+
+/// Listens at `path` and hands what is asked to `requests`. A socket that a dead process left behind is replaced.
+///
+/// # Errors
+/// `AddrInUse` where a living process answers there, `AlreadyExists` where something else than a socket is, and
+/// whatever the system says to making one.
+pub fn serve(path: &Path, requests: Sender<Request>) -> io::Result<ControlServer> {
+    let listener = place::listen(path).map_err(|e| io::Error::new(e.kind(), format!("{}: {e}", path.display())))?;
+    let meta = fs::symlink_metadata(path)?;
+    let stopping = Arc::new(AtomicBool::new(false));
+    let (accepting, stop) = (listener.try_clone()?, Arc::clone(&stopping));
+    let thread = thread::Builder::new().name("control".into()).spawn(move || accept(&accepting, &requests, &stop))?;
+    Ok(ControlServer { path: path.into(), identity: (meta.dev(), meta.ino()), listener, stopping, thread })
+}
+
+impl ControlServer {
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Accepts nobody any more and removes the socket, unless another one has taken its place.
+    pub fn stop(self) {
+        self.stopping.store(true, Ordering::SeqCst);
+        if fs::symlink_metadata(&self.path).is_ok_and(|m| (m.dev(), m.ino()) == self.identity) {
+            let _ = fs::remove_file(&self.path);
+        }
+        // A listening socket that is shut down wakes its accept, and needs no path for that.
+        let _ = UnixStream::from(OwnedFd::from(self.listener)).shutdown(Shutdown::Both);
+        let _ = self.thread.join();
+    }
+}
+
+/// Asks the service at `path` and waits for the answer, `patience` at most.
+///
+/// # Errors
+/// Nobody answers there, the connection ended, or what came is no answer.
+pub fn ask(path: &Path, command: &Command, patience: Option<Duration>) -> io::Result<Answer> {
+    let mut stream = UnixStream::connect(path)?;
+    stream.set_read_timeout(patience.map(|p| p.max(Duration::from_millis(1))))?;
+    let mut line = serde_json::to_vec(command)?;
+    line.push(b'\n');
+    stream.write_all(&line)?;
+    line.clear();
+    BufReader::new(stream).read_until(b'\n', &mut line).map_err(|e| match e.kind() {
+        ErrorKind::WouldBlock => io::Error::new(ErrorKind::TimedOut, "the service did not answer in time"),
+        _ => e,
+    })?;
+    if line.last() != Some(&b'\n') {
+        return Err(io::Error::new(ErrorKind::UnexpectedEof, "the service ended the connection"));
+    }
+    serde_json::from_slice(&line).map_err(|e| io::Error::new(ErrorKind::InvalidData, format!("not an answer: {e}")))
+}
+
+/// What one line of a client asks for.
+///
+/// # Errors
+/// What is wrong with it, in words for the client.
+pub fn parse(line: &[u8]) -> Result<Command, String> {
+    serde_json::from_slice(line).map_err(|e| format!("not a request: {e}"))
+}
+
+fn accept(listener: &UnixListener, requests: &Sender<Request>, stopping: &AtomicBool) {
+    let open = Arc::new(AtomicUsize::new(0));
+    loop {
+        let accepted = listener.accept();
+        if stopping.load(Ordering::SeqCst) {
+            return;
+        }
+        let Ok((mut stream, _)) = accepted else {
+            // Most likely no descriptor is free: a pause instead of a spin.
+            thread::sleep(Duration::from_millis(100));
+            continue;
+        };
+        if open.fetch_add(1, Ordering::SeqCst) >= MOST_CONNECTIONS {
+            let _ = stream.set_nonblocking(true);
+            let _ = send(&mut stream, Reply::Failed("too many connections at once".into()));
+            open.fetch_sub(1, Ordering::SeqCst);
+            continue;
+        }
+        let (requests, counted) = (requests.clone(), Arc::clone(&open));
+        let started = thread::Builder::new().name("control client".into()).spawn(move || {
+            // An error here is the client's end of the connection: there is nobody to tell.
+            let _ = converse(stream, &requests);
+            counted.fetch_sub(1, Ordering::SeqCst);
+        });
+        if started.is_err() {
+            open.fetch_sub(1, Ordering::SeqCst);
+        }
+    }
+}
+
+fn converse(mut stream: UnixStream, requests: &Sender<Request>) -> io::Result<()> {
+    stream.set_read_timeout(Some(SILENCE))?;
+    stream.set_write_timeout(Some(SILENCE))?;
+    let mut reader = BufReader::new(stream.try_clone()?);
+    let mut line = Vec::new();
+    loop {
+        line.clear();
+        reader.by_ref().take(LONGEST_LINE).read_until(b'\n', &mut line)?;
+        if line.is_empty() {
+            return Ok(());
+        }
+        if line.last() != Some(&b'\n') && line.len() as u64 == LONGEST_LINE {
+            return send(&mut stream, Reply::Failed("the request is too long".into()));
+        }
+        let reply = parse(&line).map_or_else(Reply::Failed, |command| perform(command, requests));
+        send(&mut stream, reply)?;
+    }
+}
+
+/// Hands a command to the dispatcher and waits until it is done.
+fn perform(command: Command, requests: &Sender<Request>) -> Reply {
+    let (reply, answer) = bounded(1);
+    let mut patience = None;
+    let request = match command {
+        Command::Flush { timeout_ms } => {
+            patience = timeout_ms.map(Duration::from_millis);
+            Request::Flush { timeout: patience, reply }
+        }
+        Command::Status => Request::Status { reply },
+        Command::Sweep => Request::Sweep { reply },
+        Command::Release => Request::Release { reply },
+    };
+    let stopping = || Reply::Failed("the service is stopping".into());
+    if requests.send(request).is_err() {
+        return stopping();
+    }
+    match patience {
+        None => answer.recv().unwrap_or_else(|_| stopping()),
+        Some(limit) => match answer.recv_timeout(limit) {
+            Ok(reply) => reply,
+            Err(RecvTimeoutError::Disconnected) => stopping(),
+            Err(RecvTimeoutError::Timeout) => {
+                let limit = humantime::format_duration(limit);
+                Reply::Failed(format!("not everything was in the replica after {limit}"))
+            }
+        },
+    }
+}
+
+fn send(stream: &mut UnixStream, reply: Reply) -> io::Result<()> {
+    let answer = match reply {
+        Reply::Done => Answer { ok: true, error: None, status: None },
+        Reply::Status(status) => Answer { ok: true, error: None, status: Some(status) },
+        Reply::Failed(error) => Answer { ok: false, error: Some(error), status: None },
+    };
+    let mut line = serde_json::to_vec(&answer)?;
+    line.push(b'\n');
+    stream.write_all(&line)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::thread::JoinHandle;
+
+    use crossbeam_channel::{Receiver, unbounded};
+    use proptest::prelude::*;
+
+    use super::*;
+
+    const PATIENCE: Option<Duration> = Some(Duration::from_secs(20));
+
+    /// A dispatcher that does everything at once, except for flushes that are given no time.
+    fn dispatcher(requests: Receiver<Request>) -> JoinHandle<()> {
+        thread::spawn(move || {
+            let mut never = Vec::new();
+            for request in requests {
+                match request {
+                    Request::Flush { timeout: Some(t), reply } if t.is_zero() => never.push(reply),
+                    Request::Flush { reply, .. } | Request::Sweep { reply } => drop(reply.send(Reply::Done)),
+                    Request::Release { reply } => drop(reply.send(Reply::Failed("nothing is held".into()))),
+                    Request::Status { reply } => drop(reply),
+                }
+            }
+        })
+    }
+
+    fn raw(path: &Path, bytes: &[u8]) -> String {
+        let mut stream = UnixStream::connect(path).expect("server");
+        // The server may have answered and gone before the end of it.
+        let _ = stream.write_all(bytes);
+        let _ = stream.shutdown(Shutdown::Write);
+        let mut answer = String::new();
+        let _ = stream.read_to_string(&mut answer);
+        answer
+    }
+
+    #[test]
+    fn commands_reach_the_dispatcher_and_its_replies_come_back() {
+        let folder = tempfile::tempdir().expect("folder");
+        let path = folder.path().join("a.sock");
+        let (sender, requests) = unbounded();
+        let dispatcher = dispatcher(requests);
+        let server = serve(&path, sender).expect("served");
+
+        let meta = fs::symlink_metadata(&path).expect("socket");
+        assert_eq!(meta.mode() & 0o7777, 0o600);
+        assert_eq!(fs::read_dir(folder.path()).expect("list").count(), 1, "nothing else is left there");
+
+        let done = ask(&path, &Command::Flush { timeout_ms: Some(9000) }, PATIENCE).expect("answer");
+        assert_eq!(done, Answer { ok: true, error: None, status: None });
+        let error = |command: Command| ask(&path, &command, PATIENCE).expect("answer").error.expect("refused");
+        assert_eq!(error(Command::Release), "nothing is held");
+        assert_eq!(error(Command::Status), "the service is stopping");
+        assert!(error(Command::Flush { timeout_ms: Some(0) }).starts_with("not everything"));
+
+        assert_eq!(raw(&path, b"{\"command\":\"sweep\"}\n{\"command\":\"sweep\"}"), "{\"ok\":true}\n{\"ok\":true}\n");
+        assert!(raw(&path, b"\xff\n").starts_with("{\"ok\":false,\"error\":\"not a request"));
+        assert!(raw(&path, &[b'['; 70_000]).starts_with("{\"ok\":false,\"error\":\"the request is too long"));
+
+        server.stop();
+        assert!(!path.exists());
+        dispatcher.join().expect("ended with its last sender");
+    }
+
+    #[test]
+    fn stale_socket_is_replaced_and_a_living_one_is_not() {
+        let folder = tempfile::tempdir().expect("folder");
+        let path = folder.path().join("a.sock");
+        drop(UnixListener::bind(&path).expect("stale"));
+        let (sender, _requests) = unbounded();
+        let server = serve(&path, sender.clone()).expect("replaced");
+        assert_eq!(serve(&path, sender.clone()).expect_err("lives").kind(), ErrorKind::AddrInUse);
+        let file = folder.path().join("file");
+        fs::write(&file, "mine").expect("written");
+        assert_eq!(serve(&file, sender.clone()).expect_err("file").kind(), ErrorKind::AlreadyExists);
+        assert_eq!(fs::read(&file).expect("kept"), b"mine");
+        fs::remove_file(&path).expect("taken away by somebody");
+        server.stop();
+        let long = folder.path().join("x".repeat(120));
+        assert_eq!(serve(&long, sender).expect_err("long").kind(), ErrorKind::InvalidInput);
+    }
+
+    proptest! {
+        #[test]
+        fn parsing_never_panics(
+            bytes in proptest::collection::vec(any::<u8>(), 0..200),
+            text in "[\\{\"command:flushtimeout_ms,0-9\\}\\[]{0,60}",
+        ) {
+            let _ = parse(&bytes);
+            let _ = parse(text.as_bytes());
+        }
+
+        #[test]
+        fn every_command_is_read_as_it_was_written(timeout_ms in any::<Option<u64>>()) {
+            for command in [Command::Flush { timeout_ms }, Command::Status, Command::Sweep, Command::Release] {
+                let line = serde_json::to_vec(&command).expect("plain data");
+                prop_assert_eq!(parse(&line), Ok(command));
+            }
+        }
+    }
+}

@@ -1,0 +1,118 @@
+//! Owns what all passes over one pair share: the two roots, what is remembered, and how the person wants it done.
+
+use std::collections::HashSet;
+use std::sync::{Mutex, MutexGuard};
+
+use super::claims::Claims;
+use super::links::LinkTable;
+use super::log::Log;
+use crate::fs::archive::Archive;
+use crate::fs::copy::Abilities;
+use crate::fs::metadata::{Lost, Rights};
+use crate::fs::root::Root;
+use crate::fs::stage::Stage;
+use crate::fs::watch::Watches;
+use crate::plan::mirror::Compare;
+use crate::tree::exclude::Exclude;
+use crate::tree::operation::Operation;
+use crate::tree::path::RelPath;
+use crate::tree::quote::quoted;
+
+/// How passes are done.
+#[derive(Clone, Debug)]
+pub struct Options {
+    pub jobs: usize,
+    pub compare: Compare,
+    /// Contents are brought to disk before they are published.
+    pub durable: bool,
+    pub one_file_system: bool,
+    pub dry_run: bool,
+    /// The share of the replica's entries, in percent, that one pass or minute may remove unasked.
+    pub max_delete: f64,
+}
+
+/// A source and its replica.
+pub struct Pair {
+    pub source: Root,
+    pub replica: Root,
+    pub exclude: Exclude,
+    pub archive: Archive,
+    pub stage: Stage,
+    pub abilities: Abilities,
+    pub rights: Rights,
+    pub watches: Option<Watches>,
+    pub claims: Claims,
+    pub links: Mutex<LinkTable>,
+    pub log: Log,
+    pub options: Options,
+    pub said: Said,
+}
+
+impl Pair {
+    pub fn links(&self) -> MutexGuard<'_, LinkTable> {
+        self.links.lock().unwrap_or_else(|e| e.into_inner())
+    }
+
+    /// The path in the replica, quoted for a message.
+    pub fn shown(&self, path: &RelPath) -> String {
+        quoted_path(&self.replica, path)
+    }
+
+    /// The path in the source, quoted for a message.
+    pub fn shown_source(&self, path: &RelPath) -> String {
+        quoted_path(&self.source, path)
+    }
+
+    /// Logs one operation.
+    pub fn report(&self, operation: Operation, path: &RelPath) {
+        self.report_with(operation, self.shown(path));
+    }
+
+    pub fn report_with(&self, operation: Operation, what: String) {
+        if self.options.dry_run {
+            self.log.info(format_args!("{}: {what}", operation.planned()));
+        } else {
+            self.log.info(format_args!("{operation}: {what}"));
+        }
+    }
+
+    /// Says once a kind what the replica cannot hold.
+    pub fn report_lost(&self, lost: Lost, path: &RelPath) {
+        for (is_lost, what) in [
+            (lost.owner, "owners"),
+            (lost.mode, "modes"),
+            (lost.xattrs, "some extended attributes or ACLs"),
+            (lost.times, "times"),
+        ] {
+            if is_lost && self.said.first(what) {
+                let shown = self.shown(path);
+                self.log.warn(format_args!(
+                    "The replica cannot hold {what}: {shown} is the first that goes without; this is not said again"
+                ));
+            }
+        }
+    }
+}
+
+fn quoted_path(root: &Root, path: &RelPath) -> String {
+    use std::os::unix::ffi::OsStrExt;
+    quoted(path.to_path(root.path()).as_os_str().as_bytes())
+}
+
+/// What has been said and need not be said again.
+#[derive(Debug, Default)]
+pub struct Said(Mutex<HashSet<String>>);
+
+/// As many different things are said at most.
+const SAID: usize = 10_000;
+
+impl Said {
+    pub fn first(&self, what: &str) -> bool {
+        let mut said = self.0.lock().unwrap_or_else(|e| e.into_inner());
+        said.len() < SAID && said.insert(what.to_string())
+    }
+
+    pub fn forget(&self, what: &str) {
+        self.0.lock().unwrap_or_else(|e| e.into_inner()).remove(what);
+    }
+}

@@ -1,0 +1,270 @@
+//! Owns one pass, as a straight line: renames, the walk, links, removals, folders, disk. Every decision is made in
+//! `plan`, every system call in `fs`; here they are joined. A pass knows nothing of when it runs or why.
+
+mod files;
+mod folders;
+mod groups;
+mod queue;
+mod removals;
+mod renames;
+mod specials;
+mod walk;
+
+use std::collections::{BTreeMap, BTreeSet, HashSet};
+use std::os::fd::AsFd;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Mutex, MutexGuard};
+
+use rustix::io::Errno;
+
+use super::pair::Pair;
+use crate::tree::doubt::{DirtySet, Doubt};
+use crate::tree::entry::{InodeId, Stat};
+use crate::tree::operation::Problem;
+use crate::tree::path::RelPath;
+use crate::tree::totals::Totals;
+use queue::Queue;
+use walk::Worker;
+
+/// What one pass is asked to do.
+#[derive(Debug)]
+pub struct Order<'a> {
+    pub dirty: &'a DirtySet,
+    /// Renames that were heard of, oldest first: hints.
+    pub renames: &'a [(RelPath, RelPath)],
+    pub brake: Brake,
+    pub jobs: usize,
+}
+
+/// What the brake has to know.
+#[derive(Clone, Copy, Debug)]
+pub struct Brake {
+    /// Entries in the replica as last counted; `None` before the first sweep, which counts them itself.
+    pub entries: Option<u64>,
+    /// Removals of the last minute.
+    pub recent: u64,
+    /// A person has said that the removals may happen.
+    pub released: bool,
+}
+
+/// What came of a pass.
+#[derive(Debug, Default)]
+pub struct Outcome {
+    pub totals: Totals,
+    /// Changed while it was looked at: to be looked at again soon.
+    pub again: DirtySet,
+    pub problems: Vec<Problem>,
+    /// Removals that the brake held.
+    pub held: Vec<RelPath>,
+    pub held_entries: u64,
+    /// Files that changed during every reading; what was published may be no version that ever was.
+    pub uncertain: Vec<RelPath>,
+    /// The replica's disk has no room.
+    pub full: Option<Errno>,
+    /// Entries of the replica, where the pass saw them all.
+    pub entries: Option<u64>,
+    /// The source is not in its place any more: nothing was removed.
+    pub displaced: bool,
+    pub cancelled: bool,
+}
+
+struct Pass<'a> {
+    pair: &'a Pair,
+    dirty: &'a DirtySet,
+    cancel: &'a AtomicBool,
+    queue: Queue,
+    shared: Mutex<Shared>,
+    /// Folders whose lists the renames changed.
+    touched_early: HashSet<RelPath>,
+    entries: AtomicU64,
+    is_full: AtomicBool,
+}
+
+/// What the workers gather.
+#[derive(Default)]
+struct Shared {
+    outcome: Outcome,
+    removals: BTreeMap<RelPath, Stat>,
+    replacements: BTreeMap<RelPath, (Stat, Stat)>,
+    groups: BTreeMap<InodeId, Group>,
+    /// Folders of the replica whose lists changed, for the disk; more than a few are not counted.
+    touched: BTreeSet<RelPath>,
+    touched_many: bool,
+}
+
+/// A file with several names that this pass has to do with.
+#[derive(Default)]
+struct Group {
+    /// The name that is dealt with as a file of its own; the others become links to it.
+    leader: Option<RelPath>,
+    names: BTreeSet<RelPath>,
+}
+
+/// Above this many folders the whole filesystem is brought to disk at once.
+const FOLDERS_ONE_BY_ONE: usize = 4;
+
+/// Runs one pass until all in the order has been looked at, or `cancel` is set.
+pub fn run(pair: &Pair, order: &Order, cancel: &AtomicBool) -> Outcome {
+    let mut pass = Pass::new(pair, order.dirty, cancel);
+    let mut totals = renames::carry_out(&mut pass, order.renames);
+    let pass = pass;
+    for folder in order.dirty.seeds() {
+        if !pair.exclude.skips_within(&folder, true) {
+            pass.queue.push(walk::seed(&pass, folder));
+        }
+    }
+    totals += walk(&pass, order.jobs);
+    totals += groups::settle(&pass);
+    let (removed, late) = removals::carry_out(&pass, &order.brake);
+    totals += removed;
+    if !late.is_empty() && !pass.is_cancelled() {
+        late.into_iter().for_each(|task| pass.queue.push(task));
+        totals += walk(&pass, 1);
+    }
+    bring_to_disk(&pass);
+    let sweep = order.dirty.is_everything();
+    let cancelled = pass.is_cancelled();
+    let entries = pass.entries.load(Ordering::Relaxed);
+    let mut outcome = pass.shared.into_inner().unwrap_or_else(|e| e.into_inner()).outcome;
+    outcome.totals = totals;
+    outcome.cancelled = cancelled;
+    outcome.totals.problems = outcome.problems.len() as u64;
+    outcome.entries = (sweep && !cancelled).then_some(entries);
+    outcome
+}
+
+/// Removes the program's own things from the replica, and sets the times of its root once more if that changed them.
+pub fn close(pair: &Pair) {
+    if pair.options.dry_run || !pair.stage.close(&pair.replica) {
+        return;
+    }
+    let dirty = DirtySet::default();
+    let cancel = AtomicBool::new(false);
+    let pass = Pass::new(pair, &dirty, &cancel);
+    folders::settle_all(&pass, [RelPath::root()], &mut Totals::default());
+}
+
+fn walk(pass: &Pass, jobs: usize) -> Totals {
+    let helpers = if pass.queue.is_small() { 0 } else { jobs.saturating_sub(1) };
+    std::thread::scope(|scope| {
+        let threads: Vec<_> = (0..helpers)
+            .filter_map(|_| {
+                let work = || Worker::new(pass).work();
+                std::thread::Builder::new().name("worker".into()).spawn_scoped(scope, work).ok()
+            })
+            .collect();
+        let mut totals = Worker::new(pass).work();
+        for thread in threads {
+            // A worker that panicked has poisoned nothing: its folders stay in doubt until the next sweep.
+            totals += thread.join().unwrap_or_default();
+        }
+        totals
+    })
+}
+
+/// Brings the folders whose lists changed to disk, so that the names that were published stay published.
+fn bring_to_disk(pass: &Pass) {
+    let pair = pass.pair;
+    let (touched, many) = {
+        let shared = pass.shared();
+        (shared.touched.clone(), shared.touched_many)
+    };
+    if !pair.options.durable || pair.options.dry_run || (touched.is_empty() && !many) {
+        return;
+    }
+    let result = if many {
+        rustix::fs::syncfs(pair.replica.fd())
+    } else {
+        touched.iter().try_for_each(|folder| match pair.replica.open_folder(folder) {
+            Ok(fd) => rustix::fs::fsync(fd),
+            Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP) => Ok(()),
+            Err(error) => Err(error),
+        })
+    };
+    if let Err(error) = result {
+        pass.problem(&RelPath::root(), format!("the replica could not be brought to disk: {}", describe(error)));
+    }
+}
+
+impl<'a> Pass<'a> {
+    fn new(pair: &'a Pair, dirty: &'a DirtySet, cancel: &'a AtomicBool) -> Self {
+        Self {
+            pair,
+            dirty,
+            cancel,
+            queue: Queue::default(),
+            shared: Mutex::default(),
+            touched_early: HashSet::new(),
+            entries: AtomicU64::new(0),
+            is_full: AtomicBool::new(false),
+        }
+    }
+
+    fn shared(&self) -> MutexGuard<'_, Shared> {
+        self.shared.lock().unwrap_or_else(|e| e.into_inner())
+    }
+
+    fn is_cancelled(&self) -> bool {
+        self.cancel.load(Ordering::Relaxed)
+    }
+
+    /// Puts a path back into doubt.
+    fn again(&self, path: &RelPath, doubt: Doubt) {
+        self.shared().outcome.again.insert(path, doubt);
+    }
+
+    fn problem(&self, path: &RelPath, reason: String) {
+        self.shared().outcome.problems.push(Problem { path: path.clone(), reason });
+    }
+
+    /// Notes what went wrong with a path. A full disk is one condition and no problem of the path's.
+    fn failed(&self, path: &RelPath, what: &str, error: Errno) {
+        if matches!(error, Errno::NOSPC | Errno::DQUOT) {
+            self.is_full.store(true, Ordering::Relaxed);
+            let mut shared = self.shared();
+            shared.outcome.full = Some(error);
+            shared.outcome.again.insert(path, Doubt::subtree(super::clock::now()));
+        } else {
+            self.problem(path, format!("{what}: {}", describe(error)));
+        }
+    }
+
+    /// Notes a file that was published though it changed during every reading.
+    fn uncertain(&self, path: &RelPath) {
+        let shown = self.pair.shown(path);
+        self.pair.log.warn(format_args!("Uncertain: {shown} changed during every reading; it will be copied again"));
+        let mut shared = self.shared();
+        shared.outcome.uncertain.push(path.clone());
+        shared.outcome.again.insert(path, Doubt::contents(super::clock::now()));
+    }
+
+    fn touched(&self, folder: &RelPath) {
+        let mut shared = self.shared();
+        if shared.touched_many || shared.touched.contains(folder) {
+            return;
+        }
+        shared.touched.insert(folder.clone());
+        if shared.touched.len() > FOLDERS_ONE_BY_ONE {
+            shared.touched.clear();
+            shared.touched_many = true;
+        }
+    }
+}
+
+/// What the system says of an error, in its words.
+pub fn describe(error: Errno) -> String {
+    let text = std::io::Error::from(error).to_string();
+    match text.split_once(" (os error") {
+        Some((words, _)) => words.to_string(),
+        None => text,
+    }
+}
+
+/// The identity of the source's folder that holds `path`'s entry.
+fn parent_id(pair: &Pair, path: &RelPath) -> Option<(InodeId, Vec<u8>)> {
+    let Some((parent, name)) = path.split() else {
+        return Some((crate::fs::archive::ROOT, Vec::new()));
+    };
+    let folder = pair.source.open_folder(&parent).ok()?;
+    Some((pair.source.stat(folder.as_fd()).ok()?.id(), name.to_vec()))
+}

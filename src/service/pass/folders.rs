@@ -1,0 +1,192 @@
+//! Owns a folder in the making: both sides open, what was found out about its entries, and its end, when all below it
+//! is done and its own attributes are set.
+
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
+
+use rustix::io::Errno;
+
+use super::{Pass, parent_id};
+use crate::fs::archive::Changes;
+use crate::fs::metadata;
+use crate::service::clock;
+use crate::tree::doubt::Doubt;
+use crate::tree::entry::{InodeId, Stat};
+use crate::tree::operation::Operation;
+use crate::tree::path::RelPath;
+use crate::tree::record::Agreed;
+use crate::tree::totals::Totals;
+
+/// A folder that is being worked on.
+pub struct Node {
+    pub path: RelPath,
+    pub source: OwnedFd,
+    /// `None` in a dry run, where the folder does not exist yet.
+    pub replica: Option<OwnedFd>,
+    pub id: InodeId,
+    pub parent: Option<Arc<Node>>,
+    /// Made by this pass.
+    pub fresh: bool,
+    pub attributes_agreed: bool,
+    touched: AtomicBool,
+    pending: AtomicUsize,
+    changes: Mutex<Changes>,
+}
+
+impl Node {
+    pub fn new(
+        path: RelPath,
+        (source, id): (OwnedFd, InodeId),
+        replica: Option<OwnedFd>,
+        parent: Option<Arc<Node>>,
+    ) -> Self {
+        Self {
+            path,
+            source,
+            replica,
+            id,
+            parent,
+            fresh: false,
+            attributes_agreed: false,
+            touched: AtomicBool::new(false),
+            pending: AtomicUsize::new(1),
+            changes: Mutex::default(),
+        }
+    }
+
+    /// The same, made by this pass or not, with attributes that are agreed or not.
+    pub fn with(self, fresh: bool, attributes_agreed: bool) -> Self {
+        Self { fresh, attributes_agreed, ..self }
+    }
+
+    /// The replica's folder, or the error that a folder that is not there gives.
+    pub fn replica(&self) -> Result<BorrowedFd<'_>, Errno> {
+        self.replica.as_ref().map(|fd| fd.as_fd()).ok_or(Errno::NOENT)
+    }
+
+    pub fn change(&self, name: &[u8], change: Option<Agreed>) {
+        self.changes.lock().unwrap_or_else(|e| e.into_inner()).insert(name.into(), change);
+    }
+
+    /// One more thing that has to end before the folder does.
+    pub fn hold(&self) {
+        self.pending.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// The list of the replica's folder has changed, and with it the folder's times.
+    pub fn touch(&self, pass: &Pass) {
+        if !self.touched.swap(true, Ordering::Relaxed) {
+            pass.touched(&self.path);
+        }
+    }
+
+    fn is_touched(&self) -> bool {
+        self.touched.load(Ordering::Relaxed)
+    }
+}
+
+/// Ends one thing in a folder; with the last one the folder ends too, and so on upwards.
+pub fn complete(pass: &Pass, node: Arc<Node>, totals: &mut Totals) {
+    let mut node = node;
+    while node.pending.fetch_sub(1, Ordering::AcqRel) == 1 {
+        finish(pass, &node, totals);
+        match node.parent.clone() {
+            Some(parent) => node = parent,
+            None => return,
+        }
+    }
+}
+
+fn finish(pass: &Pass, node: &Node, totals: &mut Totals) {
+    let pair = pass.pair;
+    let changes = std::mem::take(&mut *node.changes.lock().unwrap_or_else(|e| e.into_inner()));
+    let mut behind = !pair.options.dry_run && pair.archive.remember(node.id, changes);
+    let early = pass.touched_early.contains(&node.path);
+    if (node.is_touched() || early || node.fresh || !node.attributes_agreed) && !pass.is_cancelled() {
+        let place = match &node.parent {
+            Some(parent) => node.path.split().map(|(_, name)| (parent.id, name.to_vec())),
+            None => parent_id(pair, &node.path),
+        };
+        let own = node.is_touched() || early;
+        match settle(pass, node, own, totals) {
+            Ok(Some(agreed)) => {
+                if let Some((id, name)) = place {
+                    behind |= pair.archive.remember(id, Changes::from([(name.into(), Some(agreed))]));
+                }
+            }
+            Ok(None) => {}
+            Err(error) => pass.failed(&node.path, "cannot set the attributes of the folder", error),
+        }
+    }
+    if behind {
+        // Only time is lost with it.
+        let _ = pair.archive.commit(clock::now(), false);
+    }
+}
+
+/// Makes the attributes of the replica's folder those of the source's. `own`: its times differ by the program's doing.
+fn settle(pass: &Pass, node: &Node, own: bool, totals: &mut Totals) -> Result<Option<Agreed>, Errno> {
+    let pair = pass.pair;
+    let looked = clock::now();
+    let source = pair.source.stat(node.source.as_fd())?;
+    let racy = clock::is_racy(source.ctime);
+    let Some(replica_fd) = &node.replica else { return Ok(None) };
+    let replica_fd = replica_fd.as_fd();
+    let wanted = metadata::xattrs(node.source.as_fd())?;
+    let mut replica = pair.replica.stat(replica_fd)?;
+    let stat_differs = !metadata::same_stat(&source, &replica, &pair.rights);
+    let xattrs_differ = metadata::xattrs(replica_fd)? != wanted;
+    if stat_differs || xattrs_differ {
+        let as_if_times_were_equal = Stat { mtime: source.mtime, ..replica };
+        let only_times = metadata::same_stat(&source, &as_if_times_were_equal, &pair.rights) && !xattrs_differ;
+        let worth_a_line = !node.fresh && !(own && only_times);
+        if pair.options.dry_run {
+            if worth_a_line {
+                pair.report(Operation::MetadataUpdated, &node.path);
+                totals.metadata += 1;
+            }
+            return Ok(None);
+        }
+        let lost = metadata::apply(replica_fd, &source, &wanted, &replica, &pair.rights)?;
+        pair.report_lost(lost, &node.path);
+        if worth_a_line {
+            pair.report(Operation::MetadataUpdated, &node.path);
+            totals.metadata += 1;
+        }
+        replica = pair.replica.stat(replica_fd)?;
+    }
+    Ok(Some(Agreed { source: source.stamp(), replica: replica.stamp(), racy, looked, provisional: false }))
+}
+
+/// Opens a folder that exists on both sides, outside the walk.
+///
+/// # Errors
+/// As of openat2(2) for the side that cannot be opened.
+pub fn open(pass: &Pass, path: &RelPath) -> Result<Arc<Node>, Errno> {
+    let source = pass.pair.source.open_folder(path)?;
+    let id = pass.pair.source.stat(source.as_fd())?.id();
+    let replica = pass.pair.replica.open_folder(path)?;
+    Ok(Arc::new(Node::new(path.clone(), (source, id), Some(replica), None).with(false, true)))
+}
+
+/// Sets the attributes of folders whose lists were changed outside the walk, the deepest first.
+pub fn settle_all(pass: &Pass, folders: impl IntoIterator<Item = RelPath>, totals: &mut Totals) {
+    let mut folders: Vec<RelPath> = folders.into_iter().collect();
+    folders.sort_unstable_by(|a, b| b.cmp(a));
+    folders.dedup();
+    for path in folders {
+        match open(pass, &path) {
+            Ok(node) => {
+                node.touch(pass);
+                complete(pass, node, totals);
+            }
+            // Gone meanwhile, with its attributes.
+            Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP) => {}
+            Err(error) => {
+                pass.failed(&path, "cannot open the folder", error);
+                pass.again(&path, Doubt::attributes(clock::now()));
+            }
+        }
+    }
+}

@@ -1,0 +1,266 @@
+//! Owns files with several names: one name of each group is dealt with as a file of its own, the others become links
+//! to it. Which names belong together is asked of the source's disk, never only of memory.
+
+use std::collections::BTreeSet;
+use std::os::fd::{AsFd, OwnedFd};
+
+use rustix::io::Errno;
+
+use super::files::{Job, Stop};
+use super::walk::{Worker, single};
+use super::{Group, Pass, folders};
+use crate::fs::archive::Changes;
+use crate::fs::stage::Published;
+use crate::plan::mirror::Step;
+use crate::service::clock;
+use crate::tree::doubt::Doubt;
+use crate::tree::entry::{InodeId, Kind, Seen, Stat};
+use crate::tree::operation::Operation;
+use crate::tree::path::RelPath;
+use crate::tree::record::Agreed;
+use crate::tree::totals::Totals;
+
+/// One name of a group with its folders open.
+struct Name {
+    path: RelPath,
+    folder: RelPath,
+    name: Box<[u8]>,
+    id: InodeId,
+    replica: OwnedFd,
+    source_stat: Stat,
+    seen: Seen,
+}
+
+impl Pass<'_> {
+    /// Notes what names and inodes belong together, as found in agreement.
+    pub fn note_links(&self, path: &RelPath, source: &Stat, replica: &Stat) {
+        let mut links = self.pair.links();
+        if source.is_linked() {
+            links.note(source.id(), path);
+        }
+        if replica.is_linked() {
+            links.own(replica.id(), source.id());
+        }
+    }
+
+    /// Lets a job pass as that of a file of its own, or keeps its path until the links are made.
+    pub fn admit_linked(&self, path: &RelPath, mut job: Job) -> Option<Job> {
+        if job.source.is_linked() {
+            let id = job.source.id();
+            let known_elsewhere = job.replica.is_none() && self.pair.links().has_others(id, path);
+            let mut shared = self.shared();
+            let group: &mut Group = shared.groups.entry(id).or_default();
+            group.names.insert(path.clone());
+            if group.leader.is_some() || known_elsewhere {
+                return None;
+            }
+            group.leader = Some(path.clone());
+        }
+        // Two files in the source must not share one inode in the replica: the later one gets a new inode.
+        if let Some(replica) = job.replica.filter(|r| r.is_linked())
+            && !self.pair.links().take(replica.id(), job.source.id())
+        {
+            job.step = Step::Update;
+        }
+        Some(job)
+    }
+
+    /// Notes that a name in the replica is gone: the ctime of the file's other names has moved with it.
+    pub fn name_removed(&self, path: &RelPath, before: &Stat) {
+        if before.is_linked() {
+            self.restamp(before, path);
+        }
+    }
+
+    /// Notes that a name of a linked file was renamed in the replica.
+    pub fn restamp_links(&self, before: &Stat, path: &RelPath) {
+        self.restamp(before, path);
+    }
+
+    /// Takes the new ctime of an inode of the replica over into what was agreed of its other names. The change was the
+    /// program's own. The source's ctime has moved too, so that the names come into doubt, for their attributes.
+    fn restamp(&self, before: &Stat, but: &RelPath) {
+        let pair = self.pair;
+        let Some(owner) = pair.links().owner(before.id()) else { return };
+        for path in pair.links().names(owner).into_iter().filter(|p| p != but) {
+            let Some((folder, name)) = path.split() else { continue };
+            let (Ok(source), Ok(Seen::Present(now))) = (pair.source.open_folder(&folder), pair.replica.look_at(&path))
+            else {
+                continue;
+            };
+            let Ok(id) = pair.source.stat(source.as_fd()).map(|s| s.id()) else { continue };
+            if let Some(agreed) = pair.archive.agreed(id, name)
+                && agreed.replica == before.stamp()
+                && now.id() == before.id()
+            {
+                let agreed = Agreed { replica: now.stamp(), ..agreed };
+                pair.archive.remember(id, Changes::from([(name.into(), Some(agreed))]));
+            }
+            self.again(&path, Doubt::attributes(clock::now()));
+        }
+    }
+}
+
+/// Makes the links of all groups that this pass met.
+pub fn settle(pass: &Pass) -> Totals {
+    let groups = std::mem::take(&mut pass.shared().groups);
+    let mut totals = Totals::default();
+    let mut touched = BTreeSet::new();
+    for (id, group) in groups {
+        if pass.is_cancelled() {
+            break;
+        }
+        if !pass.pair.options.dry_run {
+            settle_group(pass, id, group, &mut touched, &mut totals);
+        } else {
+            for path in group.names.iter().filter(|p| Some(*p) != group.leader.as_ref()) {
+                pass.pair.report(Operation::LinkCreated, path);
+                totals.links += 1;
+            }
+        }
+    }
+    folders::settle_all(pass, touched, &mut totals);
+    totals
+}
+
+fn settle_group(pass: &Pass, id: InodeId, group: Group, touched: &mut BTreeSet<RelPath>, totals: &mut Totals) {
+    let pair = pass.pair;
+    let mut paths = group.names.clone();
+    paths.extend(pair.links().names(id));
+    let excluded = |path: &RelPath| pair.exclude.skips_within(path, false);
+    let open = |path: &RelPath| if excluded(path) { None } else { open_name(pass, id, path) };
+    let mut names: Vec<Name> = paths.iter().filter_map(open).collect();
+    pair.links().set_names(id, names.iter().map(|n| n.path.clone()));
+    let Some((leader, agreed)) = find_leader(pass, &group, &names, totals) else {
+        for name in names.iter().filter(|n| group.names.contains(&n.path)) {
+            pass.again(&name.path, Doubt::contents(clock::now()));
+        }
+        return;
+    };
+    // What the leader's own job did to it is younger than the names' stats.
+    for name in &mut names {
+        name.seen = pair.replica.look(name.replica.as_fd(), &name.name).unwrap_or(Seen::Unknown);
+    }
+    let (Some(first), Some(inode)) = (
+        names.iter().find(|n| n.path == leader),
+        names.iter().find(|n| n.path == leader).and_then(|n| n.seen.stat().copied()),
+    ) else {
+        return;
+    };
+    let mut linked: Vec<&Name> = Vec::new();
+    for name in &names {
+        if name.seen.stat().is_some_and(|s| s.id() == inode.id()) {
+            linked.push(name);
+            continue;
+        }
+        match link(pass, first, name) {
+            Ok(true) => {
+                let new = name.seen.stat().is_none();
+                pair.report(if new { Operation::LinkCreated } else { Operation::LinkUpdated }, &name.path);
+                totals.links += 1;
+                touched.insert(name.folder.clone());
+                linked.push(name);
+            }
+            Ok(false) => {}
+            Err(stop) => Worker::new(pass).stopped(&name.path, stop),
+        }
+    }
+    let Ok(Seen::Present(now)) = pair.replica.look(first.replica.as_fd(), &first.name) else { return };
+    pair.links().own(now.id(), id);
+    for name in linked {
+        let agreed = Agreed { replica: now.stamp(), ..agreed };
+        pair.archive.remember(name.id, Changes::from([(name.name.clone(), Some(agreed))]));
+    }
+}
+
+/// The name that the others become links to, and what is agreed of it.
+fn find_leader(pass: &Pass, group: &Group, names: &[Name], totals: &mut Totals) -> Option<(RelPath, Agreed)> {
+    let pair = pass.pair;
+    let agreed_of = |path: &RelPath| {
+        let name = names.iter().find(|n| n.path == *path)?;
+        let agreed = pair.archive.agreed(name.id, &name.name)?;
+        let now = pair.replica.look(name.replica.as_fd(), &name.name).ok()?;
+        let holds = now.stat().is_some_and(|s| s.stamp() == agreed.replica);
+        (holds && agreed.source.same_contents_if_explained(&name.source_stat.stamp())).then_some(agreed)
+    };
+    if let Some(leader) = &group.leader {
+        return agreed_of(leader).map(|agreed| (leader.clone(), agreed));
+    }
+    // A further name for a file that the replica has: the new name tells why the ctime moved.
+    let known = names.iter().filter(|n| !group.names.contains(&n.path));
+    for name in known {
+        if let Some(agreed) = agreed_of(&name.path) {
+            let racy = agreed.racy || clock::is_racy(name.source_stat.ctime);
+            let agreed = Agreed { source: name.source_stat.stamp(), racy, provisional: true, ..agreed };
+            return Some((name.path.clone(), agreed));
+        }
+    }
+    // None that can be trusted: the first one is made as a file of its own.
+    let first = names.iter().find(|n| group.names.contains(&n.path))?;
+    let (step, replica) = match first.seen {
+        Seen::Present(stat) if stat.kind == Kind::Directory => return None,
+        Seen::Present(stat) => (Step::Update, Some(stat)),
+        Seen::Absent => (Step::Create, None),
+        Seen::Unknown => return None,
+    };
+    let job = Job { name: first.name.clone(), step, source: first.source_stat, replica };
+    pass.queue.push(single(pass, &first.folder, job).ok()?);
+    *totals += Worker::new(pass).work();
+    agreed_of(&first.path).map(|agreed| (first.path.clone(), agreed))
+}
+
+fn open_name(pass: &Pass, id: InodeId, path: &RelPath) -> Option<Name> {
+    let pair = pass.pair;
+    let (folder, name) = path.split()?;
+    let source = pair.source.open_folder(&folder).ok()?;
+    let stat = *pair.source.look(source.as_fd(), name).ok()?.stat()?;
+    if stat.id() != id {
+        return None;
+    }
+    let folder_id = pair.source.stat(source.as_fd()).ok()?.id();
+    let replica = pair.replica.open_folder(&folder).ok()?;
+    let seen = pair.replica.look(replica.as_fd(), name).unwrap_or(Seen::Unknown);
+    Some(Name { path: path.clone(), folder, name: name.into(), id: folder_id, replica, source_stat: stat, seen })
+}
+
+/// Makes `name` a link to the leader. Returns whether it is one now.
+fn link(pass: &Pass, leader: &Name, name: &Name) -> Result<bool, Stop> {
+    let pair = pass.pair;
+    let expected = match name.seen {
+        Seen::Present(stat) if stat.kind == Kind::Directory => return Ok(false),
+        Seen::Present(stat) => Some(stat),
+        Seen::Absent => None,
+        Seen::Unknown => return Ok(false),
+    };
+    let staged = match pair.stage.link(&pair.replica, leader.replica.as_fd(), &leader.name) {
+        Err(Errno::PERM | Errno::OPNOTSUPP | Errno::MLINK) => {
+            if pair.said.first("links") {
+                let shown = pair.shown(&name.path);
+                pair.log.warn(format_args!(
+                    "The replica cannot hold hard links: {shown} is the first that becomes a file of its own; this is not said again"
+                ));
+            }
+            return copy_instead(pass, name, expected).map(|()| false);
+        }
+        done => done.map_err(super::files::failed("cannot create the link"))?,
+    };
+    let worker = Worker::new(pass);
+    match worker.publish_staged(staged, name.replica.as_fd(), &name.name, expected.as_ref())? {
+        Published::Yes => Ok(true),
+        Published::Changed => {
+            worker.stopped(&name.path, Stop::Changed);
+            Ok(false)
+        }
+    }
+}
+
+/// Where there are no links, each name is a file of its own.
+fn copy_instead(pass: &Pass, name: &Name, replica: Option<Stat>) -> Result<(), Stop> {
+    let step = if replica.is_some() { Step::Update } else { Step::Create };
+    let job = Job { name: name.name.clone(), step, source: name.source_stat, replica };
+    if let Ok(task) = single(pass, &name.folder, job) {
+        pass.queue.push(task);
+        Worker::new(pass).work();
+    }
+    Ok(())
+}

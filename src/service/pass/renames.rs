@@ -1,0 +1,137 @@
+//! Owns carrying out renames that were heard of: only where the disk and the archive both show that the replica's
+//! entry is the one that moved. Whatever does not fit is left to the walk, which copies and removes instead.
+
+use std::os::fd::{AsFd, OwnedFd};
+
+use rustix::fs::{RenameFlags, renameat, renameat_with};
+use rustix::io::Errno;
+
+use super::Pass;
+use crate::fs::archive::Changes;
+use crate::tree::entry::{InodeId, Kind, Seen, Stat};
+use crate::tree::operation::Operation;
+use crate::tree::path::RelPath;
+use crate::tree::record::Agreed;
+use crate::tree::totals::Totals;
+
+/// One end of a rename: the folders of both sides that hold it.
+struct End {
+    source: OwnedFd,
+    id: InodeId,
+    replica: OwnedFd,
+    folder: RelPath,
+    name: Box<[u8]>,
+}
+
+/// Renames in the replica what was renamed in the source.
+pub fn carry_out(pass: &mut Pass, renames: &[(RelPath, RelPath)]) -> Totals {
+    let mut totals = Totals::default();
+    for (from, to) in renames {
+        if let Some(watches) = &pass.pair.watches {
+            watches.forget(from);
+        }
+        if pass.pair.options.dry_run || pass.is_cancelled() {
+            continue;
+        }
+        let claims = &pass.pair.claims;
+        if !claims.subtree(from) {
+            continue;
+        }
+        if claims.subtree(to) {
+            // Whatever goes wrong here, the walk makes good.
+            if let Ok(true) = carry_out_one(pass, from, to) {
+                totals.renamed += 1;
+            }
+            pass.pair.claims.release_subtree(to);
+        }
+        pass.pair.claims.release_subtree(from);
+    }
+    totals
+}
+
+fn carry_out_one(pass: &mut Pass, from: &RelPath, to: &RelPath) -> Result<bool, Errno> {
+    let pair = pass.pair;
+    let (Some(old), Some(new)) = (end(pass, from)?, end(pass, to)?) else { return Ok(false) };
+    let Seen::Present(moved) = pair.source.look(new.source.as_fd(), &new.name)? else { return Ok(false) };
+    let is_folder = moved.kind == Kind::Directory;
+    if pair.exclude.skips_within(from, is_folder) || pair.exclude.skips_within(to, is_folder) {
+        return Ok(false);
+    }
+    let there_now = pair.source.look(old.source.as_fd(), &old.name)?;
+    if there_now == Seen::Unknown || there_now.stat().is_some_and(|s| s.id() == moved.id()) {
+        return Ok(false);
+    }
+    let Some(agreed) = pair.archive.agreed(old.id, &old.name) else { return Ok(false) };
+    let Seen::Present(replica) = pair.replica.look(old.replica.as_fd(), &old.name)? else { return Ok(false) };
+    let untouched = match replica.kind {
+        Kind::Directory => replica.id() == agreed.replica.id,
+        _ => replica.stamp() == agreed.replica,
+    };
+    if agreed.source.id != moved.id() || agreed.source.kind != moved.kind || !untouched {
+        return Ok(false);
+    }
+    let target = pair.replica.look(new.replica.as_fd(), &new.name)?;
+    let agreed_there = pair.archive.agreed(new.id, &new.name);
+    let swapped = agreed_there.filter(|a| there_now.stat().is_some_and(|s| s.id() == a.source.id));
+    let (names, flags) = ((&*old.name, &*new.name), rename_flags(&target, swapped, &moved));
+    let Some(flags) = flags else { return Ok(false) };
+    let done = if flags.is_empty() {
+        renameat(&old.replica, names.0, &new.replica, names.1)
+    } else {
+        renameat_with(&old.replica, names.0, &new.replica, names.1, flags)
+    };
+    match done {
+        Err(Errno::INVAL | Errno::NOSYS) if flags == RenameFlags::NOREPLACE => {
+            renameat(&old.replica, names.0, &new.replica, names.1)?;
+        }
+        done => done?,
+    }
+    let exchanged = flags == RenameFlags::EXCHANGE;
+    remember(pass, (&old, &new), agreed, agreed_there.filter(|_| exchanged))?;
+    if replica.is_linked() {
+        pass.restamp_links(&replica, to);
+    }
+    for end in [&old, &new] {
+        pass.touched(&end.folder);
+        pass.touched_early.insert(end.folder.clone());
+    }
+    let (shown_from, shown_to) = (pair.shown(from), pair.shown(to));
+    pair.report_with(Operation::Renamed, format!("{shown_from} -> {shown_to}"));
+    Ok(true)
+}
+
+/// How the rename has to be done so that nothing is lost that the source still has; `None` where a rename will not do.
+fn rename_flags(target: &Seen, swapped: Option<Agreed>, moved: &Stat) -> Option<RenameFlags> {
+    match (target, swapped) {
+        (Seen::Absent, _) => Some(RenameFlags::NOREPLACE),
+        (Seen::Present(target), Some(agreed)) if agreed.replica.id == target.id() => Some(RenameFlags::EXCHANGE),
+        (Seen::Present(target), None) if target.kind != Kind::Directory && moved.kind != Kind::Directory => {
+            Some(RenameFlags::empty())
+        }
+        _ => None,
+    }
+}
+
+fn end(pass: &Pass, path: &RelPath) -> Result<Option<End>, Errno> {
+    let Some((folder, name)) = path.split() else { return Ok(None) };
+    let source = pass.pair.source.open_folder(&folder)?;
+    let replica = pass.pair.replica.open_folder(&folder)?;
+    let id = pass.pair.source.stat(source.as_fd())?.id();
+    Ok(Some(End { source, id, replica, name: name.into(), folder }))
+}
+
+/// What was agreed moves along, with the replica's new ctime: the rename is the program's own.
+fn remember(pass: &Pass, (old, new): (&End, &End), agreed: Agreed, back: Option<Agreed>) -> Result<(), Errno> {
+    let archive = &pass.pair.archive;
+    let restamped = |end: &End, agreed: Agreed| -> Result<Option<Agreed>, Errno> {
+        let Seen::Present(now) = pass.pair.replica.look(end.replica.as_fd(), &end.name)? else { return Ok(None) };
+        Ok(Some(Agreed { replica: now.stamp(), provisional: false, ..agreed }))
+    };
+    archive.remember(new.id, Changes::from([(new.name.clone(), restamped(new, agreed)?)]));
+    let back = match back {
+        Some(agreed) => restamped(old, agreed)?,
+        None => None,
+    };
+    archive.remember(old.id, Changes::from([(old.name.clone(), back)]));
+    Ok(())
+}

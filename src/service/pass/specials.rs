@@ -1,0 +1,133 @@
+//! Owns what is done to symbolic links, FIFOs, sockets and devices: they are small, so that any difference is mended
+//! by building a new one unseen and publishing it in one step.
+
+use std::os::fd::{AsFd, BorrowedFd};
+use std::sync::Arc;
+
+use rustix::fs;
+use rustix::io::Errno;
+
+use super::files::{Job, Stop, failed};
+use super::folders::Node;
+use super::walk::Worker;
+use crate::fs::metadata;
+use crate::fs::stage::Published;
+use crate::plan::mirror::Step;
+use crate::service::clock;
+use crate::tree::entry::{Kind, Seen, Stat};
+use crate::tree::operation::Operation;
+use crate::tree::path::RelPath;
+use crate::tree::record::Agreed;
+
+impl Worker<'_> {
+    pub fn special(&mut self, node: &Arc<Node>, path: &RelPath, job: &Job) -> Result<(), Stop> {
+        let pair = self.pass.pair;
+        let looked = clock::now();
+        let source = match pair.source.look(node.source.as_fd(), &job.name) {
+            Ok(Seen::Present(source)) if source.kind == job.source.kind => source,
+            Ok(_) => return Err(Stop::Changed),
+            Err(error) => return Err(failed("cannot read the attributes")(error)),
+        };
+        let racy = clock::is_racy(source.ctime);
+        let agree = |replica: &Stat| {
+            node.change(
+                &job.name,
+                Some(Agreed { source: source.stamp(), replica: replica.stamp(), racy, looked, provisional: false }),
+            );
+            if source.is_linked() || replica.is_linked() {
+                self.pass.note_links(path, &source, replica);
+            }
+        };
+        let target = target_of(node.source.as_fd(), &job.name, source.kind)?;
+        let wanted = metadata::xattrs_at(node.source.as_fd(), &job.name)
+            .map_err(failed("cannot read the extended attributes"))?;
+        if let (Step::Examine(_), Some(replica), Some(folder)) = (job.step, &job.replica, &node.replica) {
+            let same =
+                metadata::same_stat(&source, &Stat { mode: source_mode(&source, replica), ..*replica }, &pair.rights)
+                    && target == target_of(folder.as_fd(), &job.name, replica.kind)?
+                    && wanted == metadata::xattrs_at(folder.as_fd(), &job.name).unwrap_or_default();
+            if same {
+                agree(replica);
+                return Ok(());
+            }
+        }
+        let operation = match (source.kind, job.replica) {
+            (Kind::Symlink, Some(_)) => Operation::LinkUpdated,
+            (Kind::Symlink, None) => Operation::LinkCreated,
+            _ => Operation::SpecialCreated,
+        };
+        if !pair.options.dry_run {
+            let folder = node.replica().map_err(failed("cannot open the folder"))?;
+            let staged = match pair.stage.special(&pair.replica, source.kind, &target, source.rdev) {
+                Err(Errno::PERM | Errno::OPNOTSUPP | Errno::INVAL) => {
+                    if pair.said.first(&format!("special {path:?}")) {
+                        let shown = pair.shown(path);
+                        pair.log.warn(format_args!("Skipped: {shown}: a file of this kind cannot be made here"));
+                    }
+                    return Ok(());
+                }
+                done => done.map_err(failed("cannot create it"))?,
+            };
+            let set = pair.replica.look(staged.folder(), staged.name()).and_then(|now| match now {
+                Seen::Present(now) => {
+                    metadata::apply_at(staged.folder(), staged.name(), &source, &wanted, &now, &pair.rights)
+                }
+                Seen::Absent | Seen::Unknown => Err(Errno::NOENT),
+            });
+            match set {
+                Ok(lost) => pair.report_lost(lost, path),
+                Err(error) => {
+                    staged.discard(&pair.replica);
+                    return Err(failed("cannot set the attributes")(error));
+                }
+            }
+            let published = self.publish_staged(staged, folder, &job.name, job.replica.as_ref())?;
+            if published == Published::Changed {
+                return Err(Stop::Changed);
+            }
+            match pair.replica.look(folder, &job.name) {
+                Ok(Seen::Present(replica)) => agree(&replica),
+                _ => return Err(Stop::Changed),
+            }
+        }
+        node.touch(self.pass);
+        pair.report(operation, path);
+        match source.kind {
+            Kind::Symlink => self.totals.links += 1,
+            _ => self.totals.other += 1,
+        }
+        Ok(())
+    }
+
+    /// Publishes, lifting for a moment a mode of the folder that keeps its owner from doing so.
+    pub fn publish_staged(
+        &self,
+        staged: crate::fs::stage::Staged,
+        folder: BorrowedFd,
+        name: &[u8],
+        expected: Option<&Stat>,
+    ) -> Result<Published, Stop> {
+        let pair = self.pass.pair;
+        if rustix::fs::accessat(folder, c".", fs::Access::WRITE_OK, fs::AtFlags::EACCESS).is_err() {
+            // Where it cannot be made writable, publishing says why.
+            let _ = crate::fs::remove::make_writable(folder);
+        }
+        pair.stage.publish(&pair.replica, staged, folder, name, expected).map_err(failed("cannot publish it"))
+    }
+}
+
+fn source_mode(source: &Stat, replica: &Stat) -> u16 {
+    // A link's mode means nothing and cannot be set.
+    if source.kind == Kind::Symlink { metadata::wanted_mode(source, replica) } else { replica.mode }
+}
+
+fn target_of(folder: BorrowedFd, name: &[u8], kind: Kind) -> Result<Vec<u8>, Stop> {
+    if kind != Kind::Symlink {
+        return Ok(Vec::new());
+    }
+    match fs::readlinkat(folder, name, Vec::new()) {
+        Ok(target) => Ok(target.into_bytes()),
+        Err(Errno::NOENT | Errno::INVAL) => Err(Stop::Changed),
+        Err(error) => Err(failed("cannot read the link")(error)),
+    }
+}

@@ -1,0 +1,417 @@
+//! Owns the walk: workers that take folders, list both sides, have each name decided, and do or hand on what follows.
+
+use std::collections::BTreeMap;
+use std::os::fd::{AsFd, OwnedFd};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use rustix::fs::Mode;
+use rustix::io::Errno;
+
+use super::files::{Job, Ready};
+use super::folders::{self, Node, complete};
+use super::queue::{Next, Task};
+use super::{Pass, describe};
+use crate::fs::remove::make_writable;
+use crate::fs::root::open_child;
+use crate::fs::scan;
+use crate::fs::watch::{NoWatch, Watching};
+use crate::plan::mirror::{Case, Step, decide};
+use crate::service::clock;
+use crate::tree::doubt::{Doubt, Extent};
+use crate::tree::entry::{InodeId, Kind, Seen, Stat};
+use crate::tree::listing::{Listing, merge};
+use crate::tree::operation::Operation;
+use crate::tree::path::RelPath;
+use crate::tree::record::Record;
+use crate::tree::totals::Totals;
+
+/// As many files of one folder are handed on together.
+const CHUNK: usize = 32;
+
+/// A folder to be looked at.
+pub struct FolderTask {
+    path: RelPath,
+    parent: Option<Arc<Node>>,
+    extent: Extent,
+    names: BTreeMap<Box<[u8]>, Doubt>,
+    fresh: bool,
+    attributes_agreed: bool,
+}
+
+impl FolderTask {
+    /// Whether one thread does it best.
+    pub fn is_small(&self) -> bool {
+        self.extent == Extent::Names && self.names.len() <= CHUNK && !self.names.values().any(|d| d.below)
+    }
+}
+
+/// The task with which looking at a folder in doubt starts.
+pub fn seed(pass: &Pass, path: RelPath) -> Task {
+    let doubt = pass.dirty.folder(&path).cloned().unwrap_or_default();
+    let (extent, names) = (doubt.extent, doubt.names);
+    // A look at the whole folder is one at its attributes too.
+    let attributes_agreed = extent == Extent::Names;
+    Task::Folder(FolderTask { path, parent: None, extent, names, fresh: false, attributes_agreed })
+}
+
+/// One thread of a pass.
+pub struct Worker<'a> {
+    pub pass: &'a Pass<'a>,
+    pub totals: Totals,
+    /// Built and not yet published.
+    pub ready: Vec<Ready>,
+    pub ready_bytes: u64,
+}
+
+struct Busy<'a>(&'a Pass<'a>);
+
+impl Drop for Busy<'_> {
+    fn drop(&mut self) {
+        self.0.queue.finished();
+    }
+}
+
+impl<'a> Worker<'a> {
+    pub fn new(pass: &'a Pass<'a>) -> Self {
+        Self { pass, totals: Totals::default(), ready: Vec::new(), ready_bytes: 0 }
+    }
+
+    /// Works until no one has anything left to do.
+    pub fn work(mut self) -> Totals {
+        loop {
+            match self.pass.queue.take() {
+                Next::Task(task) => {
+                    let _busy = Busy(self.pass);
+                    match task {
+                        Task::Folder(task) => self.folder(task),
+                        Task::Files(node, jobs) => self.files(node, jobs),
+                    }
+                }
+                _ if !self.ready.is_empty() => self.publish_ready(),
+                Next::Idle => self.pass.queue.wait(),
+                Next::Done => return self.totals,
+            }
+        }
+    }
+
+    fn files(&mut self, node: Arc<Node>, jobs: Vec<Job>) {
+        for job in jobs {
+            if !self.pass.is_cancelled() {
+                self.job(&node, job);
+            }
+        }
+        complete(self.pass, node, &mut self.totals);
+    }
+
+    fn folder(&mut self, task: FolderTask) {
+        let parent = task.parent.clone();
+        if !self.pass.is_cancelled() {
+            let path = task.path.clone();
+            match self.visit(task) {
+                Ok(()) => {}
+                // It was there a moment ago: whoever lists its parent will know.
+                Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP) if parent.is_some() => {
+                    self.pass.again(&path, Doubt::subtree(clock::now()));
+                }
+                Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP) => self.escalate(&path),
+                Err(error) => self.pass.failed(&path, "cannot open the folder", error),
+            }
+        }
+        if let Some(parent) = parent {
+            complete(self.pass, parent, &mut self.totals);
+        }
+    }
+
+    /// A folder in doubt is not there on one side: it is an entry of its parent that is in doubt.
+    fn escalate(&mut self, path: &RelPath) {
+        let Some((parent, name)) = path.split() else {
+            return self.pass.problem(path, "the root folder cannot be opened".into());
+        };
+        self.pass.queue.push(Task::Folder(FolderTask {
+            path: parent,
+            parent: None,
+            extent: Extent::Names,
+            names: BTreeMap::from([(name.into(), Doubt::subtree(clock::now()))]),
+            fresh: false,
+            attributes_agreed: true,
+        }));
+    }
+
+    fn visit(&mut self, mut task: FolderTask) -> Result<(), Errno> {
+        let pair = self.pass.pair;
+        let (source, replica) = self.open_both(&task)?;
+        let id = pair.source.stat(source.as_fd())?.id();
+        if self.watch(&task, id) == Watching::Now && task.extent != Extent::Tree && !task.is_mount(id, self.pass) {
+            task.extent = Extent::Tree;
+        }
+        let node = Node::new(task.path, (source, id), replica, task.parent);
+        let node = Arc::new(node.with(task.fresh, task.attributes_agreed));
+        if let Some(parent) = &node.parent {
+            parent.hold();
+        }
+        let mut jobs = Vec::new();
+        if task.extent == Extent::Names {
+            let record = if task.names.is_empty() { Record::default() } else { pair.archive.record(id) };
+            for (name, doubt) in task.names {
+                self.look_at_name(&node, &name, doubt, &record, &mut jobs);
+            }
+        } else {
+            self.look_at_all(&node, task.extent, &task.names, &mut jobs);
+        }
+        if jobs.len() <= CHUNK {
+            self.files(node, jobs);
+            return Ok(());
+        }
+        let mut jobs = jobs.into_iter().peekable();
+        while jobs.peek().is_some() {
+            node.hold();
+            self.pass.queue.push(Task::Files(node.clone(), jobs.by_ref().take(CHUNK).collect()));
+        }
+        complete(self.pass, node, &mut self.totals);
+        Ok(())
+    }
+
+    fn open_both(&self, task: &FolderTask) -> Result<(OwnedFd, Option<OwnedFd>), Errno> {
+        let pair = self.pass.pair;
+        let (Some(parent), Some((_, name))) = (&task.parent, task.path.split()) else {
+            let source = pair.source.open_folder(&task.path)?;
+            return match pair.replica.open_folder(&task.path) {
+                Err(Errno::NOENT) if pair.options.dry_run && task.path.is_root() => Ok((source, None)),
+                done => Ok((source, Some(done?))),
+            };
+        };
+        let source = open_child(parent.source.as_fd(), name)?;
+        let Some(folder) = &parent.replica else { return Ok((source, None)) };
+        let replica = match open_child(folder.as_fd(), name) {
+            Err(Errno::NOENT) if pair.options.dry_run => return Ok((source, None)),
+            Err(Errno::NOTDIR | Errno::LOOP) if pair.options.dry_run => return Ok((source, None)),
+            Err(Errno::ACCESS) if !pair.options.dry_run => {
+                crate::fs::metadata::open_for_change(folder.as_fd(), name, Kind::Directory)?
+            }
+            done => done?,
+        };
+        Ok((source, Some(replica)))
+    }
+
+    /// Watches the folder before it is listed.
+    fn watch(&self, task: &FolderTask, id: InodeId) -> Watching {
+        let pair = self.pass.pair;
+        let Some(watches) = &pair.watches else { return Watching::Since };
+        match watches.ensure(&task.path, id) {
+            Ok(watching) => watching,
+            Err(NoWatch::Gone) => Watching::Not,
+            Err(error) => {
+                if pair.said.first(&format!("no watch: {error}")) {
+                    let shown = pair.shown_source(&task.path);
+                    pair.log.warn(format_args!(
+                        "Cannot watch {shown} ({error}): folders without a watch are looked at from time to time"
+                    ));
+                }
+                Watching::Not
+            }
+        }
+    }
+
+    fn look_at_name(&mut self, node: &Arc<Node>, name: &[u8], doubt: Doubt, record: &Record, jobs: &mut Vec<Job>) {
+        let pair = self.pass.pair;
+        let source = pair.source.look(node.source.as_fd(), name).unwrap_or(Seen::Unknown);
+        let replica = match &node.replica {
+            Some(fd) => pair.replica.look(fd.as_fd(), name).unwrap_or(Seen::Unknown),
+            None => Seen::Absent,
+        };
+        self.decide_name(node, (name, source, replica), record, Some(doubt), Extent::Names, jobs);
+    }
+
+    fn look_at_all(
+        &mut self,
+        node: &Arc<Node>,
+        extent: Extent,
+        names: &BTreeMap<Box<[u8]>, Doubt>,
+        jobs: &mut Vec<Job>,
+    ) {
+        let pair = self.pass.pair;
+        let listed = scan::list(&pair.source, node.source.as_fd()).and_then(|source| match &node.replica {
+            Some(fd) if !node.fresh => Ok((source, scan::list(&pair.replica, fd.as_fd())?)),
+            _ => Ok((source, Listing::default())),
+        });
+        let (source, replica) = match listed {
+            Ok(listed) => listed,
+            Err(error) => return self.pass.failed(&node.path, "cannot list the folder", error),
+        };
+        let record = pair.archive.record(node.id);
+        self.pass.entries.fetch_add(replica.len() as u64, Ordering::Relaxed);
+        for (name, source, replica) in merge(&source, &replica) {
+            let doubt = names.get(name).copied();
+            self.decide_name(node, (name, source, replica), &record, doubt, extent, jobs);
+        }
+        // What is on neither side any more.
+        for (name, _) in record.iter() {
+            if source.get(name) == Seen::Absent && replica.get(name) == Seen::Absent && !name.is_empty() {
+                node.change(name, None);
+            }
+        }
+    }
+
+    fn decide_name(
+        &mut self,
+        node: &Arc<Node>,
+        (name, source, replica): (&[u8], Seen, Seen),
+        record: &Record,
+        doubt: Option<Doubt>,
+        extent: Extent,
+        jobs: &mut Vec<Job>,
+    ) {
+        let pair = self.pass.pair;
+        let path = node.path.join(name);
+        let is_folder = |seen: Seen| seen.stat().is_some_and(|s| s.kind == Kind::Directory);
+        if pair.exclude.skips(&path, is_folder(if source == Seen::Absent { replica } else { source })) {
+            return;
+        }
+        let agreed = record.get(name);
+        let step = decide(&Case { source, replica, agreed, doubt, compare: pair.options.compare });
+        let job = |source: &Stat, replica: Option<Stat>| Job { name: name.into(), step, source: *source, replica };
+        match (step, source, replica) {
+            (Step::Forget, ..) => {
+                if agreed.is_some() {
+                    node.change(name, None);
+                }
+                if let (Some(watches), Some(_)) = (&pair.watches, doubt) {
+                    watches.forget(&path);
+                }
+            }
+            (Step::LeaveAlone, ..) => self.pass.problem(&path, "cannot be read, so it is left alone".into()),
+            (Step::Nothing, Seen::Present(source), Seen::Present(replica)) => {
+                if source.is_linked() || replica.is_linked() {
+                    self.pass.note_links(&path, &source, &replica);
+                }
+            }
+            (Step::Remove, _, Seen::Present(stat)) => {
+                if let (Some(watches), Kind::Directory) = (&pair.watches, stat.kind) {
+                    watches.forget(&path);
+                }
+                self.pass.shared().removals.insert(path, stat);
+            }
+            (Step::Create, Seen::Present(stat), _) if stat.kind == Kind::Directory => {
+                self.make_folder(node, path, &stat, None);
+            }
+            (Step::Folder { attributes_agreed }, Seen::Present(stat), _) => {
+                self.folder_on_both(node, path, &stat, doubt, extent, attributes_agreed);
+            }
+            (Step::Replace, Seen::Present(stat), Seen::Present(old)) if stat.kind == Kind::Directory => {
+                self.make_folder(node, path, &stat, Some(old));
+            }
+            (Step::Replace, Seen::Present(stat), Seen::Present(old)) if old.kind == Kind::Directory => {
+                if let Some(watches) = &pair.watches {
+                    watches.forget(&path);
+                }
+                self.pass.shared().replacements.insert(path, (stat, old));
+            }
+            (_, Seen::Present(source), replica) => {
+                let job = job(&source, replica.stat().copied());
+                if let Some(job) = self.pass.admit_linked(&path, job) {
+                    jobs.push(job);
+                }
+            }
+            _ => {}
+        }
+    }
+
+    fn folder_on_both(
+        &mut self,
+        node: &Arc<Node>,
+        path: RelPath,
+        stat: &Stat,
+        doubt: Option<Doubt>,
+        extent: Extent,
+        attributes_agreed: bool,
+    ) {
+        let pair = self.pass.pair;
+        let elsewhere = pair.options.one_file_system && stat.dev != node.id.dev;
+        let unwatched = pair.watches.as_ref().is_some_and(|w| !w.has(&path, stat.id()));
+        let below = !elsewhere && (extent == Extent::Tree || unwatched || doubt.is_some_and(|d| d.below));
+        if !below && attributes_agreed {
+            return;
+        }
+        let extent = if below { Extent::Tree } else { Extent::Names };
+        self.descend(node, path, extent, false, attributes_agreed);
+    }
+
+    fn descend(&mut self, node: &Arc<Node>, path: RelPath, extent: Extent, fresh: bool, attributes_agreed: bool) {
+        let mut extent = extent;
+        let mut names = BTreeMap::new();
+        if extent == Extent::Tree
+            && let Some(doubt) = self.pass.dirty.folder(&path)
+        {
+            names = doubt.names.clone();
+            extent = extent.max(doubt.extent);
+        }
+        node.hold();
+        let parent = Some(node.clone());
+        self.pass.queue.push(Task::Folder(FolderTask { path, parent, extent, names, fresh, attributes_agreed }));
+    }
+
+    /// Makes a folder in the replica, in the place of `old` if there is one, and goes on below it.
+    fn make_folder(&mut self, node: &Arc<Node>, path: RelPath, stat: &Stat, old: Option<Stat>) {
+        let pair = self.pass.pair;
+        let Some((_, name)) = path.split() else { return };
+        let claimed = pair.claims.entry(&path);
+        let result = match (claimed, pair.options.dry_run) {
+            (false, _) => Ok(false),
+            (true, true) => Ok(true),
+            (true, false) => self.make_folder_now(node, name, old),
+        };
+        if claimed {
+            pair.claims.release_entry(&path);
+        }
+        match result {
+            Ok(true) => {
+                node.touch(self.pass);
+                pair.report(Operation::DirectoryCreated, &path);
+                self.totals.directories_created += 1;
+                let elsewhere = pair.options.one_file_system && stat.dev != node.id.dev;
+                let extent = if elsewhere { Extent::Names } else { Extent::Tree };
+                self.descend(node, path, extent, true, false);
+            }
+            Ok(false) => self.pass.again(&path, Doubt::subtree(clock::now())),
+            Err(error) => self.pass.failed(&path, "cannot create the directory", error),
+        }
+    }
+
+    /// Returns whether the folder was made; not where something else came first.
+    fn make_folder_now(&mut self, node: &Node, name: &[u8], old: Option<Stat>) -> Result<bool, Errno> {
+        let pair = self.pass.pair;
+        let folder = node.replica()?;
+        if let Some(old) = old {
+            let staged = pair.stage.special(&pair.replica, Kind::Directory, b"", 0)?;
+            let published = pair.stage.publish(&pair.replica, staged, folder, name, Some(&old))?;
+            return Ok(published == crate::fs::stage::Published::Yes);
+        }
+        let mode = Mode::from_raw_mode(0o700);
+        let made = match rustix::fs::mkdirat(folder, name, mode) {
+            Err(Errno::ACCESS) => make_writable(folder).and_then(|()| rustix::fs::mkdirat(folder, name, mode)),
+            done => done,
+        };
+        match made {
+            Ok(()) => Ok(true),
+            Err(Errno::EXIST) => Ok(false),
+            Err(error) => Err(error),
+        }
+    }
+}
+
+impl FolderTask {
+    /// Whether the folder is where another filesystem is mounted that is not to be entered.
+    fn is_mount(&self, id: InodeId, pass: &Pass) -> bool {
+        pass.pair.options.one_file_system && self.parent.as_ref().is_some_and(|p| p.id.dev != id.dev)
+    }
+}
+
+/// A task that does one job in a folder outside the walk.
+///
+/// # Errors
+/// As of opening the folder on both sides.
+pub fn single(pass: &Pass, folder: &RelPath, job: Job) -> Result<Task, String> {
+    let node = folders::open(pass, folder).map_err(|e| format!("cannot open the folder: {}", describe(e)))?;
+    Ok(Task::Files(node, vec![job]))
+}

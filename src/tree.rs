@@ -1,0 +1,11 @@
+//! The words: plain data that everything else is said in. No I/O, no clock, no log.
+
+pub mod doubt;
+pub mod entry;
+pub mod exclude;
+pub mod listing;
+pub mod operation;
+pub mod path;
+pub mod quote;
+pub mod record;
+pub mod totals;

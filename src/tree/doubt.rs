@@ -1,0 +1,314 @@
+//! Owns doubt: the set of paths that may differ, because an event named them or because nobody has looked yet.
+//! It says where to look and how closely, never what to do. It is bounded: too many names in one folder become the
+//! folder, too many folders become everything, so that a storm costs more looking but never more memory.
+
+use std::collections::BTreeMap;
+
+use super::path::RelPath;
+
+/// Nanoseconds on the process's own clock; 0 is before anything happened.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Moment(pub u64);
+
+/// What was heard of one name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Doubt {
+    /// When the last event about it was read.
+    pub at: Moment,
+    /// The contents may have changed; otherwise all events spoke of attributes, of a rename or of a link.
+    pub contents: bool,
+    /// A folder in whose tree anything may have changed, not only the folder's own attributes.
+    pub below: bool,
+}
+
+impl Doubt {
+    pub fn contents(at: Moment) -> Self {
+        Self { at, contents: true, below: false }
+    }
+
+    pub fn attributes(at: Moment) -> Self {
+        Self { at, contents: false, below: false }
+    }
+
+    pub fn subtree(at: Moment) -> Self {
+        Self { at, contents: true, below: true }
+    }
+
+    pub fn or(self, other: Self) -> Self {
+        Self { at: self.at.max(other.at), contents: self.contents || other.contents, below: self.below || other.below }
+    }
+}
+
+/// How much of a folder is in doubt, beside the names that are.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Extent {
+    #[default]
+    Names,
+    /// All that the folder lists, but not what lies in its folders.
+    Listing,
+    /// All that lies below.
+    Tree,
+}
+
+/// The doubt in one folder.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct FolderDoubt {
+    pub extent: Extent,
+    pub names: BTreeMap<Box<[u8]>, Doubt>,
+}
+
+/// Where to look.
+#[derive(Clone, Debug)]
+pub struct DirtySet {
+    folders: BTreeMap<RelPath, FolderDoubt>,
+    limits: Limits,
+}
+
+/// How large a set may grow before it becomes coarser.
+#[derive(Clone, Copy, Debug)]
+pub struct Limits {
+    pub names_a_folder: usize,
+    pub folders: usize,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self { names_a_folder: 2_000, folders: 20_000 }
+    }
+}
+
+impl Default for DirtySet {
+    fn default() -> Self {
+        Self::new(Limits::default())
+    }
+}
+
+impl DirtySet {
+    pub fn new(limits: Limits) -> Self {
+        Self { folders: BTreeMap::new(), limits }
+    }
+
+    pub fn everything() -> Self {
+        let mut set = Self::default();
+        set.insert_extent(RelPath::root(), Extent::Tree);
+        set
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.folders.is_empty()
+    }
+
+    /// Entries and folders in doubt; a tree counts as one.
+    pub fn len(&self) -> usize {
+        self.folders.values().map(|f| f.names.len() + usize::from(f.extent != Extent::Names)).sum()
+    }
+
+    pub fn is_everything(&self) -> bool {
+        self.folders.get(&RelPath::root()).is_some_and(|f| f.extent == Extent::Tree)
+    }
+
+    /// Adds doubt about one entry. About the root itself, it is about what the root lists.
+    pub fn insert(&mut self, path: &RelPath, doubt: Doubt) {
+        let Some((folder, name)) = path.split() else {
+            let extent = if doubt.below { Extent::Tree } else { Extent::Listing };
+            return self.insert_extent(RelPath::root(), extent);
+        };
+        let limit = self.limits.names_a_folder;
+        let entry = self.folders.entry(folder.clone()).or_default();
+        match entry.names.get_mut(name) {
+            Some(known) => *known = known.or(doubt),
+            None => {
+                entry.names.insert(name.into(), doubt);
+            }
+        }
+        if entry.names.len() > limit {
+            let below: Vec<RelPath> =
+                entry.names.iter().filter(|(_, d)| d.below).map(|(n, _)| folder.join(n)).collect();
+            entry.names.clear();
+            entry.extent = entry.extent.max(Extent::Listing);
+            // Listing the folder does not look below it.
+            for path in below {
+                self.insert_extent(path, Extent::Tree);
+            }
+        }
+        self.bound();
+    }
+
+    pub fn insert_extent(&mut self, folder: RelPath, extent: Extent) {
+        let entry = self.folders.entry(folder).or_default();
+        entry.extent = entry.extent.max(extent);
+        self.bound();
+    }
+
+    pub fn union(&mut self, other: DirtySet) {
+        for (folder, doubt) in other.folders {
+            for (name, d) in &doubt.names {
+                self.insert(&folder.join(name), *d);
+            }
+            if doubt.extent != Extent::Names {
+                self.insert_extent(folder, doubt.extent);
+            }
+        }
+    }
+
+    /// What is in doubt in this folder, apart from what a tree above it covers.
+    pub fn folder(&self, folder: &RelPath) -> Option<&FolderDoubt> {
+        self.folders.get(folder)
+    }
+
+    /// The folders where looking starts: those in doubt that no tree above them covers, in order.
+    pub fn seeds(&self) -> Vec<RelPath> {
+        let mut seeds = Vec::new();
+        let mut cover: Option<&RelPath> = None;
+        for (folder, doubt) in &self.folders {
+            if cover.is_some_and(|tree| folder.is_within(tree)) {
+                continue;
+            }
+            if doubt.extent == Extent::Tree {
+                cover = Some(folder);
+            }
+            seeds.push(folder.clone());
+        }
+        seeds
+    }
+
+    /// Whether this entry will be looked at.
+    pub fn covers(&self, path: &RelPath) -> bool {
+        let Some((folder, name)) = path.split() else {
+            return self.folders.get(path).is_some_and(|f| f.extent >= Extent::Listing);
+        };
+        let direct =
+            self.folders.get(&folder).is_some_and(|f| f.extent >= Extent::Listing || f.names.contains_key(name));
+        direct || self.tree_covers(folder)
+    }
+
+    fn tree_covers(&self, folder: RelPath) -> bool {
+        let mut at = Some(folder);
+        while let Some(folder) = at {
+            if self.folders.get(&folder).is_some_and(|f| f.extent == Extent::Tree) {
+                return true;
+            }
+            let named = |(parent, name): (RelPath, &[u8])| {
+                let below = self.folders.get(&parent).is_some_and(|f| f.names.get(name).is_some_and(|d| d.below));
+                (below, parent)
+            };
+            at = match folder.split().map(named) {
+                Some((true, _)) => return true,
+                Some((false, parent)) => Some(parent),
+                None => None,
+            };
+        }
+        false
+    }
+
+    fn bound(&mut self) {
+        if self.folders.len() > self.limits.folders {
+            self.folders.clear();
+            self.folders.insert(RelPath::root(), FolderDoubt { extent: Extent::Tree, ..Default::default() });
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+    use std::collections::BTreeSet;
+
+    #[derive(Clone, Debug)]
+    enum Step {
+        Name(RelPath, Doubt),
+        Extent(RelPath, Extent),
+    }
+
+    fn path() -> impl Strategy<Value = RelPath> {
+        prop::collection::vec(prop::sample::select(vec!["a", "b", "c"]), 0..4)
+            .prop_map(|names| RelPath::new(names.join("/").as_bytes()).expect("a valid path"))
+    }
+
+    fn step() -> impl Strategy<Value = Step> {
+        prop_oneof![
+            (path(), any::<bool>(), any::<bool>(), 0u64..9)
+                .prop_map(|(p, contents, below, at)| { Step::Name(p, Doubt { at: Moment(at), contents, below }) }),
+            (path(), prop::sample::select(vec![Extent::Listing, Extent::Tree])).prop_map(|(p, e)| Step::Extent(p, e)),
+        ]
+    }
+
+    fn apply(set: &mut DirtySet, steps: &[Step]) {
+        for step in steps {
+            match step {
+                Step::Name(path, doubt) => set.insert(path, *doubt),
+                Step::Extent(path, extent) => set.insert_extent(path.clone(), *extent),
+            }
+        }
+    }
+
+    /// As unclever as possible: which of all paths of three levels are in doubt.
+    fn naive(steps: &[Step]) -> BTreeSet<RelPath> {
+        let covered = |path: &RelPath| {
+            steps.iter().any(|step| {
+                let parent = path.split().map(|(p, _)| p);
+                match step {
+                    Step::Name(p, d) if p.is_root() => path.is_root() || d.below || parent.as_ref() == Some(p),
+                    Step::Name(p, d) => p == path || (d.below && path.is_within(p)),
+                    Step::Extent(p, Extent::Tree) => path.is_within(p) && (path != p || p.is_root()),
+                    Step::Extent(p, _) => parent.as_ref() == Some(p) || (path == p && p.is_root()),
+                }
+            })
+        };
+        universe().into_iter().filter(covered).collect()
+    }
+
+    fn universe() -> Vec<RelPath> {
+        let mut all = vec![RelPath::root()];
+        for level in 0..3 {
+            let last: Vec<_> = all.iter().filter(|p| p.depth() == level).cloned().collect();
+            all.extend(last.iter().flat_map(|p| ["a", "b", "c"].map(|n| p.join(n.as_bytes()))));
+        }
+        all
+    }
+
+    fn coverage(set: &DirtySet) -> BTreeSet<RelPath> {
+        universe().into_iter().filter(|p| set.covers(p)).collect()
+    }
+
+    proptest! {
+        #[test]
+        fn covers_what_a_naive_set_covers(steps in prop::collection::vec(step(), 0..8)) {
+            let mut set = DirtySet::default();
+            apply(&mut set, &steps);
+            prop_assert_eq!(coverage(&set), naive(&steps));
+        }
+
+        #[test]
+        fn coverage_never_shrinks_when_a_bound_collapses_it(steps in prop::collection::vec(step(), 0..12)) {
+            let mut set = DirtySet::new(Limits { names_a_folder: 1, folders: 3 });
+            apply(&mut set, &steps);
+            prop_assert!(naive(&steps).is_subset(&coverage(&set)));
+            prop_assert!(set.folders.len() <= 3);
+            prop_assert!(set.folders.values().all(|f| f.names.len() <= 1));
+        }
+
+        #[test]
+        fn union_commutes_and_is_idempotent(
+            a in prop::collection::vec(step(), 0..8),
+            b in prop::collection::vec(step(), 0..8),
+        ) {
+            let make = |steps: &[Step]| { let mut s = DirtySet::default(); apply(&mut s, steps); s };
+            let join = |x: &DirtySet, y: &DirtySet| { let mut s = x.clone(); s.union(y.clone()); s };
+            let (a, b) = (make(&a), make(&b));
+            prop_assert_eq!(&join(&a, &b).folders, &join(&b, &a).folders);
+            prop_assert_eq!(&join(&a, &a).folders, &a.folders);
+        }
+
+        #[test]
+        fn no_seed_lies_below_a_tree_that_is_one(steps in prop::collection::vec(step(), 0..8)) {
+            let mut set = DirtySet::default();
+            apply(&mut set, &steps);
+            let seeds = set.seeds();
+            for tree in seeds.iter().filter(|s| set.folder(s).is_some_and(|f| f.extent == Extent::Tree)) {
+                prop_assert!(seeds.iter().all(|s| s == tree || !s.is_within(tree)));
+            }
+        }
+    }
+}

@@ -1,0 +1,125 @@
+//! Owns which paths are left alone: the user's patterns in gitignore syntax, the reserved folder, and the program's
+//! own files where they lie inside a root. It decides by path and kind; it reads nothing but the pattern text.
+
+use std::ffi::OsStr;
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
+
+use ignore::gitignore::{Gitignore, GitignoreBuilder};
+
+use super::path::RelPath;
+
+/// The folder in a replica's root that holds the program's own things.
+pub const RESERVED: &[u8] = b".driftless";
+
+/// What is neither watched, nor copied, nor removed.
+#[derive(Clone, Debug)]
+pub struct Exclude {
+    patterns: Gitignore,
+    own: Vec<RelPath>,
+}
+
+impl Default for Exclude {
+    fn default() -> Self {
+        Self { patterns: Gitignore::empty(), own: Vec::new() }
+    }
+}
+
+/// A pattern that gitignore's syntax does not allow.
+#[derive(Debug, thiserror::Error)]
+#[error("bad pattern '{pattern}': {reason}")]
+pub struct BadPattern {
+    pub pattern: String,
+    pub reason: String,
+}
+
+impl Exclude {
+    /// Patterns relative to the source's root; the last one that matches a path decides, as in a .gitignore file.
+    ///
+    /// # Errors
+    /// The first pattern that cannot be read as one.
+    pub fn new<'a>(patterns: impl IntoIterator<Item = &'a str>) -> Result<Self, BadPattern> {
+        let mut builder = GitignoreBuilder::new("");
+        let bad = |pattern: &str, e: ignore::Error| BadPattern { pattern: pattern.into(), reason: e.to_string() };
+        for pattern in patterns {
+            builder.add_line(None, pattern).map_err(|e| bad(pattern, e))?;
+        }
+        let patterns = builder.build().map_err(|e| bad("", e))?;
+        Ok(Self { patterns, own: Vec::new() })
+    }
+
+    /// Also leaves out one of the program's own files or folders.
+    pub fn add_own(&mut self, path: RelPath) {
+        self.own.push(path);
+    }
+
+    /// Whether this entry is left alone. Its folders are not asked about: who walks down asks on the way.
+    pub fn skips(&self, path: &RelPath, is_folder: bool) -> bool {
+        if path.is_root() {
+            return false;
+        }
+        if path.as_bytes() == RESERVED || self.own.contains(path) {
+            return true;
+        }
+        if self.patterns.is_empty() {
+            return false;
+        }
+        let path = Path::new(OsStr::from_bytes(path.as_bytes()));
+        self.patterns.matched(path, is_folder).is_ignore()
+    }
+
+    /// Whether this entry, or a folder above it, is left alone.
+    pub fn skips_within(&self, path: &RelPath, is_folder: bool) -> bool {
+        let mut at = Some((path.clone(), is_folder));
+        while let Some((path, folder)) = at {
+            if self.skips(&path, folder) {
+                return true;
+            }
+            at = path.split().map(|(parent, _)| (parent, true));
+        }
+        false
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn path(text: &str) -> RelPath {
+        RelPath::new(text.as_bytes()).expect("a valid path")
+    }
+
+    #[test]
+    fn patterns_mean_what_gitignore_says() {
+        let exclude = Exclude::new(["*.o", "/build/", "!keep.o", "docs/**/tmp", "# no pattern", ""]).expect("valid");
+        for (text, folder, skipped) in [
+            ("a.o", false, true),
+            ("x/a.o", false, true),
+            ("x/keep.o", false, false),
+            ("build", true, true),
+            ("build", false, false),
+            ("x/build", true, false),
+            ("docs/a/b/tmp", false, true),
+            ("# no pattern", false, false),
+        ] {
+            assert_eq!(exclude.skips(&path(text), folder), skipped, "{text}");
+        }
+        assert!(exclude.skips_within(&path("build/x/y"), false));
+        assert!(!exclude.skips_within(&path("src/x/y"), false));
+    }
+
+    #[test]
+    fn own_things_are_left_alone_whatever_the_patterns_say() {
+        let mut exclude = Exclude::new(["!.driftless", "!logs/mine.log"]).expect("valid");
+        exclude.add_own(path("logs/mine.log"));
+        assert!(exclude.skips(&path(".driftless"), true));
+        assert!(exclude.skips(&path("logs/mine.log"), false));
+        assert!(!exclude.skips(&path("x/.driftless"), true));
+    }
+
+    #[test]
+    fn a_pattern_that_is_none_is_named() {
+        let error = Exclude::new(["ok", "a[z-a]"]).expect_err("not a pattern");
+        assert_eq!(error.pattern, "a[z-a]");
+    }
+}

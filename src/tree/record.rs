@@ -1,0 +1,258 @@
+//! Owns what is remembered of a folder between passes: for each name the stamps of both sides when they were last
+//! found, or made, equal; and the bytes that an archive keeps it in. Decoding takes any bytes and never panics.
+
+use super::doubt::Moment;
+use super::entry::{InodeId, Kind, Stamp, Time};
+
+/// That both sides of one name agreed, and the proof.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Agreed {
+    pub source: Stamp,
+    pub replica: Stamp,
+    /// The source's ctime was younger than the clock's grain when it was read: a later write can have left the same
+    /// stamp, so that the next look compares contents.
+    pub racy: bool,
+    /// When the look that led to this began. Events read before then are answered by it. Not stored.
+    pub looked: Moment,
+    /// The contents were not compared, because the events told why the ctime had moved. Not stored until no event
+    /// can be on its way any more that says otherwise.
+    pub provisional: bool,
+}
+
+impl Agreed {
+    /// Whether both sides still show what they showed then.
+    pub fn holds(&self, source: &Stamp, replica: &Stamp) -> bool {
+        self.source == *source && self.replica == *replica
+    }
+}
+
+/// What is remembered of one folder, sorted by name.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Record {
+    rows: Vec<(Box<[u8]>, Agreed)>,
+}
+
+impl Record {
+    pub fn get(&self, name: &[u8]) -> Option<&Agreed> {
+        self.rows.binary_search_by(|(n, _)| (**n).cmp(name)).ok().map(|at| &self.rows[at].1)
+    }
+
+    pub fn set(&mut self, name: &[u8], agreed: Agreed) {
+        match self.rows.binary_search_by(|(n, _)| (**n).cmp(name)) {
+            Ok(at) => self.rows[at].1 = agreed,
+            Err(at) => self.rows.insert(at, (name.into(), agreed)),
+        }
+    }
+
+    pub fn remove(&mut self, name: &[u8]) {
+        if let Ok(at) = self.rows.binary_search_by(|(n, _)| (**n).cmp(name)) {
+            self.rows.remove(at);
+        }
+    }
+
+    /// Applies many changes, sorted by name, in one walk; `None` removes.
+    pub fn merge<'a>(&mut self, changes: impl Iterator<Item = (&'a [u8], Option<Agreed>)>) {
+        let mut old = std::mem::take(&mut self.rows).into_iter().peekable();
+        let mut rows = Vec::with_capacity(old.len());
+        for (name, change) in changes {
+            while let Some(row) = old.next_if(|(n, _)| &**n < name) {
+                rows.push(row);
+            }
+            old.next_if(|(n, _)| &**n == name);
+            if let Some(agreed) = change {
+                rows.push((name.into(), agreed));
+            }
+        }
+        rows.extend(old);
+        self.rows = rows;
+    }
+
+    pub fn len(&self) -> usize {
+        self.rows.len()
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.rows.is_empty()
+    }
+
+    pub fn iter(&self) -> impl Iterator<Item = (&[u8], &Agreed)> {
+        self.rows.iter().map(|(name, agreed)| (&**name, agreed))
+    }
+
+    pub fn encode(&self) -> Vec<u8> {
+        let mut out = Vec::with_capacity(self.rows.len() * 64);
+        for (name, agreed) in &self.rows {
+            put(&mut out, name.len() as u64);
+            out.extend_from_slice(name);
+            out.push(u8::from(agreed.racy));
+            put_stamp(&mut out, &agreed.source);
+            put_stamp(&mut out, &agreed.replica);
+        }
+        out
+    }
+
+    /// `None` for bytes that no `encode` wrote.
+    pub fn decode(mut bytes: &[u8]) -> Option<Self> {
+        let mut rows: Vec<(Box<[u8]>, Agreed)> = Vec::new();
+        while !bytes.is_empty() {
+            let length = usize::try_from(take(&mut bytes)?).ok()?;
+            let name: Box<[u8]> = take_bytes(&mut bytes, length)?.into();
+            if !super::path::is_name(&name) && !name.is_empty() {
+                return None;
+            }
+            if rows.last().is_some_and(|(last, _)| *last >= name) {
+                return None;
+            }
+            let racy = match take_bytes(&mut bytes, 1)? {
+                [0] => false,
+                [1] => true,
+                _ => return None,
+            };
+            let (source, replica) = (take_stamp(&mut bytes)?, take_stamp(&mut bytes)?);
+            let looked = Moment::default();
+            rows.push((name, Agreed { source, replica, racy, looked, provisional: false }));
+        }
+        Some(Self { rows })
+    }
+}
+
+fn put(out: &mut Vec<u8>, mut value: u64) {
+    while value >= 0x80 {
+        out.push(value as u8 | 0x80);
+        value >>= 7;
+    }
+    out.push(value as u8);
+}
+
+fn take(bytes: &mut &[u8]) -> Option<u64> {
+    let mut value = 0u64;
+    for shift in (0..64).step_by(7) {
+        let (first, rest) = bytes.split_first()?;
+        *bytes = rest;
+        let part = u64::from(first & 0x7f);
+        value |= part.checked_shl(shift).filter(|v| v >> shift == part)?;
+        if first & 0x80 == 0 {
+            return Some(value);
+        }
+    }
+    None
+}
+
+fn take_bytes<'a>(bytes: &mut &'a [u8], length: usize) -> Option<&'a [u8]> {
+    let (head, rest) = bytes.split_at_checked(length)?;
+    *bytes = rest;
+    Some(head)
+}
+
+const KINDS: [Kind; 7] =
+    [Kind::File, Kind::Directory, Kind::Symlink, Kind::Fifo, Kind::Socket, Kind::CharDevice, Kind::BlockDevice];
+
+fn put_time(out: &mut Vec<u8>, time: Time) {
+    // Zigzag, so that times before the epoch stay short too.
+    put(out, (time.sec.wrapping_shl(1) ^ (time.sec >> 63)) as u64);
+    put(out, u64::from(time.nsec));
+}
+
+fn take_time(bytes: &mut &[u8]) -> Option<Time> {
+    let folded = take(bytes)?;
+    let sec = (folded >> 1) as i64 ^ -((folded & 1) as i64);
+    Some(Time { sec, nsec: u32::try_from(take(bytes)?).ok()? })
+}
+
+fn put_stamp(out: &mut Vec<u8>, stamp: &Stamp) {
+    let kind = KINDS.iter().position(|k| *k == stamp.kind).unwrap_or_default();
+    put(out, (u64::from(stamp.mode) << 3) | kind as u64);
+    put(out, stamp.id.dev);
+    put(out, stamp.id.ino);
+    put(out, stamp.size);
+    put_time(out, stamp.mtime);
+    put_time(out, stamp.ctime);
+}
+
+fn take_stamp(bytes: &mut &[u8]) -> Option<Stamp> {
+    let head = take(bytes)?;
+    let kind = *KINDS.get((head & 7) as usize)?;
+    let mode = u16::try_from(head >> 3).ok()?;
+    let id = InodeId { dev: take(bytes)?, ino: take(bytes)? };
+    Some(Stamp { id, kind, mode, size: take(bytes)?, mtime: take_time(bytes)?, ctime: take_time(bytes)? })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+    use std::collections::BTreeMap;
+
+    fn time() -> impl Strategy<Value = Time> {
+        (any::<i64>(), 0u32..1_000_000_000).prop_map(|(sec, nsec)| Time { sec, nsec })
+    }
+
+    fn stamp() -> impl Strategy<Value = Stamp> {
+        (0usize..7, 0u16..0o10000, any::<u64>(), any::<u64>(), any::<u64>(), time(), time()).prop_map(
+            |(kind, mode, dev, ino, size, mtime, ctime)| Stamp {
+                id: InodeId { dev, ino },
+                kind: KINDS[kind],
+                mode,
+                size,
+                mtime,
+                ctime,
+            },
+        )
+    }
+
+    fn agreed() -> impl Strategy<Value = Agreed> {
+        (stamp(), stamp(), any::<bool>()).prop_map(|(source, replica, racy)| Agreed {
+            source,
+            replica,
+            racy,
+            looked: Moment::default(),
+            provisional: false,
+        })
+    }
+
+    fn name() -> impl Strategy<Value = Vec<u8>> {
+        prop::collection::vec(1u8..255, 1..12).prop_filter("a name", |n| super::super::path::is_name(n))
+    }
+
+    fn record() -> impl Strategy<Value = BTreeMap<Vec<u8>, Agreed>> {
+        prop::collection::btree_map(name(), agreed(), 0..12)
+    }
+
+    fn from_map(map: &BTreeMap<Vec<u8>, Agreed>) -> Record {
+        let mut out = Record::default();
+        map.iter().for_each(|(name, agreed)| out.set(name, *agreed));
+        out
+    }
+
+    proptest! {
+        #[test]
+        fn decode_undoes_encode(map in record()) {
+            let record = from_map(&map);
+            prop_assert_eq!(Record::decode(&record.encode()), Some(record));
+        }
+
+        #[test]
+        fn decode_takes_any_bytes(bytes in prop::collection::vec(any::<u8>(), 0..200)) {
+            if let Some(record) = Record::decode(&bytes) {
+                prop_assert!(record.rows.is_sorted_by(|a, b| a.0 < b.0));
+            }
+        }
+
+        #[test]
+        fn merge_is_set_and_remove_one_by_one(
+            map in record(),
+            changes in prop::collection::btree_map(name(), prop::option::of(agreed()), 0..12),
+        ) {
+            let mut merged = from_map(&map);
+            merged.merge(changes.iter().map(|(n, c)| (n.as_slice(), *c)));
+            let mut naive = from_map(&map);
+            for (name, change) in &changes {
+                match change {
+                    Some(agreed) => naive.set(name, *agreed),
+                    None => naive.remove(name),
+                }
+            }
+            prop_assert_eq!(merged, naive);
+        }
+    }
+}
