@@ -3,4 +3,7 @@
 pub mod client;
 pub mod generate;
 pub mod open;
+pub mod signals;
 pub mod sync;
+pub mod verify;
+pub mod watch;

@@ -3,16 +3,59 @@
 use std::process::ExitCode;
 
 use clap::Parser;
+use clap::error::ErrorKind;
 use driftless::cli::{Cli, Command};
-use driftless::commands::sync;
+use driftless::commands::client::{self, Form, Question};
+use driftless::commands::{generate, sync, verify, watch};
+use rustix::process::{Resource, getrlimit, setrlimit};
 
 fn main() -> ExitCode {
-    let result = match Cli::parse().command {
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => return usage(&error),
+    };
+    raise_descriptor_limit();
+    let result = match cli.command {
         Command::Sync(args) => sync::run(&args),
-        _ => return ExitCode::from(2),
+        Command::Watch(args) => watch::run(&args),
+        Command::Verify(args) => verify::run(&args),
+        Command::Status(args) => {
+            let form = if args.json { Form::Json } else { Form::Screen };
+            return client::run(&args.target, Question::Status(form));
+        }
+        Command::Flush(args) => return client::run(&args.target, Question::Flush(args.timeout)),
+        Command::Sweep(target) => return client::run(&target, Question::Sweep),
+        Command::Release(target) => return client::run(&target, Question::Release),
+        Command::Completions { shell } => return generate::completions(shell),
+        Command::Manpage => return generate::manpage(),
     };
     result.unwrap_or_else(|refusal| {
         eprintln!("driftless: {refusal}");
         ExitCode::from(2)
     })
+}
+
+/// Help goes out whole; of an error its one sentence.
+fn usage(error: &clap::Error) -> ExitCode {
+    if matches!(error.kind(), ErrorKind::DisplayHelp | ErrorKind::DisplayVersion) {
+        // A closed pipe is no failure of ours.
+        let _ = error.print();
+        return ExitCode::SUCCESS;
+    }
+    let text = error.to_string();
+    let mut lines = text.lines().map(str::trim).take_while(|line| !line.is_empty());
+    let first = lines.next().unwrap_or_default();
+    let rest: Vec<&str> = lines.collect();
+    let sentence = first.strip_prefix("error: ").unwrap_or(first);
+    let space = if rest.is_empty() { "" } else { " " };
+    eprintln!("driftless: {sentence}{space}{} (see --help)", rest.join(", "));
+    ExitCode::from(2)
+}
+
+/// Each folder in work keeps two descriptors; the soft limit is often low for historical reasons alone.
+fn raise_descriptor_limit() {
+    let mut limit = getrlimit(Resource::Nofile);
+    limit.current = limit.maximum;
+    // The old limit is enough for all but very deep trees.
+    let _ = setrlimit(Resource::Nofile, limit);
 }

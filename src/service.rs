@@ -3,9 +3,14 @@
 pub mod claims;
 pub mod clock;
 pub mod control;
+pub mod dispatcher;
+pub mod intake;
+pub mod lane;
+pub mod ledger;
 pub mod links;
 pub mod log;
 pub mod pair;
 pub mod pass;
+pub mod quiet;
 pub mod report;
 pub mod status;

@@ -34,7 +34,9 @@ pub enum Refusal {
     #[error(transparent)]
     Pattern(#[from] BadPattern),
     #[error("cannot read the patterns in {}: {reason}", shown(path))]
-    Patterns { path: PathBuf, reason: std::io::Error },
+    Patterns { path: PathBuf, reason: String },
+    #[error("{}, line {line}: {bad}", shown(path))]
+    PatternIn { path: PathBuf, line: usize, bad: BadPattern },
     #[error("the source {} cannot be used: {reason}", shown(path))]
     Source { path: PathBuf, reason: String },
     #[error("the replica {} cannot be used: {reason}", shown(path))]
@@ -43,11 +45,18 @@ pub enum Refusal {
     Nested { relation: Relation, origin: PathBuf, replica: PathBuf },
     #[error("the replica {} is already being written by {}", shown(path), holder(*pid))]
     Locked { path: PathBuf, pid: Option<u32> },
-    #[error("cannot open the log file: {0}")]
+    #[error("{0}")]
     Log(std::io::Error),
+    #[error("the manifest {} cannot be written: {reason}", shown(path))]
+    Manifest { path: PathBuf, reason: String },
+    #[error("the result cannot be printed: {0}")]
+    Output(String),
+    #[error("the service cannot start: {0}")]
+    Start(String),
 }
 
-fn shown(path: &Path) -> String {
+/// A path for a message.
+pub fn shown(path: &Path) -> String {
     quoted(path.as_os_str().as_bytes())
 }
 
@@ -129,7 +138,7 @@ fn identity(path: &Path) -> Option<(u64, u64)> {
 }
 
 /// What the system says, without the number that it ends in.
-fn words(error: &std::io::Error) -> String {
+pub fn words(error: &std::io::Error) -> String {
     Errno::from_io_error(error).map_or_else(|| error.to_string(), describe)
 }
 
@@ -140,11 +149,14 @@ fn words(error: &std::io::Error) -> String {
 pub fn patterns(settings: &Settings) -> Result<Exclude, Refusal> {
     let mut lines = Vec::new();
     for path in &settings.exclude_from {
-        let text = fs::read_to_string(path).map_err(|reason| Refusal::Patterns { path: path.clone(), reason })?;
-        lines.extend(text.lines().map(str::to_string));
+        let text = fs::read_to_string(path).map_err(|e| Refusal::Patterns { path: path.clone(), reason: words(&e) })?;
+        lines.extend(text.lines().enumerate().map(|(at, line)| (Some((path, at + 1)), line.to_string())));
     }
-    lines.extend(settings.exclude.iter().cloned());
-    Ok(Exclude::new(lines.iter().map(String::as_str))?)
+    lines.extend(settings.exclude.iter().map(|line| (None, line.clone())));
+    Exclude::new(lines.iter().map(|(_, line)| line.as_str())).map_err(|bad| match lines.get(bad.index) {
+        Some((Some((path, line)), _)) => Refusal::PatternIn { path: path.to_path_buf(), line: *line, bad },
+        _ => Refusal::Pattern(bad),
+    })
 }
 
 /// What a command that writes needs before it can start its log: the folders are known to be usable by then.

@@ -1,13 +1,11 @@
 //! Owns `sync`: one sweep, then the exit code.
 
 use std::process::ExitCode;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use signal_hook::consts::{SIGINT, SIGTERM};
-
 use super::open::{self, Refusal};
+use super::signals;
 use crate::cli::SyncArgs;
 use crate::config::Settings;
 use crate::service::log::{self, LogOptions};
@@ -27,7 +25,7 @@ pub fn run(args: &SyncArgs) -> Result<ExitCode, Refusal> {
     let settings = Settings::for_sync(args)?;
     let places = open::check(&settings)?;
     open::patterns(&settings)?;
-    let cancel = stop_flag();
+    let cancel = signals::stop_flag();
     if !settings.dry_run {
         open::make_replica(&places)?;
     }
@@ -37,17 +35,6 @@ pub fn run(args: &SyncArgs) -> Result<ExitCode, Refusal> {
     let result = open::pair(roots, &settings, log).map(|pair| sweep(&pair, settings.release, &cancel));
     guard.finish();
     result
-}
-
-/// Set by the first SIGINT or SIGTERM; the second one ends the program at once.
-fn stop_flag() -> Arc<AtomicBool> {
-    let stop = Arc::new(AtomicBool::new(false));
-    for signal in [SIGINT, SIGTERM] {
-        // They fail for signals that cannot be handled alone.
-        let _ = signal_hook::flag::register_conditional_shutdown(signal, 1, Arc::clone(&stop));
-        let _ = signal_hook::flag::register(signal, Arc::clone(&stop));
-    }
-    stop
 }
 
 fn sweep(pair: &Pair, released: bool, cancel: &AtomicBool) -> ExitCode {

@@ -29,7 +29,7 @@ pub fn take(root: &Root) -> Result<(), Refused> {
 /// `3: FLOCK  ADVISORY  WRITE 1234 fe:00:262146 0 EOF`; see proc_locks(5).
 fn holder(root: &Root) -> Option<u32> {
     let locks = std::fs::read_to_string("/proc/locks").ok()?;
-    holder_in(&locks, root.inode(), rustix::fs::major(root.device()), rustix::fs::minor(root.device()))
+    holder_in(&locks, root.inode(), fs::major(root.device()), fs::minor(root.device()))
 }
 
 fn holder_in(locks: &str, inode: u64, major: u32, minor: u32) -> Option<u32> {

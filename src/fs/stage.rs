@@ -63,6 +63,8 @@ impl Stage {
             return Ok(open.clone());
         }
         let reserved = make_folder(root.fd(), RESERVED)?;
+        // What is built here is to have no ACL but its own.
+        let _ = fs::fremovexattr(&reserved, c"system.posix_acl_default");
         let stage = std::sync::Arc::new(make_folder(reserved.as_fd(), STAGE)?);
         *folder = Some(stage.clone());
         Ok(stage)

@@ -120,6 +120,7 @@ pub fn run(pair: &Pair, order: &Order, cancel: &AtomicBool) -> Outcome {
     if !late.is_empty() && !pass.is_cancelled() {
         late.into_iter().for_each(|task| pass.queue.push(task));
         totals += walk(&pass, 1);
+        totals += groups::settle(&pass);
     }
     bring_to_disk(&pass);
     let sweep = order.dirty.is_everything();
@@ -169,7 +170,7 @@ fn bring_to_disk(pass: &Pass) {
         let shared = pass.shared();
         (shared.touched.clone(), shared.touched_many)
     };
-    if !pair.options.durable || pair.options.dry_run || (touched.is_empty() && !many) {
+    if !pair.options.durable || pair.options.dry_run || pass.is_cancelled() || (touched.is_empty() && !many) {
         return;
     }
     let result = if many {

@@ -29,6 +29,8 @@ impl Default for Exclude {
 #[derive(Debug, thiserror::Error)]
 #[error("bad pattern '{pattern}': {reason}")]
 pub struct BadPattern {
+    /// Its place among the patterns, from 0.
+    pub index: usize,
     pub pattern: String,
     pub reason: String,
 }
@@ -40,11 +42,16 @@ impl Exclude {
     /// The first pattern that cannot be read as one.
     pub fn new<'a>(patterns: impl IntoIterator<Item = &'a str>) -> Result<Self, BadPattern> {
         let mut builder = GitignoreBuilder::new("");
-        let bad = |pattern: &str, e: ignore::Error| BadPattern { pattern: pattern.into(), reason: e.to_string() };
-        for pattern in patterns {
-            builder.add_line(None, pattern).map_err(|e| bad(pattern, e))?;
+        let bad = |index, pattern: &str, e: ignore::Error| {
+            // The library repeats the pattern in its words.
+            let reason = e.to_string();
+            let reason = reason.rsplit_once("': ").map_or(reason.as_str(), |(_, words)| words).to_string();
+            BadPattern { index, pattern: pattern.into(), reason }
+        };
+        for (index, pattern) in patterns.into_iter().enumerate() {
+            builder.add_line(None, pattern).map_err(|e| bad(index, pattern, e))?;
         }
-        let patterns = builder.build().map_err(|e| bad("", e))?;
+        let patterns = builder.build().map_err(|e| bad(0, "", e))?;
         Ok(Self { patterns, own: Vec::new() })
     }
 
@@ -120,6 +127,6 @@ mod tests {
     #[test]
     fn a_pattern_that_is_none_is_named() {
         let error = Exclude::new(["ok", "a[z-a]"]).expect_err("not a pattern");
-        assert_eq!(error.pattern, "a[z-a]");
+        assert_eq!((error.index, error.pattern.as_str()), (1, "a[z-a]"));
     }
 }

@@ -208,7 +208,10 @@ impl Worker<'_> {
     pub fn publish_ready(&mut self) {
         let ready = std::mem::take(&mut self.ready);
         self.ready_bytes = 0;
-        let synced = if ready.len() > ONE_BY_ONE {
+        let synced = if self.pass.is_cancelled() {
+            // A disk that is busy could take longer than a stop may.
+            Err(Errno::CANCELED)
+        } else if ready.len() > ONE_BY_ONE {
             fs::syncfs(self.pass.pair.replica.fd())
         } else {
             ready.iter().try_for_each(|r| fs::fsync(r.file.fd()))
@@ -221,7 +224,9 @@ impl Worker<'_> {
                 Err(error) => {
                     let path = node.path.join(&ready.name);
                     ready.file.discard(&self.pass.pair.replica);
-                    self.pass.failed(&path, "cannot bring the copy to disk", error);
+                    if error != Errno::CANCELED {
+                        self.pass.failed(&path, "cannot bring the copy to disk", error);
+                    }
                     self.pass.pair.claims.release_entry(&path);
                 }
             }

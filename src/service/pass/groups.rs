@@ -137,25 +137,21 @@ fn settle_group(pass: &Pass, id: InodeId, group: Group, touched: &mut BTreeSet<R
         }
         return;
     };
-    // What the leader's own job did to it is younger than the names' stats.
-    for name in &mut names {
-        name.seen = pair.replica.look(name.replica.as_fd(), &name.name).unwrap_or(Seen::Unknown);
-    }
-    let (Some(first), Some(inode)) = (
-        names.iter().find(|n| n.path == leader),
-        names.iter().find(|n| n.path == leader).and_then(|n| n.seen.stat().copied()),
-    ) else {
-        return;
-    };
-    let mut linked: Vec<&Name> = Vec::new();
+    let Some(at) = names.iter().position(|n| n.path == leader) else { return };
+    let first = names.remove(at);
+    let look = |name: &Name| pair.replica.look(name.replica.as_fd(), &name.name).unwrap_or(Seen::Unknown);
+    let Some(inode) = look(&first).stat().map(|s| s.id()) else { return };
+    let mut linked: Vec<&Name> = vec![&first];
     for name in &names {
-        if name.seen.stat().is_some_and(|s| s.id() == inode.id()) {
+        // Only now: each link moves the ctime of the names that the old inode still has.
+        let seen = look(name);
+        if seen.stat().is_some_and(|s| s.id() == inode) {
             linked.push(name);
             continue;
         }
-        match link(pass, first, name) {
+        match link(pass, &first, name, seen) {
             Ok(true) => {
-                let new = name.seen.stat().is_none();
+                let new = seen.stat().is_none();
                 pair.report(if new { Operation::LinkCreated } else { Operation::LinkUpdated }, &name.path);
                 totals.links += 1;
                 touched.insert(name.folder.clone());
@@ -224,9 +220,10 @@ fn open_name(pass: &Pass, id: InodeId, path: &RelPath) -> Option<Name> {
 }
 
 /// Makes `name` a link to the leader. Returns whether it is one now.
-fn link(pass: &Pass, leader: &Name, name: &Name) -> Result<bool, Stop> {
+fn link(pass: &Pass, leader: &Name, name: &Name, seen: Seen) -> Result<bool, Stop> {
     let pair = pass.pair;
-    let expected = match name.seen {
+    let expected = match seen {
+        // It is replaced after the brake has been asked; then the group is settled once more.
         Seen::Present(stat) if stat.kind == Kind::Directory => return Ok(false),
         Seen::Present(stat) => Some(stat),
         Seen::Absent => None,

@@ -58,6 +58,12 @@ pub fn carry_out(pass: &Pass, brake: &Brake) -> (Totals, Vec<Task>) {
         match removal.replaced_by {
             Some(source) => {
                 let Some((_, name)) = removal.path.split() else { continue };
+                if source.is_linked() {
+                    let mut shared = pass.shared();
+                    let group = shared.groups.entry(source.id()).or_default();
+                    group.names.insert(removal.path.clone());
+                    group.leader.get_or_insert_with(|| removal.path.clone());
+                }
                 let (step, replica) = (Step::Replace, Some(removal.replica));
                 let job = Job { name: name.into(), step, source, replica };
                 match walk::single(pass, &parent, job) {

@@ -108,7 +108,7 @@ impl Worker<'_> {
         expected: Option<&Stat>,
     ) -> Result<Published, Stop> {
         let pair = self.pass.pair;
-        if rustix::fs::accessat(folder, c".", fs::Access::WRITE_OK, fs::AtFlags::EACCESS).is_err() {
+        if fs::accessat(folder, c".", fs::Access::WRITE_OK, fs::AtFlags::EACCESS).is_err() {
             // Where it cannot be made writable, publishing says why.
             let _ = crate::fs::remove::make_writable(folder);
         }

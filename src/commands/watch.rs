@@ -1,0 +1,105 @@
+//! Owns `watch`: it opens the pair, starts the service's threads in their order, and waits for the end.
+
+use std::path::Path;
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+
+use crossbeam_channel::{Receiver, Sender, unbounded};
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGUSR1};
+use signal_hook::iterator::Signals;
+
+use super::open::{self, Refusal};
+use crate::cli::WatchArgs;
+use crate::config::{self, Settings};
+use crate::fs::root::Root;
+use crate::fs::watch::Watches;
+use crate::service::control::{self, ControlServer, Request};
+use crate::service::dispatcher::{Dispatcher, Inbox, requests};
+use crate::service::intake::{Found, Intake};
+use crate::service::log::{self, Log, LogOptions};
+use crate::service::pair::Pair;
+use crate::tree::entry::Seen;
+use crate::tree::path::RelPath;
+
+/// Runs `driftless watch`.
+///
+/// # Errors
+/// What makes the folders or the options unusable.
+pub fn run(args: &WatchArgs) -> Result<ExitCode, Refusal> {
+    let settings = Settings::for_watch(args)?;
+    let places = open::check(&settings)?;
+    open::patterns(&settings)?;
+    let signals = listen()?;
+    open::make_replica(&places)?;
+    let roots = open::roots(&places, &settings)?;
+    config::make_state_dir()?;
+    let options = LogOptions { file: settings.log_file.clone(), verbosity: settings.verbosity, console: true };
+    let (log, guard) = log::start(&options).map_err(Refusal::Log)?;
+    let result = serve(roots, &settings, log, signals);
+    guard.finish();
+    result.map(|()| ExitCode::SUCCESS)
+}
+
+fn serve(
+    (source, replica): (Root, Root),
+    settings: &Settings,
+    log: Log,
+    signals: Receiver<i32>,
+) -> Result<(), Refusal> {
+    let state = open::state_of(&source, &replica)?;
+    let cookies = state.join("cookies");
+    std::fs::create_dir_all(&cookies)
+        .map_err(|source| config::ConfigError::StateFolder { path: cookies.clone(), source })?;
+    let (send, inbox) = requests();
+    let control = control_server(settings, &source, &replica, send)?;
+    let looking = Root::open(source.path()).map_err(|e| start_failed(&e))?;
+    let probe = Box::new(move |path: &RelPath| match looking.look_at(path) {
+        Ok(Seen::Present(stat)) => Some(Found { kind: stat.kind, is_linked: stat.is_linked() }),
+        _ => None,
+    });
+    let intake = Intake::new(settings.debounce, settings.max_delay, probe);
+    let listener = Arc::clone(&intake);
+    let watches = Watches::start(source.path(), &cookies, move |heard| listener.hear(heard))
+        .map_err(|e| Refusal::Start(e.to_string()))?;
+    log.info(format_args!("Watching: {}", open::shown(source.path())));
+    let pair = open::pair((source, replica), settings, log)?;
+    let pair = Arc::new(Pair { watches: Some(watches), ..pair });
+    let dispatcher = Dispatcher::new(pair, intake, settings.interval).map_err(|e| start_failed(&e))?;
+    dispatcher.run(&Inbox { requests: inbox, signals });
+    control.stop();
+    Ok(())
+}
+
+fn control_server(
+    settings: &Settings,
+    source: &Root,
+    replica: &Root,
+    requests: Sender<Request>,
+) -> Result<ControlServer, Refusal> {
+    let path = settings.control.clone().unwrap_or_else(|| {
+        let name = settings.name.clone().unwrap_or_else(|| config::pair_name(source.path(), replica.path()));
+        control::default_socket(&name)
+    });
+    control::serve(Path::new(&path), requests).map_err(|e| Refusal::Start(format!("no control socket: {e}")))
+}
+
+fn start_failed(error: &dyn std::fmt::Display) -> Refusal {
+    Refusal::Start(error.to_string())
+}
+
+/// Registers the signals, before any thread starts, and hands them on. The second one that says stop ends the program.
+fn listen() -> Result<Receiver<i32>, Refusal> {
+    let stop = Arc::new(AtomicBool::new(false));
+    for signal in [SIGINT, SIGTERM] {
+        signal_hook::flag::register_conditional_shutdown(signal, 1, Arc::clone(&stop)).map_err(|e| start_failed(&e))?;
+        signal_hook::flag::register(signal, Arc::clone(&stop)).map_err(|e| start_failed(&e))?;
+    }
+    let mut signals = Signals::new([SIGINT, SIGTERM, SIGHUP, SIGUSR1]).map_err(|e| start_failed(&e))?;
+    let (send, receive) = unbounded();
+    std::thread::Builder::new()
+        .name("signals".into())
+        .spawn(move || signals.forever().try_for_each(|signal| send.send(signal).map_err(drop)))
+        .map_err(|e| start_failed(&e))?;
+    Ok(receive)
+}

@@ -1,0 +1,499 @@
+//! Owns the running service: one thread, one inbox, one place where it is decided what runs next. It does no work on
+//! the disk itself; that is what the lanes are for, so that it can always answer and always stop.
+
+mod flush;
+mod screen;
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use crossbeam_channel::{Receiver, Sender, bounded, never, select, unbounded};
+use signal_hook::consts::{SIGHUP, SIGUSR1};
+
+use super::clock;
+use super::control::{Reply, Request};
+use super::intake::{Intake, News, Taken};
+use super::lane::{Finished, Lane, Which, Work};
+use super::ledger::Ledger;
+use super::pair::Pair;
+use super::pass::{self, Brake};
+use super::report;
+use crate::plan::guard::Window;
+use crate::plan::schedule::{Sweeps, later, pause, until};
+use crate::tree::doubt::{DirtySet, Doubt, Extent, Moment};
+use crate::tree::path::RelPath;
+use crate::tree::totals::Totals;
+use flush::Flushes;
+use screen::{LastSweep, StateSince};
+
+/// All that can ever wake the service.
+enum Event {
+    News,
+    Finished(Box<Finished>),
+    Request(Request),
+    Signal(i32),
+    Due,
+}
+
+/// What the dispatcher listens to.
+pub struct Inbox {
+    pub requests: Receiver<Request>,
+    pub signals: Receiver<i32>,
+}
+
+/// Changed while it was looked at: the first pause before the next look.
+const SOON: Duration = Duration::from_millis(10);
+const SOON_AT_MOST: Duration = Duration::from_secs(1);
+/// How often folders without a watch are looked at.
+const POLL: Duration = Duration::from_secs(10);
+/// How often a root that is not in its place is looked for.
+const LOOK_FOR_ROOT: Duration = Duration::from_secs(1);
+/// What has been agreed is committed when nothing more has come for so long.
+const COMMIT: Duration = Duration::from_secs(5);
+/// A stop may take this long.
+const STOP: Duration = Duration::from_secs(4);
+
+pub struct Dispatcher {
+    pair: Arc<Pair>,
+    intake: Arc<Intake>,
+    cancel: Arc<AtomicBool>,
+    express: LaneState,
+    bulk: LaneState,
+    done: Receiver<Finished>,
+    sweeps: Sweeps,
+    sweep_began: Option<Moment>,
+    ledger: Ledger,
+    brake: Held,
+    window: Window,
+    entries: Option<u64>,
+    flushes: Flushes,
+    polled: Moment,
+    commit_due: Option<Moment>,
+    misplaced: Option<&'static str>,
+    root_due: Moment,
+    full: Option<u32>,
+    totals: Totals,
+    uncertain: BTreeSet<RelPath>,
+    last_sweep: Option<LastSweep>,
+    shown: StateSince,
+}
+
+/// What waits for a lane, and what it does.
+struct LaneState {
+    lane: Lane,
+    waiting: Taken,
+    /// When the oldest event was read of the pass that runs.
+    running: Option<Moment>,
+    is_sweep: bool,
+    is_release: bool,
+    /// Back in doubt: to be looked at when the pause is over.
+    soon: Taken,
+    soon_due: Moment,
+    soon_tries: u32,
+}
+
+/// Removals that wait for a person.
+#[derive(Default)]
+struct Held {
+    paths: BTreeSet<RelPath>,
+    entries: u64,
+    released: bool,
+}
+
+impl Dispatcher {
+    /// # Errors
+    /// When there is no thread to be had.
+    pub fn new(pair: Arc<Pair>, intake: Arc<Intake>, interval: Duration) -> std::io::Result<Self> {
+        let (tell, done) = unbounded();
+        let cancel = Arc::new(AtomicBool::new(false));
+        let lane = |which| {
+            let lane = Lane::start(which, Arc::clone(&pair), Arc::clone(&cancel), Sender::clone(&tell))?;
+            Ok::<_, std::io::Error>(LaneState::new(lane))
+        };
+        Ok(Self {
+            express: lane(Which::Express)?,
+            bulk: lane(Which::Bulk)?,
+            entries: pair.archive.fact("entries").and_then(|n| String::from_utf8(n).ok()?.parse().ok()),
+            pair,
+            intake,
+            cancel,
+            done,
+            sweeps: Sweeps::new(interval),
+            sweep_began: None,
+            ledger: Ledger::default(),
+            brake: Held::default(),
+            window: Window::default(),
+            flushes: Flushes::default(),
+            polled: clock::now(),
+            commit_due: None,
+            misplaced: None,
+            root_due: Moment::default(),
+            full: None,
+            totals: Totals::default(),
+            uncertain: BTreeSet::new(),
+            last_sweep: None,
+            shown: StateSince::default(),
+        })
+    }
+
+    /// Runs until a signal says stop.
+    pub fn run(mut self, inbox: &Inbox) {
+        loop {
+            let now = clock::now();
+            self.look_for_roots(now);
+            self.start_what_can(now);
+            self.flushes.settle(self.oldest(), &self.ledger, &self.pair);
+            match self.wait(inbox) {
+                Event::News => self.take_news(),
+                Event::Finished(finished) => self.finished(*finished),
+                Event::Request(request) => self.answer(request),
+                Event::Signal(SIGHUP) => self.pair.log.reopen(),
+                Event::Signal(SIGUSR1) => self.sweeps.ask(),
+                Event::Signal(_) => return self.stop(),
+                Event::Due => {
+                    self.take_news();
+                    self.do_what_is_due();
+                }
+            }
+        }
+    }
+
+    fn wait(&self, inbox: &Inbox) -> Event {
+        let timer = match self.deadline() {
+            Some(due) => crossbeam_channel::after(until(clock::now(), due)),
+            None => never(),
+        };
+        select! {
+            recv(self.intake.woken()) -> _ => Event::News,
+            recv(self.done) -> finished => finished.map_or(Event::Due, |f| Event::Finished(Box::new(f))),
+            recv(inbox.requests) -> request => request.map_or(Event::Due, Event::Request),
+            recv(inbox.signals) -> signal => signal.map_or(Event::Due, Event::Signal),
+            recv(timer) -> _ => Event::Due,
+        }
+    }
+
+    /// The next moment at which something is due that nothing else announces.
+    fn deadline(&self) -> Option<Moment> {
+        let mut due = vec![];
+        due.extend(self.intake.deadline());
+        due.extend(self.ledger.next());
+        due.extend(self.commit_due);
+        if self.misplaced.is_some() {
+            due.push(self.root_due);
+        } else if self.bulk.running.is_none() {
+            due.push(self.sweeps.due());
+        }
+        for lane in [&self.express, &self.bulk] {
+            if !lane.soon.is_empty() && lane.running.is_none() {
+                due.push(lane.soon_due);
+            }
+        }
+        if self.pair.watches.as_ref().is_some_and(|w| w.count().1 > 0) {
+            due.push(later(self.polled, POLL));
+        }
+        due.into_iter().filter(|d| *d != Moment(u64::MAX)).min()
+    }
+
+    fn take_news(&mut self) {
+        let News { express, bulk, lost, cookies } = self.intake.take(clock::now());
+        if lost {
+            self.pair.log.warn("Events were lost: everything is looked at again");
+            self.pair.archive.distrust();
+            self.bulk.waiting.dirty = DirtySet::everything();
+            self.bulk.waiting.since(clock::now());
+        }
+        self.express.waiting.union(express);
+        self.bulk.waiting.union(bulk);
+        for (name, at) in cookies {
+            self.flushes.heard(&name, at);
+        }
+    }
+
+    fn do_what_is_due(&mut self) {
+        let now = clock::now();
+        let retries = self.ledger.take_due(now);
+        self.bulk.waiting.union(Taken {
+            oldest: (!retries.is_empty()).then_some(now),
+            dirty: retries,
+            renames: vec![],
+        });
+        if self.commit_due.is_some_and(|due| due <= now) {
+            self.commit(now);
+        }
+        if let Some(watches) = &self.pair.watches
+            && later(self.polled, POLL) <= now
+        {
+            self.polled = now;
+            for folder in watches.without() {
+                self.bulk.waiting.dirty.insert_extent(folder, Extent::Listing);
+                self.bulk.waiting.since(now);
+            }
+        }
+    }
+
+    fn commit(&mut self, now: Moment) {
+        self.commit_due = None;
+        if let Err(reason) = self.pair.archive.commit(now, true)
+            && self.pair.said.first("commit")
+        {
+            self.pair.log.warn(format_args!("{reason}; the next sweep compares everything"));
+        }
+        if self.pair.archive.is_behind() {
+            // What is on trust still: it can be written when no event can contradict it any more.
+            self.commit_due = Some(later(now, Duration::from_secs(61)));
+        }
+    }
+
+    /// Without its roots the service holds, and goes on when they are back.
+    fn look_for_roots(&mut self, now: Moment) {
+        if self.misplaced.is_some() && now < self.root_due {
+            return;
+        }
+        let idle = self.express.is_idle() && self.bulk.is_idle() && !self.sweeps.is_due(now);
+        if self.misplaced.is_none() && idle {
+            return;
+        }
+        self.root_due = later(now, LOOK_FOR_ROOT);
+        let misplaced = match (self.pair.source.is_in_place(), self.pair.replica.is_in_place()) {
+            (true, true) => None,
+            (false, _) => Some("the source folder is not in its place"),
+            (true, false) => Some("the replica folder is not in its place"),
+        };
+        match (self.misplaced, misplaced) {
+            (None, Some(reason)) => {
+                self.pair.log.error(format_args!("Held: {reason}; nothing is done until it is back"));
+            }
+            (Some(_), None) => {
+                self.pair.log.info("Both folders are in their places again");
+                self.sweeps.ask();
+            }
+            _ => {}
+        }
+        self.misplaced = misplaced;
+    }
+
+    fn start_what_can(&mut self, now: Moment) {
+        if self.misplaced.is_some() {
+            return;
+        }
+        for lane in [&mut self.express, &mut self.bulk] {
+            if lane.running.is_none() && !lane.soon.is_empty() && lane.soon_due <= now {
+                let soon = std::mem::take(&mut lane.soon);
+                lane.waiting.union(soon);
+            }
+        }
+        let brake = Brake { entries: self.entries, recent: self.window.sum(now), released: self.brake.released };
+        if self.bulk.running.is_none() {
+            let sweep = self.sweeps.is_due(now);
+            if sweep {
+                self.sweeps.begun();
+                self.sweep_began = Some(now);
+                self.bulk.waiting.dirty.insert_extent(RelPath::root(), Extent::Tree);
+                self.bulk.waiting.since(now);
+            }
+            if self.brake.released {
+                for path in std::mem::take(&mut self.brake.paths) {
+                    self.bulk.waiting.insert(&path, Doubt::subtree(now), now);
+                }
+            }
+            if self.bulk.begin(Brake { entries: brake.entries.filter(|_| !sweep), ..brake }, self.pair.options.jobs) {
+                self.bulk.is_sweep = sweep;
+                self.bulk.is_release = std::mem::take(&mut self.brake.released);
+            }
+        }
+        if self.express.running.is_none() {
+            self.express.begin(Brake { released: false, ..brake }, 1);
+        }
+    }
+
+    fn finished(&mut self, finished: Finished) {
+        let Finished { which, dirty, mut outcome } = finished;
+        let now = clock::now();
+        let is_sweep = which == Which::Bulk && std::mem::take(&mut self.bulk.is_sweep);
+        let is_release = which == Which::Bulk && std::mem::take(&mut self.bulk.is_release);
+        let lane = match which {
+            Which::Express => &mut self.express,
+            Which::Bulk => &mut self.bulk,
+        };
+        let since = lane.running.take().unwrap_or(now);
+        let again = std::mem::take(&mut outcome.again);
+        if again.is_empty() {
+            lane.soon_tries = 0;
+        } else {
+            lane.soon_tries = lane.soon_tries.saturating_add(1);
+            let wait = SOON.saturating_mul(1 << lane.soon_tries.min(10)).min(SOON_AT_MOST);
+            lane.soon_due = later(now, wait);
+            lane.soon.union(Taken { dirty: again, oldest: Some(since), renames: Vec::new() });
+        }
+        if let Some(tries) = self.note_room(&outcome) {
+            let wait = pause(tries);
+            let lane = if which == Which::Bulk { &mut self.bulk } else { &mut self.express };
+            lane.soon_due = later(now, wait);
+        }
+        outcome.problems = self.ledger.settle(&dirty, &outcome.problems, now);
+        report::problems(&self.pair, &outcome);
+        self.note_held(&dirty, &outcome);
+        self.uncertain.retain(|path| !dirty.covers(path));
+        self.uncertain.extend(outcome.uncertain.iter().cloned());
+        if !is_release {
+            self.window.add(now, outcome.totals.removed);
+        }
+        let added = outcome.totals.files_copied + outcome.totals.directories_created + outcome.totals.links;
+        self.entries = self.entries.map(|n| (n + added).saturating_sub(outcome.totals.removed));
+        self.totals += outcome.totals;
+        if is_sweep {
+            self.end_sweep(now, &outcome);
+        }
+        if self.pair.archive.is_behind() {
+            self.commit_due = Some(later(now, COMMIT));
+        }
+    }
+
+    fn end_sweep(&mut self, now: Moment, outcome: &pass::Outcome) {
+        let began = self.sweep_began.take().unwrap_or(now);
+        let duration = until(began, now);
+        self.sweeps.ended(now);
+        report::sweep(&self.pair, outcome, duration);
+        if outcome.cancelled {
+            return;
+        }
+        if let Some(entries) = outcome.entries {
+            let totals = &outcome.totals;
+            let added = totals.files_copied + totals.directories_created + totals.links + totals.other;
+            let entries = (entries + added).saturating_sub(totals.removed);
+            self.entries = Some(entries);
+            self.pair.archive.set_fact("entries", entries.to_string().as_bytes());
+        }
+        self.last_sweep = Some(LastSweep::now(duration, outcome.totals));
+        self.commit(now);
+    }
+
+    /// Keeps the one condition that the disk is full. Returns how often it was found so in a row.
+    fn note_room(&mut self, outcome: &pass::Outcome) -> Option<u32> {
+        match (outcome.full, self.full) {
+            (Some(_), known) => {
+                self.full = Some(known.unwrap_or(0).saturating_add(1));
+            }
+            (None, Some(_)) if outcome.totals.changes() > 0 => {
+                self.full = None;
+                self.pair.said.forget("full");
+                self.pair.log.info("The replica has room again");
+            }
+            (None, _) => {}
+        }
+        self.full.filter(|_| outcome.full.is_some())
+    }
+
+    fn note_held(&mut self, dirty: &DirtySet, outcome: &pass::Outcome) {
+        let before = self.brake.paths.len();
+        self.brake.paths.retain(|path| !dirty.covers(path));
+        let had = before > 0;
+        self.brake.paths.extend(outcome.held.iter().cloned());
+        if outcome.held.is_empty() {
+            if had && self.brake.paths.is_empty() {
+                self.brake.entries = 0;
+                self.pair.log.info("No removals are held any more");
+            }
+            return;
+        }
+        if self.brake.entries != outcome.held_entries {
+            self.brake.entries = outcome.held_entries;
+            report::hold(&self.pair, outcome, "Run `driftless release` to let them happen");
+        }
+    }
+
+    fn answer(&mut self, request: Request) {
+        match request {
+            Request::Status { reply } => {
+                let _ = reply.send(Reply::Status(Box::new(self.status())));
+            }
+            Request::Sweep { reply } => {
+                self.sweeps.ask();
+                let _ = reply.send(Reply::Done);
+            }
+            Request::Release { reply } => {
+                let _ = reply.send(if self.brake.paths.is_empty() {
+                    Reply::Failed("no removals are held".into())
+                } else {
+                    self.brake.released = true;
+                    Reply::Done
+                });
+            }
+            Request::Flush { reply, .. } => self.flushes.begin(reply, self.pair.watches.as_ref()),
+        }
+    }
+
+    /// When the oldest event was read that is not dealt with; what failed is listed elsewhere.
+    fn oldest(&self) -> Option<Moment> {
+        let lanes = [&self.express, &self.bulk].into_iter().flat_map(|l| [l.waiting.oldest, l.running, l.soon.oldest]);
+        let first_sweep = self.last_sweep.is_none().then_some(Moment::default());
+        lanes.chain([first_sweep]).flatten().min()
+    }
+
+    fn stop(mut self) {
+        self.cancel.store(true, Ordering::Relaxed);
+        let limit = crossbeam_channel::after(STOP);
+        while self.express.running.is_some() || self.bulk.running.is_some() {
+            select! {
+                recv(self.done) -> finished => match finished {
+                    Ok(finished) => self.finished(finished),
+                    Err(_) => break,
+                },
+                recv(limit) -> _ => {
+                    self.pair.log.warn("A pass does not end: it is left behind");
+                    break;
+                }
+            }
+        }
+        let ended = self.express.running.is_none() && self.bulk.running.is_none();
+        if ended {
+            pass::close(&self.pair);
+        }
+        if let Err(reason) = self.pair.archive.commit(clock::now(), true) {
+            self.pair.log.warn(format_args!("{reason}; the next sweep compares everything"));
+        }
+        self.pair.log.info(format_args!("Stopped: {}", self.totals));
+        if ended {
+            for lane in [self.express.lane, self.bulk.lane] {
+                let _ = lane.close().join();
+            }
+        }
+    }
+}
+
+impl LaneState {
+    fn new(lane: Lane) -> Self {
+        Self {
+            lane,
+            waiting: Taken::default(),
+            running: None,
+            is_sweep: false,
+            is_release: false,
+            soon: Taken::default(),
+            soon_due: Moment::default(),
+            soon_tries: 0,
+        }
+    }
+
+    /// Starts on what waits, if anything does.
+    fn begin(&mut self, brake: Brake, jobs: usize) -> bool {
+        if self.waiting.is_empty() {
+            return false;
+        }
+        let Taken { dirty, oldest, renames } = std::mem::take(&mut self.waiting);
+        self.running = Some(oldest.unwrap_or_else(clock::now));
+        self.lane.begin(Work { dirty, renames, brake, jobs });
+        true
+    }
+
+    fn is_idle(&self) -> bool {
+        self.waiting.is_empty() && self.soon.is_empty()
+    }
+}
+
+/// A channel for requests, with room for one at a time: who asks waits for the answer anyway.
+pub fn requests() -> (Sender<Request>, Receiver<Request>) {
+    bounded(1)
+}

@@ -1,0 +1,68 @@
+//! Owns the waits for "all that was written before now is in the replica". The proof is a cookie: a file made in a
+//! watched folder of the state, which comes back through the same kernel queue after all that happened before it.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use crossbeam_channel::Sender;
+
+use crate::fs::watch::Watches;
+use crate::service::control::Reply;
+use crate::service::ledger::Ledger;
+use crate::service::pair::Pair;
+use crate::tree::doubt::Moment;
+
+#[derive(Default)]
+pub struct Flushes(Vec<Flush>);
+
+struct Flush {
+    cookie: String,
+    /// When the cookie was heard: everything read until then has to be dealt with.
+    heard: Option<Moment>,
+    reply: Sender<Reply>,
+}
+
+impl Flushes {
+    pub fn begin(&mut self, reply: Sender<Reply>, watches: Option<&Watches>) {
+        static NEXT: AtomicU64 = AtomicU64::new(0);
+        let Some(watches) = watches else {
+            let _ = reply.send(Reply::Failed("nothing is watched".into()));
+            return;
+        };
+        let cookie = format!("cookie-{}", NEXT.fetch_add(1, Ordering::Relaxed));
+        let path = watches.cookie_folder().join(&cookie);
+        if let Err(error) = std::fs::File::create(&path) {
+            let _ = reply.send(Reply::Failed(format!("cannot make a cookie in the state folder: {error}")));
+            return;
+        }
+        // Its event is on the way; the file is not needed for that.
+        let _ = std::fs::remove_file(&path);
+        self.0.push(Flush { cookie, heard: None, reply });
+    }
+
+    pub fn heard(&mut self, cookie: &str, at: Moment) {
+        for flush in self.0.iter_mut().filter(|f| f.cookie == cookie) {
+            flush.heard = Some(at);
+        }
+    }
+
+    /// Answers those whose time has come: `oldest` is the oldest event that is not dealt with.
+    pub fn settle(&mut self, oldest: Option<Moment>, ledger: &Ledger, pair: &Pair) {
+        self.0.retain(|flush| {
+            let Some(heard) = flush.heard else { return true };
+            if oldest.is_some_and(|oldest| oldest <= heard) {
+                return true;
+            }
+            let reply = match ledger.iter().next() {
+                None => Reply::Done,
+                Some((path, failed)) => Reply::Failed(format!(
+                    "{} could not be brought into the replica, first of all {}: {}",
+                    if ledger.len() == 1 { "1 path".into() } else { format!("{} paths", ledger.len()) },
+                    pair.shown(path),
+                    failed.reason
+                )),
+            };
+            let _ = flush.reply.send(reply);
+            false
+        });
+    }
+}

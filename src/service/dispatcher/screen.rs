@@ -1,0 +1,132 @@
+//! Owns what the service says of itself: the present state, since when, and the figures of `status`.
+
+use std::time::Duration;
+
+use jiff::Zoned;
+
+use super::Dispatcher;
+use crate::plan::schedule::until;
+use crate::service::clock;
+use crate::service::status::{self, Failing, HoldStatus, State, Status, Watches};
+use crate::tree::doubt::Moment;
+use crate::tree::totals::Totals;
+
+/// As many paths are named one by one at most.
+const NAMED: usize = 100;
+
+/// The last sweep that came to its end.
+pub struct LastSweep(status::LastSweep);
+
+impl LastSweep {
+    pub fn now(duration: Duration, totals: Totals) -> Self {
+        let duration_ms = u64::try_from(duration.as_millis()).unwrap_or(u64::MAX);
+        Self(status::LastSweep { finished: timestamp(), duration_ms, totals })
+    }
+}
+
+/// The state as last shown, and since when it has held.
+pub struct StateSince {
+    state: State,
+    since: String,
+}
+
+impl Default for StateSince {
+    fn default() -> Self {
+        Self { state: State::Starting, since: timestamp() }
+    }
+}
+
+fn timestamp() -> String {
+    Zoned::now().strftime("%Y-%m-%dT%H:%M:%S%:z").to_string()
+}
+
+impl Dispatcher {
+    pub(super) fn status(&mut self) -> Status {
+        let now = clock::now();
+        let (state, reason) = self.state();
+        if state != self.shown.state {
+            self.shown = StateSince { state, since: timestamp() };
+        }
+        let (waiting, waiting_since) = self.intake.waiting();
+        let lanes = [&self.express, &self.bulk];
+        let in_doubt: usize = lanes.iter().map(|l| l.waiting.dirty.len() + l.soon.dirty.len()).sum();
+        let running = lanes.iter().filter(|l| l.running.is_some()).count();
+        let oldest = [self.oldest().filter(|o| *o != Moment::default()), waiting_since].into_iter().flatten().min();
+        let lag = oldest.map_or(Duration::ZERO, |oldest| until(oldest, now));
+        let (folders, unwatched) = self.pair.watches.as_ref().map(|w| w.count()).unwrap_or_default();
+        let shown = |path| self.pair.shown(path);
+        let remaining = |due| until(now, due).as_secs();
+        Status {
+            state,
+            reason,
+            since: self.shown.since.clone(),
+            pid: std::process::id(),
+            source: self.pair.source.path().to_string_lossy().into_owned(),
+            replica: self.pair.replica.path().to_string_lossy().into_owned(),
+            pending: waiting + (in_doubt + running) as u64,
+            lag_ms: u64::try_from(lag.as_millis()).unwrap_or(u64::MAX),
+            watches: Watches { folders, unwatched, limit: watch_limit() },
+            totals: self.totals,
+            last_sweep: self.last_sweep.as_ref().map(|s| s.0.clone()),
+            next_sweep_in_s: (self.sweeps.due() != Moment(u64::MAX)).then(|| remaining(self.sweeps.due())),
+            holds: self.holds(),
+            failing: self
+                .ledger
+                .iter()
+                .take(NAMED)
+                .map(|(path, failed)| Failing {
+                    path: shown(path),
+                    reason: failed.reason.clone(),
+                    tries: failed.tries,
+                    next_try_in_s: if failed.due == Moment(u64::MAX) { 0 } else { remaining(failed.due) },
+                })
+                .collect(),
+            uncertain: self.uncertain.iter().take(NAMED).map(shown).collect(),
+        }
+    }
+
+    fn state(&self) -> (State, Option<String>) {
+        if let Some(reason) = self.misplaced {
+            return (State::Held, Some(reason.into()));
+        }
+        if !self.brake.paths.is_empty() {
+            return (State::Held, Some("more removals than --max-delete allows at once".into()));
+        }
+        if self.full.is_some() {
+            return (State::Degraded, Some("the replica has no room".into()));
+        }
+        if self.last_sweep.is_none() || self.bulk.is_sweep {
+            return (State::Sweeping, None);
+        }
+        if !self.ledger.is_empty() {
+            return (State::Degraded, Some(format!("{} paths fail", self.ledger.len())));
+        }
+        if self.pair.watches.as_ref().is_some_and(|w| w.count().1 > 0) {
+            return (State::Degraded, Some("some folders have no watch".into()));
+        }
+        if self.oldest().is_some() || self.intake.waiting().0 > 0 {
+            return (State::Busy, None);
+        }
+        (State::InSync, None)
+    }
+
+    fn holds(&self) -> Vec<HoldStatus> {
+        let mut holds = Vec::new();
+        if let Some(reason) = self.misplaced {
+            let remedy = "It goes on by itself when the folder is back".into();
+            holds.push(HoldStatus { reason: reason.into(), remedy, removals: 0 });
+        }
+        if !self.brake.paths.is_empty() {
+            holds.push(HoldStatus {
+                reason: "more removals than --max-delete allows at once".into(),
+                remedy: "Run `driftless release` to let them happen, or bring the files back".into(),
+                removals: self.brake.entries,
+            });
+        }
+        holds
+    }
+}
+
+fn watch_limit() -> Option<u64> {
+    std::fs::read_to_string("/proc/sys/fs/inotify/max_user_watches").ok()?.trim().parse().ok()
+}

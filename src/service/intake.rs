@@ -1,0 +1,422 @@
+//! Owns the way from what was heard to what is in doubt: two lanes, one for what is finished and was quiet before, one
+//! through the debouncer for everything else. It never waits for anybody: the watcher's thread calls it.
+
+use std::collections::{HashMap, VecDeque};
+use std::sync::{Arc, Mutex, MutexGuard};
+use std::time::Duration;
+
+use crossbeam_channel::{Receiver, Sender, bounded};
+
+use super::clock;
+use super::quiet::Quiet;
+use crate::fs::watch::Heard;
+use crate::plan::schedule::later;
+use crate::tree::doubt::{DirtySet, Doubt, Moment};
+use crate::tree::entry::Kind;
+use crate::tree::path::RelPath;
+
+/// A heard rename: from where, to where.
+pub type Rename = (RelPath, RelPath);
+
+/// Doubt, and since when.
+#[derive(Debug, Default)]
+pub struct Taken {
+    pub dirty: DirtySet,
+    /// When the oldest event was read; `None` for an empty set.
+    pub oldest: Option<Moment>,
+    pub renames: Vec<Rename>,
+}
+
+impl Taken {
+    pub fn insert(&mut self, path: &RelPath, doubt: Doubt, since: Moment) {
+        self.dirty.insert(path, doubt);
+        self.since(since);
+    }
+
+    pub fn since(&mut self, since: Moment) {
+        self.oldest = Some(self.oldest.map_or(since, |oldest| oldest.min(since)));
+    }
+
+    pub fn union(&mut self, other: Taken) {
+        self.dirty.union(other.dirty);
+        self.renames.extend(other.renames);
+        if let Some(oldest) = other.oldest {
+            self.since(oldest);
+        }
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.dirty.is_empty() && self.renames.is_empty()
+    }
+}
+
+/// All that has come in since the last time.
+#[derive(Debug, Default)]
+pub struct News {
+    /// Single entries to be looked at now.
+    pub express: Taken,
+    /// Folders, and what has fallen quiet.
+    pub bulk: Taken,
+    /// Events were lost: everything is in doubt.
+    pub lost: bool,
+    /// Cookies that came back, and when they were heard.
+    pub cookies: Vec<(String, Moment)>,
+}
+
+/// Tells what a path is on the source's disk now, in one look.
+pub type Probe = Box<dyn Fn(&RelPath) -> Option<Found> + Send>;
+
+/// What a probe found.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Found {
+    pub kind: Kind,
+    /// Another name for a file that was there before.
+    pub is_linked: bool,
+}
+
+pub struct Intake {
+    state: Mutex<State>,
+    wake: Sender<()>,
+    woken: Receiver<()>,
+    debounce: Duration,
+    max_delay: Duration,
+    probe: Mutex<Probe>,
+}
+
+#[derive(Default)]
+struct State {
+    news: News,
+    /// Waiting to fall quiet.
+    pending: HashMap<RelPath, Pending>,
+    /// The same by age; entries that are not pending any more are passed over.
+    by_age: VecDeque<(Moment, RelPath)>,
+    /// When paths last went through the express lane.
+    acted: HashMap<RelPath, Moment>,
+    quiet: Option<Quiet>,
+    fed: Moment,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Pending {
+    first: Moment,
+    last: Moment,
+    fed: Moment,
+    doubt: Doubt,
+}
+
+/// More paths than this do not wait: they go into doubt at once, where there is a bound.
+const PENDING: usize = 50_000;
+const ACTED: usize = 4_096;
+/// A debouncer that was not fed for so long is let go.
+const REST: Duration = Duration::from_secs(2);
+
+impl Intake {
+    pub fn new(debounce: Duration, max_delay: Duration, probe: Probe) -> Arc<Self> {
+        let (wake, woken) = bounded(1);
+        let (state, probe) = (Mutex::default(), Mutex::new(probe));
+        Arc::new(Self { state, wake, woken, debounce, max_delay, probe })
+    }
+
+    /// Becomes ready when there is news.
+    pub fn woken(&self) -> &Receiver<()> {
+        &self.woken
+    }
+
+    /// Takes in what the watcher heard. Called in its thread.
+    pub fn hear(self: &Arc<Self>, heard: Heard) {
+        let now = clock::now();
+        match heard {
+            Heard::Written(path) => self.finished(path, Doubt::contents(now), now),
+            Heard::Modified(path) => self.unfinished(path, Doubt::contents(now), now),
+            Heard::Attributes(path) => self.unfinished(path, Doubt::attributes(now), now),
+            Heard::Removed(path) => self.unfinished(path, Doubt::subtree(now), now),
+            // Should it still be there, then as what it was: nothing says that it was written to.
+            Heard::Left(path) => self.unfinished(path, Doubt { below: true, ..Doubt::attributes(now) }, now),
+            Heard::FolderMade(path) => self.finished(path, Doubt::subtree(now), now),
+            Heard::Made(path) => match self.probe(&path) {
+                // It is being written: its closing will say when it is finished.
+                Some(Found { kind: Kind::File, is_linked: false }) => {
+                    self.unfinished(path, Doubt::contents(now), now);
+                }
+                _ => self.finished(path, Doubt::contents(now), now),
+            },
+            Heard::Came(path) => {
+                let below = self.is_folder(&path);
+                self.finished(path, Doubt { below, ..Doubt::contents(now) }, now);
+            }
+            Heard::Renamed { from, to } => self.renamed(from, to, now),
+            Heard::Cookie(name) => {
+                let mut state = self.lock();
+                state.release_all();
+                state.news.cookies.push((name, now));
+                drop(state);
+                self.wake();
+            }
+            Heard::Lost => {
+                let mut state = self.lock();
+                state.pending.clear();
+                state.by_age.clear();
+                state.news = News { lost: true, cookies: std::mem::take(&mut state.news.cookies), ..News::default() };
+                drop(state);
+                self.wake();
+            }
+        }
+    }
+
+    fn renamed(self: &Arc<Self>, from: RelPath, to: RelPath, now: Moment) {
+        let below = self.is_folder(&to);
+        let doubt = Doubt { below, ..Doubt::attributes(now) };
+        let mut state = self.lock();
+        // What an event said of the old name holds for the new one.
+        let doubt = state.pending.get(&from).map_or(doubt, |p| Doubt { below, ..p.doubt }.or(doubt));
+        state.acted.insert(to.clone(), now);
+        let lane = if below { &mut state.news.bulk } else { &mut state.news.express };
+        // Two renames of the same thing are one.
+        let origin = lane.renames.iter().rposition(|(_, last)| *last == from);
+        let origin = origin.map_or(from, |at| lane.renames.remove(at).0);
+        lane.renames.push((origin, to.clone()));
+        lane.insert(&to, doubt, now);
+        drop(state);
+        self.wake();
+    }
+
+    fn finished(self: &Arc<Self>, path: RelPath, doubt: Doubt, now: Moment) {
+        let mut state = self.lock();
+        let busy = state.acted.get(&path).is_some_and(|at| now < later(*at, self.debounce));
+        if state.acted.len() >= ACTED {
+            let debounce = self.debounce;
+            state.acted.retain(|_, at| now < later(*at, debounce));
+        }
+        if busy || state.acted.len() >= ACTED {
+            drop(state);
+            return self.unfinished(path, doubt, now);
+        }
+        state.acted.insert(path.clone(), now);
+        let lane = if doubt.below { &mut state.news.bulk } else { &mut state.news.express };
+        lane.insert(&path, doubt, now);
+        drop(state);
+        self.wake();
+    }
+
+    fn unfinished(self: &Arc<Self>, path: RelPath, doubt: Doubt, now: Moment) {
+        let mut state = self.lock();
+        if self.debounce.is_zero() {
+            state.news.bulk.insert(&path, doubt, now);
+            drop(state);
+            return self.wake();
+        }
+        if state.pending.len() >= PENDING {
+            state.release_all();
+            self.wake();
+        }
+        let rarely = later(Moment::default(), self.debounce / 8).0;
+        let feed = match state.pending.get_mut(&path) {
+            Some(pending) => {
+                pending.last = now;
+                pending.doubt = pending.doubt.or(doubt);
+                let feed = now.0 - pending.fed.0 >= rarely;
+                if feed {
+                    pending.fed = now;
+                }
+                feed
+            }
+            None => {
+                state.pending.insert(path.clone(), Pending { first: now, last: now, fed: now, doubt });
+                state.by_age.push_back((now, path.clone()));
+                true
+            }
+        };
+        if feed {
+            let first = state.quiet.is_none();
+            self.feed(&mut state, &path, now);
+            if first {
+                // Whoever waits has a deadline now.
+                self.wake();
+            }
+        }
+    }
+
+    fn feed(self: &Arc<Self>, state: &mut State, path: &RelPath, now: Moment) {
+        if state.quiet.is_none() {
+            let intake = Arc::downgrade(self);
+            let timeout = self.debounce.max(Duration::from_millis(4));
+            let started = Quiet::start(timeout, move |paths| {
+                if let Some(intake) = intake.upgrade() {
+                    intake.fell_quiet(&paths);
+                }
+            });
+            // Without one, the longest delay is what everything gets.
+            state.quiet = started.ok();
+        }
+        state.fed = now;
+        if let Some(quiet) = &mut state.quiet {
+            quiet.heard(path);
+        }
+    }
+
+    /// Called in the debouncer's thread.
+    fn fell_quiet(self: &Arc<Self>, paths: &[RelPath]) {
+        let now = clock::now();
+        let mut state = self.lock();
+        for path in paths {
+            let Some(pending) = state.pending.get_mut(path) else { continue };
+            if now < later(pending.last, self.debounce) {
+                // Not every event was passed on to the debouncer.
+                pending.fed = now;
+                self.feed(&mut state, path, now);
+            } else {
+                state.release(path);
+            }
+        }
+        drop(state);
+        self.wake();
+    }
+
+    /// Takes all news, and what has waited too long.
+    pub fn take(&self, now: Moment) -> News {
+        let mut state = self.lock();
+        while let Some((first, path)) = state.by_age.front() {
+            let (first, path) = (*first, path.clone());
+            let stale = state.pending.get(&path).is_none_or(|p| p.first != first);
+            if !stale && now < later(first, self.max_delay) {
+                break;
+            }
+            state.by_age.pop_front();
+            if !stale {
+                state.release(&path);
+            }
+        }
+        if state.quiet.is_some() && state.pending.is_empty() && now >= later(state.fed, REST) {
+            state.quiet = None;
+        }
+        std::mem::take(&mut state.news)
+    }
+
+    /// When `take` has to be called again even if nothing wakes anybody.
+    pub fn deadline(&self) -> Option<Moment> {
+        let state = self.lock();
+        let oldest = state.by_age.front().map(|(first, _)| later(*first, self.max_delay));
+        let rest = state.quiet.is_some().then(|| later(state.fed, REST));
+        [oldest, rest].into_iter().flatten().min()
+    }
+
+    /// Paths that wait to fall quiet, and since when the oldest does.
+    pub fn waiting(&self) -> (u64, Option<Moment>) {
+        let state = self.lock();
+        (state.pending.len() as u64, state.pending.values().map(|p| p.first).min())
+    }
+
+    fn probe(&self, path: &RelPath) -> Option<Found> {
+        (self.probe.lock().unwrap_or_else(|e| e.into_inner()))(path)
+    }
+
+    fn is_folder(&self, path: &RelPath) -> bool {
+        self.probe(path).is_none_or(|found| found.kind == Kind::Directory)
+    }
+
+    fn wake(&self) {
+        // Full means that somebody will look anyway.
+        let _ = self.wake.try_send(());
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(|e| e.into_inner())
+    }
+}
+
+impl State {
+    fn release(&mut self, path: &RelPath) {
+        if let Some(pending) = self.pending.remove(path) {
+            self.news.bulk.insert(path, pending.doubt, pending.first);
+        }
+    }
+
+    fn release_all(&mut self) {
+        self.by_age.clear();
+        for (path, pending) in std::mem::take(&mut self.pending) {
+            self.news.bulk.insert(&path, pending.doubt, pending.first);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const LONG: Duration = Duration::from_secs(600);
+
+    fn path(text: &str) -> RelPath {
+        RelPath::new(text.as_bytes()).expect("a valid path")
+    }
+
+    fn intake(kind: Kind, debounce: Duration, max_delay: Duration) -> Arc<Intake> {
+        Intake::new(debounce, max_delay, Box::new(move |_| Some(Found { kind, is_linked: false })))
+    }
+
+    #[test]
+    fn a_finished_file_goes_at_once_and_the_second_time_it_waits() {
+        let intake = intake(Kind::File, LONG, LONG);
+        intake.hear(Heard::Made(path("a")));
+        assert!(intake.take(clock::now()).express.is_empty(), "it is still being written");
+        intake.hear(Heard::Written(path("a")));
+        assert!(intake.take(clock::now()).express.dirty.covers(&path("a")));
+        intake.hear(Heard::Written(path("a")));
+        let news = intake.take(clock::now());
+        assert!(news.express.is_empty() && news.bulk.is_empty());
+        assert_eq!(intake.waiting().0, 1);
+    }
+
+    #[test]
+    fn removals_wait_and_a_cookie_brings_all_that_waits() {
+        let intake = intake(Kind::File, LONG, LONG);
+        intake.hear(Heard::Removed(path("a")));
+        intake.hear(Heard::Modified(path("b")));
+        assert!(intake.take(clock::now()).bulk.is_empty());
+        intake.hear(Heard::Cookie("1".into()));
+        let news = intake.take(clock::now());
+        assert!(news.bulk.dirty.covers(&path("a")) && news.bulk.dirty.covers(&path("b")));
+        assert_eq!(news.cookies.len(), 1);
+        assert_eq!(intake.waiting().0, 0);
+    }
+
+    #[test]
+    fn a_path_that_never_rests_is_released_after_the_longest_delay() {
+        let intake = intake(Kind::File, LONG, LONG);
+        intake.hear(Heard::Modified(path("a")));
+        let due = intake.deadline().expect("a deadline");
+        assert!(intake.take(Moment(due.0 - REST.as_nanos() as u64 * 1000)).bulk.is_empty());
+        assert!(intake.take(later(clock::now(), LONG)).bulk.dirty.covers(&path("a")));
+    }
+
+    #[test]
+    fn a_quiet_path_is_released_by_the_debouncer() {
+        let intake = intake(Kind::File, Duration::from_millis(20), LONG);
+        intake.hear(Heard::Attributes(path("a")));
+        loop {
+            intake.woken().recv_timeout(Duration::from_secs(20)).expect("news");
+            let news = intake.take(clock::now());
+            if news.bulk.dirty.covers(&path("a")) {
+                break;
+            }
+        }
+    }
+
+    #[test]
+    fn renames_that_follow_one_another_become_one() {
+        let intake = intake(Kind::File, LONG, LONG);
+        intake.hear(Heard::Renamed { from: path("a"), to: path("b") });
+        intake.hear(Heard::Renamed { from: path("b"), to: path("c") });
+        let news = intake.take(clock::now());
+        assert_eq!(news.express.renames, [(path("a"), path("c"))]);
+    }
+
+    #[test]
+    fn lost_events_put_everything_in_doubt_and_lose_no_cookie() {
+        let intake = intake(Kind::File, LONG, LONG);
+        intake.hear(Heard::Cookie("1".into()));
+        intake.hear(Heard::Modified(path("a")));
+        intake.hear(Heard::Lost);
+        let news = intake.take(clock::now());
+        assert!(news.lost && news.cookies.len() == 1);
+    }
+}

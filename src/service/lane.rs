@@ -1,0 +1,83 @@
+//! Owns the threads that passes run in: one for single files, one for everything else, so that a saved file does not
+//! wait behind a sweep. A lane runs one pass at a time and knows nothing of when or why.
+
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+use std::thread::JoinHandle;
+
+use crossbeam_channel::{Receiver, Sender, bounded};
+
+use super::intake::Rename;
+use super::pair::Pair;
+use super::pass::{self, Brake, Order, Outcome};
+use crate::tree::doubt::DirtySet;
+
+/// Which lane.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Which {
+    Express,
+    Bulk,
+}
+
+/// An order that a lane can keep.
+pub struct Work {
+    pub dirty: DirtySet,
+    pub renames: Vec<Rename>,
+    pub brake: Brake,
+    pub jobs: usize,
+}
+
+/// A pass that has ended, with the order that it carried out.
+pub struct Finished {
+    pub which: Which,
+    pub dirty: DirtySet,
+    pub outcome: Outcome,
+}
+
+pub struct Lane {
+    orders: Sender<Work>,
+    thread: JoinHandle<()>,
+}
+
+impl Lane {
+    /// Starts the lane's thread.
+    ///
+    /// # Errors
+    /// When there is no thread to be had.
+    pub fn start(
+        which: Which,
+        pair: Arc<Pair>,
+        cancel: Arc<AtomicBool>,
+        done: Sender<Finished>,
+    ) -> std::io::Result<Self> {
+        let (orders, incoming) = bounded(1);
+        let name = match which {
+            Which::Express => "express",
+            Which::Bulk => "pass",
+        };
+        let work = move || run(which, &pair, &cancel, &incoming, &done);
+        let thread = std::thread::Builder::new().name(name.into()).spawn(work)?;
+        Ok(Self { orders, thread })
+    }
+
+    /// Hands over work; the lane must be free.
+    pub fn begin(&self, work: Work) {
+        // The thread is gone only when the process is ending.
+        let _ = self.orders.send(work);
+    }
+
+    /// Lets the thread end after the pass that it runs.
+    pub fn close(self) -> JoinHandle<()> {
+        self.thread
+    }
+}
+
+fn run(which: Which, pair: &Pair, cancel: &AtomicBool, orders: &Receiver<Work>, done: &Sender<Finished>) {
+    for work in orders {
+        let order = Order { dirty: &work.dirty, renames: &work.renames, brake: work.brake, jobs: work.jobs };
+        let outcome = pass::run(pair, &order, cancel);
+        if done.send(Finished { which, dirty: work.dirty, outcome }).is_err() {
+            return;
+        }
+    }
+}

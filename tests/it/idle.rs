@@ -1,0 +1,110 @@
+//! A service with nothing to do does nothing: no CPU, hardly a wake-up, and its own sweep does not wake it.
+
+use std::fs;
+use std::thread;
+use std::time::Duration;
+
+use crate::disk;
+use crate::fixture::{Pair, Watch, eventually};
+
+/// How long the service is observed. A measurement's length, not a guess at when something will have happened.
+const OBSERVED: Duration = Duration::from_secs(3);
+
+/// Clock ticks (of 10 ms) that the process has used.
+fn cpu_ticks(watch: &Watch<'_>) -> u64 {
+    let stat = fs::read_to_string(format!("/proc/{}/stat", watch.pid())).expect("stat");
+    let after_name = stat.rsplit_once(')').expect("a name").1;
+    // The name is field 2, so that utime and stime (14 and 15) are 11 and 12 after it.
+    let field = |n: usize| after_name.split_whitespace().nth(n).and_then(|n| n.parse::<u64>().ok()).expect("a number");
+    field(11) + field(12)
+}
+
+/// How often any thread of the process has gone to sleep: each was a waking before.
+fn wakeups(watch: &Watch<'_>) -> u64 {
+    let tasks = fs::read_dir(format!("/proc/{}/task", watch.pid())).expect("tasks").flatten();
+    let of_task = |task: fs::DirEntry| -> Option<u64> {
+        let status = fs::read_to_string(task.path().join("status")).ok()?;
+        let count = status.lines().find_map(|line| line.strip_prefix("voluntary_ctxt_switches:"))?;
+        count.trim().parse().ok()
+    };
+    tasks.filter_map(of_task).sum()
+}
+
+fn settled(pair: &Pair) -> Watch<'_> {
+    let watch = pair.watch(&[]);
+    disk::write(&pair.source().join("folder-1/new"), "n");
+    watch.flush();
+    watch.wait_for_state("in_sync");
+    watch
+}
+
+fn filled() -> Pair {
+    let pair = Pair::new();
+    for i in 0..500 {
+        disk::write(&pair.source().join(format!("folder-{}/{i}", i % 50)), i.to_string());
+    }
+    pair
+}
+
+#[test]
+fn idle_service_uses_no_cpu_and_hardly_wakes() {
+    let pair = filled();
+    let watch = settled(&pair);
+    // The last event's debounce is still running out.
+    thread::sleep(Duration::from_millis(500));
+    let (ticks, woken) = (cpu_ticks(&watch), wakeups(&watch));
+    thread::sleep(OBSERVED);
+    let (ticks, woken) = (cpu_ticks(&watch) - ticks, wakeups(&watch) - woken);
+    assert!(ticks <= 1, "{ticks} ticks of CPU in {OBSERVED:?}");
+    assert!(woken <= 15, "woke {woken} times in {OBSERVED:?}");
+}
+
+#[test]
+fn sweep_does_not_wake_itself() {
+    let pair = filled();
+    let watch = settled(&pair);
+    let before = watch.sweeps_finished();
+    watch.client("sweep", &[]).expect_code(0);
+    eventually(Duration::from_secs(20), "the sweep", || (watch.sweeps_finished() > before).then_some(()));
+    watch.wait_for_state("in_sync");
+    let (status, log, read) = (watch.status(), watch.log(), watch.io("rchar"));
+    thread::sleep(OBSERVED);
+    let later = watch.status();
+    assert_eq!(later["totals"], status["totals"]);
+    assert_eq!(later["last_sweep"], status["last_sweep"]);
+    assert_eq!(later["since"], status["since"], "it left its state and came back");
+    assert_eq!(watch.log(), log);
+    assert!(watch.io("rchar") - read < 1 << 16, "it read while nothing happened");
+    assert_eq!(watch.sweeps_finished(), before + 1);
+}
+
+#[test]
+fn reading_the_source_wakes_nothing() {
+    let pair = filled();
+    let watch = settled(&pair);
+    let ticks = cpu_ticks(&watch);
+    let woken = wakeups(&watch);
+    for _ in 0..20 {
+        for i in 0..500 {
+            fs::read(pair.source().join(format!("folder-{}/{i}", i % 50))).expect("read");
+        }
+    }
+    let (ticks, woken) = (cpu_ticks(&watch) - ticks, wakeups(&watch) - woken);
+    assert!(ticks <= 2 && woken <= 60, "10,000 reads by others: {ticks} ticks, woke {woken} times");
+}
+
+#[test]
+fn targeted_update_does_not_read_the_tree() {
+    let pair = Pair::of("here/file \"x\"");
+    for i in 0..2000 {
+        disk::write(&pair.source().join(format!("elsewhere-{}/{i}", i % 100)), vec![b'x'; 5000]);
+    }
+    let watch = pair.watch(&[]);
+    watch.wait_for_state("in_sync");
+    let before = watch.io("rchar");
+    disk::write(&pair.source().join("here/file"), "changed");
+    watch.flush();
+    let read = watch.io("rchar") - before;
+    assert!(read < 1 << 20, "one small file changed, {read} bytes read");
+    assert_eq!(watch.sweeps_finished(), 1, "a sweep for one file");
+}

@@ -1,0 +1,124 @@
+//! The roots under the service: vanished, replaced, emptied, come back; the replica disturbed; a crash.
+
+use std::fs;
+use std::time::Duration;
+
+use rustix::process::Signal;
+
+use crate::disk;
+use crate::fixture::{Pair, eventually};
+
+fn filled() -> Pair {
+    let pair = Pair::new();
+    for i in 0..100 {
+        disk::write(&pair.source().join(format!("folder-{}/{i}", i % 7)), i.to_string());
+    }
+    pair
+}
+
+#[test]
+fn vanished_source_removes_nothing_and_is_taken_up_again_when_it_is_back() {
+    let pair = filled();
+    let watch = pair.watch(&[]);
+    let away = pair.top().join("away");
+    fs::rename(pair.source(), &away).expect("rename");
+    watch.signal(Signal::USR1);
+    eventually(Duration::from_secs(10), "the status tells", || {
+        let status = watch.status();
+        (status["state"] != "in_sync" && status["state"] != "sweeping").then_some(())
+    });
+    crate::compare::assert_same_live(&away, &pair.replica());
+    disk::write(&away.join("written/meanwhile"), "m");
+    fs::rename(&away, pair.source()).expect("rename back");
+    watch.signal(Signal::USR1);
+    watch.wait_for_state("in_sync");
+    watch.assert_follows();
+    disk::write(&pair.source().join("folder-1/new"), "n");
+    watch.assert_follows();
+    watch.stop();
+    pair.assert_same();
+}
+
+#[test]
+fn source_replaced_by_an_empty_folder_removes_nothing() {
+    let pair = filled();
+    let watch = pair.watch(&[]);
+    let away = pair.top().join("away");
+    fs::rename(pair.source(), &away).expect("rename");
+    fs::create_dir(pair.source()).expect("mkdir");
+    watch.signal(Signal::USR1);
+    eventually(Duration::from_secs(10), "the status tells", || {
+        let status = watch.status();
+        (status["state"] != "in_sync" && status["state"] != "sweeping").then_some(())
+    });
+    crate::compare::assert_same_live(&away, &pair.replica());
+    fs::remove_dir(pair.source()).expect("rmdir");
+    fs::rename(&away, pair.source()).expect("rename back");
+    watch.signal(Signal::USR1);
+    watch.wait_for_state("in_sync");
+    watch.assert_follows();
+}
+
+#[test]
+fn replica_disturbed_under_the_service_is_mended_by_the_sweep() {
+    let pair = filled();
+    let watch = pair.watch(&[]);
+    disk::remove(&pair.replica().join("folder-3"));
+    disk::write(&pair.replica().join("folder-4/extra"), "e");
+    disk::rewrite_unseen(&pair.replica().join("folder-5/5"));
+    disk::chmod(&pair.replica().join("folder-6"), 0o700);
+    let before = watch.sweeps_finished();
+    watch.client("sweep", &[]).expect_code(0);
+    eventually(Duration::from_secs(20), "the sweep", || (watch.sweeps_finished() > before).then_some(()));
+    watch.assert_follows();
+    watch.stop();
+    pair.assert_same();
+}
+
+#[test]
+fn killed_service_leaves_whole_files_and_the_next_start_mends_the_rest() {
+    let pair = filled();
+    disk::write_solid(&pair.source().join("large"), 200 << 20, 1);
+    let watch = pair.start_watch(&[]);
+    // In the middle of the large file, wherever the program builds it.
+    eventually(Duration::from_secs(30), "some of it is written", || (watch.io("wchar") > 20 << 20).then_some(()));
+    watch.kill();
+    let copied = fs::symlink_metadata(pair.replica().join("large")).map(|found| found.len());
+    assert!(copied.is_err() || copied.is_ok_and(|size| size == 200 << 20), "a torn file under its name");
+    let watch = pair.watch(&[]);
+    watch.assert_follows();
+    watch.stop();
+    pair.assert_same();
+}
+
+#[test]
+fn changes_made_while_no_service_ran_are_found_at_the_next_start() {
+    let pair = filled();
+    pair.watch(&[]).stop();
+    disk::rewrite_unseen(&pair.source().join("folder-1/1"));
+    disk::remove(&pair.source().join("folder-2/2"));
+    fs::rename(pair.source().join("folder-3"), pair.source().join("folder-x")).expect("rename");
+    disk::hard_link(&pair.source().join("folder-4/4"), &pair.source().join("folder-x/link"));
+    let watch = pair.watch(&[]);
+    watch.assert_follows();
+    watch.stop();
+    pair.assert_same();
+}
+
+#[test]
+fn symlink_planted_in_the_replica_leads_nowhere() {
+    let pair = Pair::of("folder/sub/file \"x\"");
+    let outside = pair.top().join("outside");
+    disk::write(&outside.join("sub/file"), "precious");
+    disk::write(&outside.join("sub/other"), "precious");
+    let watch = pair.watch(&[]);
+    disk::remove(&pair.replica().join("folder"));
+    disk::symlink(&outside, &pair.replica().join("folder"));
+    disk::write(&pair.source().join("folder/sub/file"), "changed");
+    disk::write(&pair.source().join("folder/sub/new"), "new");
+    watch.flush();
+    watch.client("sweep", &[]).expect_code(0);
+    watch.assert_follows();
+    assert_eq!(fs::read_to_string(outside.join("sub/file")).expect("read"), "precious");
+    assert_eq!(fs::read_dir(outside.join("sub")).expect("list").count(), 2);
+}
