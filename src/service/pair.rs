@@ -1,6 +1,7 @@
 //! Owns what all passes over one pair share: the two roots, what is remembered, and how the person wants it done.
 
 use std::collections::HashSet;
+use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::{Mutex, MutexGuard};
 
 use super::claims::Claims;
@@ -46,9 +47,21 @@ pub struct Pair {
     pub log: Log,
     pub options: Options,
     pub said: Said,
+    pub turns: Turns,
 }
 
+/// Locks for folders, shared by folders whose paths hash alike.
+pub type Turns = [Mutex<()>; 32];
+
 impl Pair {
+    /// Waits for this thread's turn to set the attributes of a folder.
+    pub fn turn(&self, folder: &RelPath) -> MutexGuard<'_, ()> {
+        let mut hash = DefaultHasher::new();
+        folder.hash(&mut hash);
+        let turn = &self.turns[hash.finish() as usize % self.turns.len()];
+        turn.lock().unwrap_or_else(|e| e.into_inner())
+    }
+
     pub fn links(&self) -> MutexGuard<'_, LinkTable> {
         self.links.lock().unwrap_or_else(|e| e.into_inner())
     }

@@ -122,6 +122,9 @@ pub fn run(pair: &Pair, order: &Order, cancel: &AtomicBool) -> Outcome {
         totals += walk(&pass, 1);
         totals += groups::settle(&pass);
     }
+    if pair.stage.has_moved_root() {
+        folders::settle_all(&pass, [RelPath::root()], &mut totals);
+    }
     bring_to_disk(&pass);
     let sweep = order.dirty.is_everything();
     let cancelled = pass.is_cancelled();

@@ -42,6 +42,8 @@ impl Exclude {
     /// The first pattern that cannot be read as one.
     pub fn new<'a>(patterns: impl IntoIterator<Item = &'a str>) -> Result<Self, BadPattern> {
         let mut builder = GitignoreBuilder::new("");
+        // Git lets such a pattern match nothing; who wrote it meant something.
+        builder.allow_unclosed_class(false);
         let bad = |index, pattern: &str, e: ignore::Error| {
             // The library repeats the pattern in its words.
             let reason = e.to_string();

@@ -9,14 +9,15 @@ use rustix::fs;
 use rustix::io::Errno;
 
 use super::Verify;
+use super::attributes::{attributes, extended};
 use crate::fs::compare;
 use crate::fs::copy::Fault;
-use crate::fs::metadata::{self, Xattrs};
-use crate::fs::root::open_file;
+use crate::fs::metadata;
+use crate::fs::root::{Root, open_file};
 use crate::service::pass::describe;
-use crate::tree::entry::{InodeId, Kind, Seen, Stat, Time};
+use crate::tree::entry::{InodeId, Kind, Seen, Stat};
 use crate::tree::path::RelPath;
-use crate::tree::quote::{escaped, quoted};
+use crate::tree::quote::quoted;
 
 /// What changes while it is compared is compared as often as this.
 const READINGS: u32 = 3;
@@ -73,11 +74,11 @@ impl Finding {
         finding
     }
 
-    fn differs(&mut self, what: &'static str, detail: Option<String>) {
+    pub fn differs(&mut self, what: &'static str, detail: Option<String>) {
         self.differences.push(Difference::Differs(what, detail));
     }
 
-    fn failed(&mut self, side: Side, error: Errno) {
+    pub fn failed(&mut self, side: Side, error: Errno) {
         self.differences.push(Difference::Unreadable(side, describe(error)));
     }
 }
@@ -143,7 +144,7 @@ pub fn examine_folder(verify: &Verify, folder: &Folder, cancel: &AtomicBool) -> 
 
 /// Looks at a name on both sides once more.
 pub fn look(verify: &Verify, folder: &Folder, name: &[u8]) -> (Seen, Seen) {
-    let look = |root: &crate::fs::root::Root, fd: &Option<OwnedFd>| match fd {
+    let look = |root: &Root, fd: &Option<OwnedFd>| match fd {
         Some(fd) => root.look(fd.as_fd(), name).unwrap_or(Seen::Unknown),
         None => Seen::Absent,
     };
@@ -230,7 +231,7 @@ fn open(folder: &Option<OwnedFd>, row: &Row, side: Side, finding: &mut Finding) 
 }
 
 /// The stat of the open file; what the list has shown where it is not open.
-fn stat_of(root: &crate::fs::root::Root, fd: &Option<OwnedFd>, listed: Stat) -> Result<Stat, Stop> {
+fn stat_of(root: &Root, fd: &Option<OwnedFd>, listed: Stat) -> Result<Stat, Stop> {
     let Some(fd) = fd else { return Ok(listed) };
     let stat = root.stat(fd.as_fd()).map_err(|_| Stop::Changed)?;
     if stat.kind == Kind::File { Ok(stat) } else { Err(Stop::Changed) }
@@ -318,67 +319,6 @@ fn target(folder: BorrowedFd, name: &[u8]) -> Result<Vec<u8>, Errno> {
     fs::readlinkat(folder, name, Vec::new()).map(std::ffi::CString::into_bytes)
 }
 
-/// What the stats show, apart from the size.
-fn attributes(verify: &Verify, source: &Stat, replica: &Stat, finding: &mut Finding) {
-    if source.is_linked() || (replica.is_linked() && source.kind != Kind::Directory) {
-        finding.linked = Some((source.id(), replica.id()));
-    }
-    let mut differs = |what, is: String, wanted: String| {
-        finding.differs(what, verify.details.then(|| format!("{is}, not {wanted}")));
-    };
-    let mode = metadata::wanted_mode(source, replica);
-    // A link's mode means nothing and cannot be set.
-    if mode != replica.mode && source.kind != Kind::Symlink {
-        differs("mode", format!("{:04o}", replica.mode), format!("{mode:04o}"));
-    }
-    if !verify.rights.same_owner(&Stat { gid: replica.gid, ..*source }, replica) {
-        differs("owner", replica.uid.to_string(), source.uid.to_string());
-    }
-    if !verify.rights.same_owner(&Stat { uid: replica.uid, ..*source }, replica) {
-        differs("group", replica.gid.to_string(), source.gid.to_string());
-    }
-    if source.mtime != replica.mtime {
-        differs("mtime", time(replica.mtime), time(source.mtime));
-    }
-}
-
-fn time(time: Time) -> String {
-    format!("{}.{:09}", time.sec, time.nsec)
-}
-
-/// Extended attributes and ACLs.
-fn extended(
-    verify: &Verify,
-    stats: (&Stat, &Stat),
-    (source, replica): (Result<Xattrs, Errno>, Result<Xattrs, Errno>),
-    finding: &mut Finding,
-) {
-    let (source, replica) = match (source, replica) {
-        (Ok(source), Ok(replica)) => (source, replica),
-        (Err(error), _) => return finding.failed(Side::Source, error),
-        (_, Err(error)) => return finding.failed(Side::Replica, error),
-    };
-    let may_hold_capabilities =
-        rustix::process::geteuid().is_root() && (stats.0.uid, stats.0.gid) == (stats.1.uid, stats.1.gid);
-    let names = differing(&source, &replica, may_hold_capabilities);
-    let (acls, others): (Vec<&[u8]>, Vec<&[u8]>) = names.into_iter().partition(|name| name.starts_with(b"system."));
-    for (what, names) in [("acl", acls), ("xattrs", others)] {
-        if !names.is_empty() {
-            let shown: Vec<_> = names.iter().map(|name| escaped(&String::from_utf8_lossy(name))).collect();
-            finding.differs(what, verify.details.then(|| shown.join(", ")));
-        }
-    }
-}
-
-/// The names whose values differ. A capability is like the setuid bit: it does not go to a file of somebody else, and
-/// only root can give it.
-fn differing<'a>(source: &'a Xattrs, replica: &'a Xattrs, may_hold_capabilities: bool) -> Vec<&'a [u8]> {
-    let lost = |name: &[u8]| !may_hold_capabilities && name == b"security.capability" && !replica.contains_key(name);
-    let changed = source.iter().filter(|(name, value)| replica.get(*name) != Some(*value) && !lost(name));
-    let added = replica.iter().filter(|(name, _)| !source.contains_key(*name));
-    changed.chain(added).map(|(name, _)| &**name).collect()
-}
-
 fn why_unknown(folder: &Option<OwnedFd>, name: &[u8]) -> Errno {
     let Some(folder) = folder else { return Errno::NOENT };
     // RACE: readable by now; the line says that it could not be read, and the next run reads it.
@@ -394,30 +334,5 @@ fn kind_word(kind: Kind) -> &'static str {
         Kind::Socket => "a socket",
         Kind::CharDevice => "a character device",
         Kind::BlockDevice => "a block device",
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn attributes(pairs: &[(&[u8], &[u8])]) -> Xattrs {
-        pairs.iter().map(|(name, value)| ((*name).into(), (*value).into())).collect()
-    }
-
-    #[test]
-    fn attributes_that_were_changed_added_or_removed_are_named() {
-        let source = attributes(&[(b"user.a", b"1"), (b"user.b", b"1"), (b"user.c", b"1")]);
-        let replica = attributes(&[(b"user.a", b"1"), (b"user.b", b"2"), (b"user.d", b"1")]);
-        assert_eq!(differing(&source, &replica, true), [&b"user.b"[..], b"user.c", b"user.d"]);
-        assert!(differing(&source, &source, true).is_empty());
-    }
-
-    #[test]
-    fn a_capability_that_cannot_be_given_is_no_difference_and_one_too_many_is() {
-        let (with, without) = (attributes(&[(b"security.capability", b"x")]), Xattrs::new());
-        assert!(differing(&with, &without, false).is_empty());
-        assert_eq!(differing(&with, &without, true).len(), 1);
-        assert_eq!(differing(&without, &with, false).len(), 1);
     }
 }

@@ -15,6 +15,7 @@ use rustix::io::Errno;
 use super::Verify;
 use super::entry::{Difference, Finding, Folder, Row, Side, examine, examine_folder, look};
 use super::report::Report;
+use crate::fs::root::Root;
 use crate::fs::scan;
 use crate::service::pass::describe;
 use crate::tree::entry::{Kind, Seen, Stat};
@@ -199,8 +200,7 @@ impl Walk<'_, '_> {
     fn open(&mut self, path: &RelPath, below: &Below) -> io::Result<Option<Folder>> {
         let verify = self.verify;
         let open = || {
-            let of =
-                |root: &crate::fs::root::Root, is_there: bool| is_there.then(|| root.open_folder(path)).transpose();
+            let of = |root: &Root, is_there: bool| is_there.then(|| root.open_folder(path)).transpose();
             Ok((
                 of(&verify.source, below.in_source).map_err(|error| (Side::Source, error))?,
                 of(&verify.replica, below.in_replica).map_err(|error| (Side::Replica, error))?,

@@ -81,6 +81,18 @@ impl Node {
         }
     }
 
+    /// Something came and went in the source's folder that left nothing but other times.
+    fn stat_moved(&self, pass: &Pass) -> bool {
+        let (Some(replica), true) = (&self.replica, self.attributes_agreed && self.parent.is_none()) else {
+            return false;
+        };
+        let pair = pass.pair;
+        match (pair.source.stat(self.source.as_fd()), pair.replica.stat(replica.as_fd())) {
+            (Ok(source), Ok(replica)) => !metadata::same_stat(&source, &replica, &pair.rights),
+            _ => true,
+        }
+    }
+
     fn is_touched(&self) -> bool {
         self.touched.load(Ordering::Relaxed)
     }
@@ -102,13 +114,14 @@ fn finish(pass: &Pass, node: &Node, totals: &mut Totals) {
     let pair = pass.pair;
     let changes = std::mem::take(&mut *node.changes.lock().unwrap_or_else(|e| e.into_inner()));
     let mut behind = !pair.options.dry_run && pair.archive.remember(node.id, changes);
-    let early = pass.touched_early.contains(&node.path);
-    if (node.is_touched() || early || node.fresh || !node.attributes_agreed) && !pass.is_cancelled() {
+    let own = node.is_touched() || pass.touched_early.contains(&node.path) || node.stat_moved(pass);
+    if (own || node.fresh || !node.attributes_agreed) && !pass.is_cancelled() {
+        // The other lane may have to do with this folder too: who reads the source last sets the attributes last.
+        let _turn = pair.turn(&node.path);
         let place = match &node.parent {
             Some(parent) => node.path.split().map(|(_, name)| (parent.id, name.to_vec())),
             None => parent_id(pair, &node.path),
         };
-        let own = node.is_touched() || early;
         match settle(pass, node, own, totals) {
             Ok(Some(agreed)) => {
                 if let Some((id, name)) = place {

@@ -1,7 +1,7 @@
 //! Owns files with several names: one name of each group is dealt with as a file of its own, the others become links
 //! to it. Which names belong together is asked of the source's disk, never only of memory.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::os::fd::{AsFd, OwnedFd};
 
 use rustix::io::Errno;
@@ -47,7 +47,10 @@ impl Pass<'_> {
     pub fn admit_linked(&self, path: &RelPath, mut job: Job) -> Option<Job> {
         if job.source.is_linked() {
             let id = job.source.id();
-            let known_elsewhere = job.replica.is_none() && self.pair.links().has_others(id, path);
+            // In a sweep every name is met; else an event spoke of the new name alone, and the replica may well
+            // have the file under another.
+            let known_elsewhere =
+                job.replica.is_none() && (!self.dirty.is_everything() || self.pair.links().has_others(id, path));
             let mut shared = self.shared();
             let group: &mut Group = shared.groups.entry(id).or_default();
             group.names.insert(path.clone());
@@ -106,6 +109,7 @@ pub fn settle(pass: &Pass) -> Totals {
     let groups = std::mem::take(&mut pass.shared().groups);
     let mut totals = Totals::default();
     let mut touched = BTreeSet::new();
+    find_names(pass, &groups);
     for (id, group) in groups {
         if pass.is_cancelled() {
             break;
@@ -121,6 +125,25 @@ pub fn settle(pass: &Pass) -> Totals {
     }
     folders::settle_all(pass, touched, &mut totals);
     totals
+}
+
+/// Looks up in the archive under which names the replica has the files of which nothing but new names are known.
+fn find_names(pass: &Pass, groups: &BTreeMap<InodeId, Group>) {
+    let Some(watches) = &pass.pair.watches else { return };
+    let is_new = |(id, group): &(&InodeId, &Group)| {
+        group.leader.is_none() && group.names.iter().all(|name| !pass.pair.links().has_others(**id, name))
+    };
+    let unknown: HashSet<InodeId> = groups.iter().filter(is_new).map(|(id, _)| *id).collect();
+    if unknown.is_empty() {
+        return;
+    }
+    let found = pass.pair.archive.find(&unknown);
+    let folders = watches.find(&found.iter().map(|(_, folder, _)| *folder).collect());
+    for (id, folder, name) in found {
+        if let Some(folder) = folders.get(&folder) {
+            pass.pair.links().note(id, &folder.join(&name));
+        }
+    }
 }
 
 fn settle_group(pass: &Pass, id: InodeId, group: Group, touched: &mut BTreeSet<RelPath>, totals: &mut Totals) {

@@ -124,6 +124,8 @@ fn confirmed(pass: &Pass) -> Vec<Removal> {
             Ok((0, _)) => {}
             Ok((entries, _)) => out.push(Removal { path, replica, replaced_by, entries }),
             Err(Errno::NOENT) => {}
+            // Something else is there by now.
+            Err(Errno::NOTDIR | Errno::LOOP) => pass.again(&path, Doubt::subtree(clock::now())),
             Err(error) => pass.failed(&path, "cannot list the folder that is to go", error),
         }
     }

@@ -202,10 +202,14 @@ impl<'a> Worker<'a> {
             Ok(watching) => watching,
             Err(NoWatch::Gone) => Watching::Not,
             Err(error) => {
+                let advice = match error {
+                    NoWatch::Limit => "raise it with `sysctl fs.inotify.max_user_watches=N` to follow them all; ",
+                    NoWatch::Gone | NoWatch::Other(_) => "",
+                };
                 if pair.said.first(&format!("no watch: {error}")) {
                     let shown = pair.shown_source(&task.path);
                     pair.log.warn(format_args!(
-                        "Cannot watch {shown} ({error}): folders without a watch are looked at from time to time"
+                        "Cannot watch {shown}: {error}; {advice}folders without a watch are looked at every 10 s"
                     ));
                 }
                 Watching::Not
