@@ -59,6 +59,7 @@ fn sweep(pair: &Pair, released: bool, cancel: &AtomicBool) -> ExitCode {
         pair.log.warn(format_args!("{reason}; the next sweep compares everything"));
     }
     report::problems(pair, &outcome);
+    report::unsettled(pair, &outcome);
     report::hold(pair, &outcome, "Run `driftless sync --release` with the same folders to let them happen");
     report::sweep(pair, &outcome, start.elapsed());
     exit_code(&outcome)

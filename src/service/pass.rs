@@ -228,6 +228,9 @@ impl<'a> Pass<'a> {
             let mut shared = self.shared();
             shared.outcome.full = Some(error);
             shared.outcome.again.insert(path, Doubt::subtree(super::clock::now()));
+        } else if matches!(error, Errno::NOENT | Errno::NOTDIR | Errno::LOOP) {
+            // It is not what it was when it was listed: no problem, but another look.
+            self.again(path, Doubt::subtree(super::clock::now()));
         } else {
             self.problem(path, format!("{what}: {}", describe(error)));
         }

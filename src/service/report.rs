@@ -33,6 +33,16 @@ pub fn problems(pair: &Pair, outcome: &Outcome) {
     }
 }
 
+/// Logs, where nobody will look again, that something changed at each look.
+pub fn unsettled(pair: &Pair, outcome: &Outcome) {
+    if !outcome.again.is_empty() && outcome.full.is_none() && !outcome.cancelled {
+        for folder in outcome.again.seeds() {
+            let shown = pair.shown(&folder);
+            pair.log.warn(format_args!("Not settled: something in {shown} changed each time it was looked at"));
+        }
+    }
+}
+
 /// Logs that removals are held.
 pub fn hold(pair: &Pair, outcome: &Outcome, remedy: &str) {
     if !outcome.held.is_empty() {

@@ -72,7 +72,7 @@ pub fn carry_out(pass: &Pass, brake: &Brake) -> (Totals, Vec<Task>) {
                         pass.pair.report(Operation::DirectoryRemoved, &removal.path);
                         late.push(task);
                     }
-                    Err(reason) => pass.problem(&removal.path, reason),
+                    Err(error) => pass.failed(&removal.path, "cannot open the folder", error),
                 }
             }
             None => by_folder.entry(parent).or_default().push(removal),

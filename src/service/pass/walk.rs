@@ -11,7 +11,7 @@ use rustix::io::Errno;
 use super::files::{Job, Ready};
 use super::folders::{self, Node, complete};
 use super::queue::{Next, Task};
-use super::{Pass, describe};
+use super::Pass;
 use crate::fs::remove::make_writable;
 use crate::fs::root::open_child;
 use crate::fs::scan;
@@ -415,7 +415,6 @@ impl FolderTask {
 ///
 /// # Errors
 /// As of opening the folder on both sides.
-pub fn single(pass: &Pass, folder: &RelPath, job: Job) -> Result<Task, String> {
-    let node = folders::open(pass, folder).map_err(|e| format!("cannot open the folder: {}", describe(e)))?;
-    Ok(Task::Files(node, vec![job]))
+pub fn single(pass: &Pass, folder: &RelPath, job: Job) -> Result<Task, Errno> {
+    Ok(Task::Files(folders::open(pass, folder)?, vec![job]))
 }
