@@ -55,13 +55,19 @@ fn serve(
     let control = control_server(settings, &source, &replica, send)?;
     let looking = Root::open(source.path()).map_err(|e| start_failed(&e))?;
     let probe = Box::new(move |path: &RelPath| match looking.look_at(path) {
-        Ok(Seen::Present(stat)) => Some(Found { kind: stat.kind, is_linked: stat.is_linked() }),
+        Ok(Seen::Present(stat)) => Some(Found { kind: stat.kind, is_linked: stat.is_linked(), id: stat.id() }),
         _ => None,
     });
     let intake = Intake::new(settings.debounce, settings.max_delay, probe);
     let listener = Arc::clone(&intake);
-    let watches = Watches::start(source.path(), &cookies, move |heard| listener.hear(heard))
-        .map_err(|e| Refusal::Start(e.to_string()))?;
+    let verbose = log.clone();
+    let hear = move |heard| {
+        if verbose.is_verbose() {
+            verbose.debug(format_args!("{heard:?}"));
+        }
+        listener.hear(heard);
+    };
+    let watches = Watches::start(source.path(), &cookies, hear).map_err(|e| start_failed(&e))?;
     log.info(format_args!("Watching: {}", open::shown(source.path())));
     let pair = open::pair((source, replica), settings, log)?;
     let pair = Arc::new(Pair { watches: Some(watches), ..pair });

@@ -81,6 +81,8 @@ struct Known {
     /// Paths that notify may still have a watch under, for a folder that has moved on: a repeated watch of the same
     /// path would change nothing, so that it has to be taken back first.
     former: BTreeSet<RelPath>,
+    /// Rises with each folder that moved.
+    moves: u64,
     /// The first half of a rename, until the second follows.
     leaving: Option<usize>,
 }
@@ -124,34 +126,40 @@ impl Watches {
     /// # Errors
     /// Why it is not watched. It is kept in mind as such until it is.
     pub fn ensure(&self, path: &RelPath, id: InodeId) -> Result<Watching, NoWatch> {
-        let (stale, era) = {
+        if self.has(path, id) {
+            return Ok(Watching::Since);
+        }
+        // Who has the watcher's lock is alone in setting and ending watches: what is known agrees with what is set.
+        let mut watcher = self.watcher.lock().unwrap_or_else(|e| e.into_inner());
+        let (stale, era, moves) = {
             let mut known = self.shared.lock();
             let was_former = known.former.remove(path);
             match known.folders.get(path) {
                 Some(watched) if watched.id == id && watched.era == known.era => return Ok(Watching::Since),
-                watched => (watched.is_some() || was_former, known.era),
+                watched => (watched.is_some() || was_former, known.era, known.moves),
             }
         };
         let full = path.to_path(&self.shared.root);
-        let result = {
-            let mut watcher = self.watcher.lock().unwrap_or_else(|e| e.into_inner());
-            if stale {
-                let _ = watcher.unwatch(&full);
-            }
-            watcher.watch_with(&full, plain())
-        };
+        if stale {
+            let _ = watcher.unwatch(&full);
+        }
+        let result = watcher.watch_with(&full, plain());
         let mut known = self.shared.lock();
+        known.folders.remove(path);
         match result {
             Ok(()) => {
                 known.without.remove(path);
-                known.folders.insert(path.clone(), Watched { id, era });
+                if known.moves == moves {
+                    known.folders.insert(path.clone(), Watched { id, era });
+                } else {
+                    // Folders moved meanwhile, and this one's watch may have gone with them: it is set once more when
+                    // the folder is next looked at.
+                    known.former.insert(path.clone());
+                }
                 Ok(Watching::Now)
             }
+            Err(error) if is_gone(&error.kind) => Err(NoWatch::Gone),
             Err(error) => {
-                known.folders.remove(path);
-                if let ErrorKind::PathNotFound = error.kind {
-                    return Err(NoWatch::Gone);
-                }
                 known.without.insert(path.clone());
                 Err(match error.kind {
                     ErrorKind::MaxFilesWatch => NoWatch::Limit,
@@ -167,19 +175,28 @@ impl Watches {
         known.folders.get(path).is_some_and(|w| w.id == id && w.era == known.era)
     }
 
-    /// Ends the watches of a folder and all below it: it is gone, excluded, or elsewhere.
+    /// Ends the watches of a folder and all below it: it is gone, or excluded.
     pub fn forget(&self, path: &RelPath) {
+        self.end(path, |known, path| known.take(path));
+    }
+
+    /// Ends what is left of the watches of a folder that was renamed. What is watched by the same paths since stays.
+    pub fn forget_former(&self, path: &RelPath) {
+        self.end(path, |_, _| Vec::new());
+    }
+
+    fn end(&self, path: &RelPath, take: impl Fn(&mut Known, &RelPath) -> Vec<RelPath>) {
+        let mut watcher = self.watcher.lock().unwrap_or_else(|e| e.into_inner());
         let gone = {
             let mut known = self.shared.lock();
-            let mut gone = known.take(path);
-            let former: Vec<RelPath> = within(known.former.range(path.clone()..), path);
-            former.iter().for_each(|p| {
-                known.former.remove(p);
-            });
+            let mut gone = take(&mut known, path);
+            let former = within(known.former.range(path.clone()..), path);
+            for path in &former {
+                known.former.remove(path);
+            }
             gone.extend(former);
             gone
         };
-        let mut watcher = self.watcher.lock().unwrap_or_else(|e| e.into_inner());
         for path in gone {
             // Already gone where the folder is.
             let _ = watcher.unwatch(&path.to_path(&self.shared.root));
@@ -260,6 +277,7 @@ impl Shared {
             EventKind::Modify(ModifyKind::Name(_)) => {
                 let mut known = self.lock();
                 // notify drops the watch of this path, whichever folder is there by now.
+                known.moves += 1;
                 known.retire(&path);
                 known.leaving = tracker;
                 Heard::Left(path)
@@ -299,6 +317,15 @@ impl Known {
 
 fn within<'a>(paths: impl Iterator<Item = &'a RelPath>, folder: &RelPath) -> Vec<RelPath> {
     paths.take_while(|p| p.is_within(folder)).cloned().collect()
+}
+
+fn is_gone(kind: &ErrorKind) -> bool {
+    use std::io::ErrorKind as Io;
+    match kind {
+        ErrorKind::PathNotFound => true,
+        ErrorKind::Io(error) => matches!(error.kind(), Io::NotFound | Io::NotADirectory),
+        _ => false,
+    }
 }
 
 fn plain() -> WatchPathConfig {

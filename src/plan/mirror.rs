@@ -83,7 +83,8 @@ pub fn decide(case: &Case) -> Step {
 /// Both stamps are what they were. What can still hide a change: the clock's grain, and a write through a mapping,
 /// which the kernel reports when the file is closed and not in the times.
 fn file_as_agreed(case: &Case, agreed: &Agreed) -> Step {
-    let heard_later = case.doubt.is_some_and(|d| d.contents && d.at > agreed.looked);
+    // A look that took the contents on trust answers no question about them.
+    let heard_later = case.doubt.is_some_and(|d| d.contents && (d.at > agreed.looked || agreed.provisional));
     let unheard = case.doubt.is_none();
     if heard_later || (unheard && (agreed.racy || case.compare == Compare::Contents)) {
         Step::Examine(Contents::Compare)

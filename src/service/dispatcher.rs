@@ -197,12 +197,15 @@ impl Dispatcher {
     }
 
     fn take_news(&mut self) {
-        let News { express, bulk, lost, cookies } = self.intake.take(clock::now());
+        let News { express, bulk, lost, linked, cookies } = self.intake.take(clock::now());
         if lost {
             self.pair.log.warn("Events were lost: everything is looked at again");
             self.pair.archive.distrust();
             self.bulk.waiting.dirty = DirtySet::everything();
             self.bulk.waiting.since(clock::now());
+        }
+        for (path, id) in linked {
+            self.pair.links().note(id, &path);
         }
         self.express.waiting.union(express);
         self.bulk.waiting.union(bulk);
@@ -210,6 +213,7 @@ impl Dispatcher {
             self.flushes.heard(&name, at);
             // Nobody hears what happens there: they are looked at now.
             self.poll(at);
+            self.doubt_linked(at);
         }
     }
 
@@ -226,6 +230,15 @@ impl Dispatcher {
         }
         if later(self.polled, POLL) <= now {
             self.poll(now);
+        }
+    }
+
+    /// Puts all names of files with several names into doubt: a write through one of them is heard of that name alone,
+    /// which may be gone by the time it is looked at. Who waits for everything waits for them too.
+    fn doubt_linked(&mut self, now: Moment) {
+        let names: Vec<RelPath> = self.pair.links().all_names().cloned().collect();
+        for name in names {
+            self.bulk.waiting.insert(&name, Doubt::contents(Moment::default()), now);
         }
     }
 

@@ -12,7 +12,7 @@ use super::quiet::Quiet;
 use crate::fs::watch::Heard;
 use crate::plan::schedule::later;
 use crate::tree::doubt::{DirtySet, Doubt, Moment};
-use crate::tree::entry::Kind;
+use crate::tree::entry::{InodeId, Kind};
 use crate::tree::path::RelPath;
 
 /// A heard rename: from where, to where.
@@ -59,6 +59,8 @@ pub struct News {
     pub bulk: Taken,
     /// Events were lost: everything is in doubt.
     pub lost: bool,
+    /// Names that were made for files that had others.
+    pub linked: Vec<(RelPath, InodeId)>,
     /// Cookies that came back, and when they were heard.
     pub cookies: Vec<(String, Moment)>,
 }
@@ -70,8 +72,9 @@ pub type Probe = Box<dyn Fn(&RelPath) -> Option<Found> + Send>;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Found {
     pub kind: Kind,
-    /// Another name for a file that was there before.
+    /// The file has several names: this is another one for a file that was there before.
     pub is_linked: bool,
+    pub id: InodeId,
 }
 
 pub struct Intake {
@@ -139,8 +142,13 @@ impl Intake {
             Heard::FolderMade(path) => self.finished(path, Doubt::subtree(now), now),
             Heard::Made(path) => match self.probe(&path) {
                 // It is being written: its closing will say when it is finished.
-                Some(Found { kind: Kind::File, is_linked: false }) => {
+                Some(Found { kind: Kind::File, is_linked: false, .. }) => {
                     self.unfinished(path, Doubt::contents(now), now);
+                }
+                Some(Found { is_linked: true, id, .. }) => {
+                    self.lock().news.linked.push((path.clone(), id));
+                    // Another name changes nothing of the file but its ctime.
+                    self.finished(path, Doubt::attributes(now), now);
                 }
                 _ => self.finished(path, Doubt::contents(now), now),
             },
@@ -174,8 +182,8 @@ impl Intake {
         let doubt = state.pending.get(&from).map_or(doubt, |p| Doubt { below, ..p.doubt }.or(doubt));
         state.acted.insert(to.clone(), now);
         let lane = if below { &mut state.news.bulk } else { &mut state.news.express };
-        // Two renames of the same thing are one.
-        let origin = lane.renames.iter().rposition(|(_, last)| *last == from);
+        // Two renames of the same thing are one; there and back is an exchange, and two.
+        let origin = lane.renames.iter().rposition(|(first, last)| *last == from && *first != to);
         let origin = origin.map_or(from, |at| lane.renames.remove(at).0);
         lane.renames.push((origin, to.clone()));
         lane.insert(&to, doubt, now);
@@ -223,12 +231,12 @@ impl Intake {
         let rarely = later(Moment::default(), self.debounce / 8).0;
         let feed = match state.pending.get_mut(&path) {
             Some(pending) => {
-                pending.last = now;
+                pending.last = pending.last.max(now);
                 pending.doubt = pending.doubt.or(doubt);
                 state.quiet_removals.remove(&path);
                 state.removals += usize::from(is_removal && !pending.is_removal);
                 pending.is_removal |= is_removal;
-                let feed = now.0 - pending.fed.0 >= rarely;
+                let feed = now.0.saturating_sub(pending.fed.0) >= rarely;
                 if feed {
                     pending.fed = now;
                 }
@@ -386,7 +394,8 @@ mod tests {
     }
 
     fn intake(kind: Kind, debounce: Duration, max_delay: Duration) -> Arc<Intake> {
-        Intake::new(debounce, max_delay, Box::new(move |_| Some(Found { kind, is_linked: false })))
+        let id = InodeId { dev: 0, ino: 1 };
+        Intake::new(debounce, max_delay, Box::new(move |_| Some(Found { kind, is_linked: false, id })))
     }
 
     #[test]

@@ -11,6 +11,9 @@ use crate::tree::path::RelPath;
 pub struct LinkTable {
     names: HashMap<InodeId, BTreeSet<RelPath>>,
     owners: HashMap<InodeId, InodeId>,
+    replicas: HashMap<InodeId, InodeId>,
+    /// The inode that a name was last seen to have. A name that is gone may have been written through before.
+    last: HashMap<RelPath, InodeId>,
 }
 
 impl LinkTable {
@@ -19,6 +22,26 @@ impl LinkTable {
         let names = self.names.entry(source).or_default();
         if !names.contains(path) {
             names.insert(path.clone());
+            self.last.insert(path.clone(), source);
+        }
+    }
+
+    /// Every name noted, of every file.
+    pub fn all_names(&self) -> impl Iterator<Item = &RelPath> {
+        self.last.keys()
+    }
+
+    /// The inode of the source that `path` was last seen to name.
+    pub fn last(&self, path: &RelPath) -> Option<InodeId> {
+        self.last.get(path).copied()
+    }
+
+    /// Forgets that `path` names anything in particular.
+    pub fn forget(&mut self, path: &RelPath) {
+        if let Some(id) = self.last.remove(path)
+            && let Some(names) = self.names.get_mut(&id)
+        {
+            names.remove(path);
         }
     }
 
@@ -34,6 +57,7 @@ impl LinkTable {
 
     pub fn set_names(&mut self, source: InodeId, names: impl IntoIterator<Item = RelPath>) {
         let names: BTreeSet<RelPath> = names.into_iter().collect();
+        self.last.extend(names.iter().map(|name| (name.clone(), source)));
         if names.is_empty() {
             self.names.remove(&source);
         } else {
@@ -49,6 +73,17 @@ impl LinkTable {
 
     pub fn own(&mut self, replica: InodeId, source: InodeId) {
         self.owners.insert(replica, source);
+    }
+
+    /// Whether this inode of the replica is the one that stands for the source's, as far as is known.
+    pub fn stands_for(&mut self, source: InodeId, replica: InodeId) -> bool {
+        *self.replicas.entry(source).or_insert(replica) == replica
+    }
+
+    /// Notes which inode of the replica stands for the source's from now on.
+    pub fn set(&mut self, source: InodeId, replica: InodeId) {
+        self.owners.insert(replica, source);
+        self.replicas.insert(source, replica);
     }
 
     /// The inode of the source that a shared inode of the replica stands for.

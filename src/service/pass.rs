@@ -98,6 +98,9 @@ struct Group {
     /// The name that is dealt with as a file of its own; the others become links to it.
     leader: Option<RelPath>,
     names: BTreeSet<RelPath>,
+    /// How many names the source's inode has, in the tree and outside.
+    nlink: u32,
+    contents_in_doubt: bool,
 }
 
 /// Above this many folders the whole filesystem is brought to disk at once.
@@ -108,7 +111,9 @@ pub fn run(pair: &Pair, order: &Order, cancel: &AtomicBool) -> Outcome {
     let mut pass = Pass::new(pair, order.dirty, cancel);
     let mut totals = renames::carry_out(&mut pass, order.renames);
     let pass = pass;
-    for folder in order.dirty.seeds() {
+    let seeds: BTreeSet<RelPath> = order.dirty.seeds().into_iter().collect();
+    // Their times have to be set again even where nothing in them is in doubt.
+    for folder in seeds.union(&pass.touched_early.iter().cloned().collect()).cloned() {
         if !pair.exclude.skips_within(&folder, true) {
             pass.queue.push(walk::seed(&pass, folder));
         }

@@ -69,7 +69,7 @@ fn one_seed(seed: u64) -> Result<(), String> {
     let pair = Pair::new();
     let mut work = Work::new(seed, &pair.source(), &pair.top().join("outside"));
     (0..60).for_each(|_| work.step());
-    let watch = pair.start_watch(&["--max-delete", "100%"]);
+    let watch = pair.start_watch(&["--max-delete", "100%", "-v"]);
     if work.chance(2) {
         watch.wait_for_answer();
     }
@@ -94,6 +94,10 @@ fn one_seed(seed: u64) -> Result<(), String> {
     if found.is_empty() { Ok(()) } else { Err(format!("seed {seed}, after the stop: {}", compare::list(&found))) }
 }
 
+fn lines_of(log: &str) -> u64 {
+    log.lines().count() as u64
+}
+
 /// What a person needs to understand a failure: does it heal, what was done, what did the service say.
 fn circumstances(pair: &Pair, watch: &Watch<'_>, work: &Work) -> String {
     let now = || differences(&pair.source(), &pair.replica(), Reserved::Ignored);
@@ -104,6 +108,9 @@ fn circumstances(pair: &Pair, watch: &Watch<'_>, work: &Work) -> String {
     eventually(Duration::from_secs(30), "a sweep", || (watch.sweeps_finished() > sweeps).then_some(()));
     let swept = now();
     let log = watch.log();
+    if let Ok(folder) = std::env::var("DRIFTLESS_KEEP_LOGS") {
+        let _ = fs::write(format!("{folder}/{}.log", std::process::id() as u64 * 1000 + lines_of(&log)), &log);
+    }
     let lines: Vec<_> = log.lines().collect();
     let tail = |lines: &[&str], count: usize| lines[lines.len().saturating_sub(count)..].join("\n  ");
     let done: Vec<_> = work.log.iter().map(String::as_str).collect();

@@ -31,6 +31,8 @@ pub struct Job {
     pub step: Step,
     pub source: Stat,
     pub replica: Option<Stat>,
+    /// Whether anything but attributes and names may have changed.
+    pub contents_in_doubt: bool,
 }
 
 /// A file that is built and waits to be brought to disk and published.

@@ -6,12 +6,12 @@ use std::os::fd::{AsFd, OwnedFd};
 
 use rustix::io::Errno;
 
-use super::files::{Job, Stop};
+use super::files::{Job, Stop, failed};
 use super::walk::{Worker, single};
 use super::{Group, Pass, folders};
 use crate::fs::archive::Changes;
 use crate::fs::stage::Published;
-use crate::plan::mirror::Step;
+use crate::plan::mirror::{Contents, Step};
 use crate::service::clock;
 use crate::tree::doubt::Doubt;
 use crate::tree::entry::{InodeId, Kind, Seen, Stat};
@@ -34,12 +34,22 @@ struct Name {
 impl Pass<'_> {
     /// Notes what names and inodes belong together, as found in agreement.
     pub fn note_links(&self, path: &RelPath, source: &Stat, replica: &Stat) {
-        let mut links = self.pair.links();
-        if source.is_linked() {
-            links.note(source.id(), path);
-        }
-        if replica.is_linked() {
-            links.own(replica.id(), source.id());
+        let fits = {
+            let mut links = self.pair.links();
+            if source.is_linked() {
+                links.note(source.id(), path);
+            }
+            if replica.is_linked() {
+                links.own(replica.id(), source.id());
+            }
+            !source.is_linked() || links.stands_for(source.id(), replica.id())
+        };
+        // Each name is in agreement, but not all with one file.
+        if !fits {
+            let mut shared = self.shared();
+            let group: &mut Group = shared.groups.entry(source.id()).or_default();
+            group.names.insert(path.clone());
+            group.nlink = source.nlink;
         }
     }
 
@@ -54,6 +64,8 @@ impl Pass<'_> {
             let mut shared = self.shared();
             let group: &mut Group = shared.groups.entry(id).or_default();
             group.names.insert(path.clone());
+            group.nlink = job.source.nlink;
+            group.contents_in_doubt |= job.contents_in_doubt;
             if group.leader.is_some() || known_elsewhere {
                 return None;
             }
@@ -66,6 +78,25 @@ impl Pass<'_> {
             job.step = Step::Update;
         }
         Some(job)
+    }
+
+    /// What was heard of a name that is gone, or names something else now, may have been said of the file that it named
+    /// before: a write through it has changed the file's other names too.
+    pub fn doubt_other_names(&self, path: &RelPath, now: Option<InodeId>, agreed: Option<InodeId>, doubt: Doubt) {
+        let last = self.pair.links().last(path);
+        for before in [last, agreed.filter(|a| Some(*a) != last)].into_iter().flatten().filter(|id| Some(*id) != now) {
+            let mut others = self.pair.links().names(before);
+            others.retain(|name| name != path);
+            if others.is_empty() && last == Some(before) {
+                note_names(self, &HashSet::from([before]));
+                others = self.pair.links().names(before);
+                others.retain(|name| name != path);
+            }
+            for other in others {
+                self.again(&other, Doubt { below: false, ..Doubt::contents(doubt.at) });
+            }
+            self.pair.links().forget(path);
+        }
     }
 
     /// Notes that a name in the replica is gone: the ctime of the file's other names has moved with it.
@@ -127,21 +158,35 @@ pub fn settle(pass: &Pass) -> Totals {
     totals
 }
 
-/// Looks up in the archive under which names the replica has the files of which nothing but new names are known.
+/// Looks up the names of files that have more of them than are known.
 fn find_names(pass: &Pass, groups: &BTreeMap<InodeId, Group>) {
-    let Some(watches) = &pass.pair.watches else { return };
-    let is_new = |(id, group): &(&InodeId, &Group)| {
-        group.leader.is_none() && group.names.iter().all(|name| !pass.pair.links().has_others(**id, name))
-    };
-    let unknown: HashSet<InodeId> = groups.iter().filter(is_new).map(|(id, _)| *id).collect();
-    if unknown.is_empty() {
+    if pass.dirty.is_everything() {
         return;
     }
-    let found = pass.pair.archive.find(&unknown);
+    let mut unknown = HashSet::new();
+    for (id, group) in groups {
+        let mut names: BTreeSet<RelPath> = pass.pair.links().names(*id).into_iter().collect();
+        names.extend(group.names.iter().cloned());
+        if names.len() < group.nlink as usize {
+            unknown.insert(*id);
+        }
+    }
+    note_names(pass, &unknown);
+}
+
+/// Notes the names under which the archive knows these inodes of the source.
+fn note_names(pass: &Pass, inodes: &HashSet<InodeId>) {
+    let Some(watches) = &pass.pair.watches else { return };
+    if inodes.is_empty() {
+        return;
+    }
+    let found = pass.pair.archive.find(inodes);
     let folders = watches.find(&found.iter().map(|(_, folder, _)| *folder).collect());
     for (id, folder, name) in found {
-        if let Some(folder) = folders.get(&folder) {
-            pass.pair.links().note(id, &folder.join(&name));
+        let Some(path) = folders.get(&folder).map(|folder| folder.join(&name)) else { continue };
+        // The archive may remember what is long gone.
+        if pass.pair.source.look_at(&path).is_ok_and(|seen| seen.stat().is_some_and(|s| s.id() == id)) {
+            pass.pair.links().note(id, &path);
         }
     }
 }
@@ -185,7 +230,7 @@ fn settle_group(pass: &Pass, id: InodeId, group: Group, touched: &mut BTreeSet<R
         }
     }
     let Ok(Seen::Present(now)) = pair.replica.look(first.replica.as_fd(), &first.name) else { return };
-    pair.links().own(now.id(), id);
+    pair.links().set(id, now.id());
     for name in linked {
         let agreed = Agreed { replica: now.stamp(), ..agreed };
         pair.archive.remember(name.id, Changes::from([(name.name.clone(), Some(agreed))]));
@@ -205,12 +250,16 @@ fn find_leader(pass: &Pass, group: &Group, names: &[Name], totals: &mut Totals) 
     if let Some(leader) = &group.leader {
         return agreed_of(leader).map(|agreed| (leader.clone(), agreed));
     }
-    // A further name for a file that the replica has: the new name tells why the ctime moved.
-    let known = names.iter().filter(|n| !group.names.contains(&n.path));
+    // A further name for a file that the replica has: it tells why the ctime moved, so that no more than the
+    // attributes need a look, unless something was heard of the contents.
+    let known = names.iter().filter(|n| !group.names.contains(&n.path) && agreed_of(&n.path).is_some());
     for name in known {
+        let step = Step::Examine(if group.contents_in_doubt { Contents::Compare } else { Contents::Explained });
+        let replica = name.seen.stat().copied();
+        let job = Job { name: name.name.clone(), step, source: name.source_stat, replica, contents_in_doubt: true };
+        pass.queue.push(single(pass, &name.folder, job).ok()?);
+        *totals += Worker::new(pass).work();
         if let Some(agreed) = agreed_of(&name.path) {
-            let racy = agreed.racy || clock::is_racy(name.source_stat.ctime);
-            let agreed = Agreed { source: name.source_stat.stamp(), racy, provisional: true, ..agreed };
             return Some((name.path.clone(), agreed));
         }
     }
@@ -222,7 +271,7 @@ fn find_leader(pass: &Pass, group: &Group, names: &[Name], totals: &mut Totals) 
         Seen::Absent => (Step::Create, None),
         Seen::Unknown => return None,
     };
-    let job = Job { name: first.name.clone(), step, source: first.source_stat, replica };
+    let job = Job { name: first.name.clone(), step, source: first.source_stat, replica, contents_in_doubt: true };
     pass.queue.push(single(pass, &first.folder, job).ok()?);
     *totals += Worker::new(pass).work();
     agreed_of(&first.path).map(|agreed| (first.path.clone(), agreed))
@@ -252,35 +301,50 @@ fn link(pass: &Pass, leader: &Name, name: &Name, seen: Seen) -> Result<bool, Sto
         Seen::Absent => None,
         Seen::Unknown => return Ok(false),
     };
-    let staged = match pair.stage.link(&pair.replica, leader.replica.as_fd(), &leader.name) {
-        Err(Errno::PERM | Errno::OPNOTSUPP | Errno::MLINK) => {
+    // Neither lane may be about to publish something else there, nor may the source's name be gone since it was seen.
+    if !pair.claims.entry(&name.path) {
+        return Err(Stop::Changed);
+    }
+    let linked = link_claimed(pass, leader, name, expected);
+    pair.claims.release_entry(&name.path);
+    match linked {
+        Err(Stop::Failed(_, Errno::PERM | Errno::OPNOTSUPP | Errno::MLINK)) => {
             if pair.said.first("links") {
                 let shown = pair.shown(&name.path);
                 pair.log.warn(format_args!(
                     "The replica cannot hold hard links: {shown} is the first that becomes a file of its own; this is not said again"
                 ));
             }
-            return copy_instead(pass, name, expected).map(|()| false);
-        }
-        done => done.map_err(super::files::failed("cannot create the link"))?,
-    };
-    let worker = Worker::new(pass);
-    match worker.publish_staged(staged, name.replica.as_fd(), &name.name, expected.as_ref())? {
-        Published::Yes => Ok(true),
-        Published::Changed => {
-            worker.stopped(&name.path, Stop::Changed);
+            copy_instead(pass, name, expected);
             Ok(false)
         }
+        done => done.map(|()| true),
+    }
+}
+
+fn link_claimed(pass: &Pass, leader: &Name, name: &Name, expected: Option<Stat>) -> Result<(), Stop> {
+    let pair = pass.pair;
+    match pair.source.look_at(&name.path) {
+        Ok(Seen::Present(now)) if now.id() == name.source_stat.id() => {}
+        _ => return Err(Stop::Changed),
+    }
+    let staged = pair
+        .stage
+        .link(&pair.replica, leader.replica.as_fd(), &leader.name)
+        .map_err(failed("cannot create the link"))?;
+    let worker = Worker::new(pass);
+    match worker.publish_staged(staged, name.replica.as_fd(), &name.name, expected.as_ref())? {
+        Published::Yes => Ok(()),
+        Published::Changed => Err(Stop::Changed),
     }
 }
 
 /// Where there are no links, each name is a file of its own.
-fn copy_instead(pass: &Pass, name: &Name, replica: Option<Stat>) -> Result<(), Stop> {
+fn copy_instead(pass: &Pass, name: &Name, replica: Option<Stat>) {
     let step = if replica.is_some() { Step::Update } else { Step::Create };
-    let job = Job { name: name.name.clone(), step, source: name.source_stat, replica };
+    let job = Job { name: name.name.clone(), step, source: name.source_stat, replica, contents_in_doubt: true };
     if let Ok(task) = single(pass, &name.folder, job) {
         pass.queue.push(task);
         Worker::new(pass).work();
     }
-    Ok(())
 }

@@ -62,10 +62,11 @@ pub fn carry_out(pass: &Pass, brake: &Brake) -> (Totals, Vec<Task>) {
                     let mut shared = pass.shared();
                     let group = shared.groups.entry(source.id()).or_default();
                     group.names.insert(removal.path.clone());
+                    group.nlink = source.nlink;
                     group.leader.get_or_insert_with(|| removal.path.clone());
                 }
                 let (step, replica) = (Step::Replace, Some(removal.replica));
-                let job = Job { name: name.into(), step, source, replica };
+                let job = Job { name: name.into(), step, source, replica, contents_in_doubt: true };
                 match walk::single(pass, &parent, job) {
                     Ok(task) => {
                         totals.removed += removal.entries;

@@ -28,7 +28,7 @@ pub fn carry_out(pass: &mut Pass, renames: &[(RelPath, RelPath)]) -> Totals {
     let mut totals = Totals::default();
     for (from, to) in renames {
         if let Some(watches) = &pass.pair.watches {
-            watches.forget(from);
+            watches.forget_former(from);
         }
         if pass.pair.options.dry_run || pass.is_cancelled() {
             continue;
@@ -125,6 +125,10 @@ fn remember(pass: &Pass, (old, new): (&End, &End), agreed: Agreed, back: Option<
     let archive = &pass.pair.archive;
     let restamped = |end: &End, agreed: Agreed| -> Result<Option<Agreed>, Errno> {
         let Seen::Present(now) = pass.pair.replica.look(end.replica.as_fd(), &end.name)? else { return Ok(None) };
+        // A folder's times may be in the middle of being set: they are looked at again.
+        if now.kind == Kind::Directory {
+            return Ok(None);
+        }
         Ok(Some(Agreed { replica: now.stamp(), provisional: false, ..agreed }))
     };
     archive.remember(new.id, Changes::from([(new.name.clone(), restamped(new, agreed)?)]));

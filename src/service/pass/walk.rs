@@ -8,10 +8,10 @@ use std::sync::atomic::Ordering;
 use rustix::fs::Mode;
 use rustix::io::Errno;
 
+use super::Pass;
 use super::files::{Job, Ready};
 use super::folders::{self, Node, complete};
 use super::queue::{Next, Task};
-use super::Pass;
 use crate::fs::remove::make_writable;
 use crate::fs::root::open_child;
 use crate::fs::scan;
@@ -107,14 +107,14 @@ impl<'a> Worker<'a> {
     fn folder(&mut self, task: FolderTask) {
         let parent = task.parent.clone();
         if !self.pass.is_cancelled() {
-            let path = task.path.clone();
+            let (path, names) = (task.path.clone(), task.names.clone());
             match self.visit(task) {
                 Ok(()) => {}
                 // It was there a moment ago: whoever lists its parent will know.
                 Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP) if parent.is_some() => {
                     self.pass.again(&path, Doubt::subtree(clock::now()));
                 }
-                Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP) => self.escalate(&path),
+                Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP) => self.escalate(&path, &names),
                 Err(error) => self.pass.failed(&path, "cannot open the folder", error),
             }
         }
@@ -124,7 +124,10 @@ impl<'a> Worker<'a> {
     }
 
     /// A folder in doubt is not there on one side: it is an entry of its parent that is in doubt.
-    fn escalate(&mut self, path: &RelPath) {
+    fn escalate(&mut self, path: &RelPath, names: &BTreeMap<Box<[u8]>, Doubt>) {
+        for (name, doubt) in names {
+            self.pass.doubt_other_names(&path.join(name), None, None, *doubt);
+        }
         let Some((parent, name)) = path.split() else {
             return self.pass.problem(path, "the root folder cannot be opened".into());
         };
@@ -219,11 +222,17 @@ impl<'a> Worker<'a> {
 
     fn look_at_name(&mut self, node: &Arc<Node>, name: &[u8], doubt: Doubt, record: &Record, jobs: &mut Vec<Job>) {
         let pair = self.pass.pair;
+        // The other lane may be about to publish what it has read of a file that is gone by now.
+        let path = node.path.join(name);
+        if !pair.claims.entry(&path) {
+            return self.pass.again(&path, doubt);
+        }
         let source = pair.source.look(node.source.as_fd(), name).unwrap_or(Seen::Unknown);
         let replica = match &node.replica {
             Some(fd) => pair.replica.look(fd.as_fd(), name).unwrap_or(Seen::Unknown),
             None => Seen::Absent,
         };
+        pair.claims.release_entry(&path);
         self.decide_name(node, (name, source, replica), record, Some(doubt), Extent::Names, jobs);
     }
 
@@ -273,8 +282,23 @@ impl<'a> Worker<'a> {
             return;
         }
         let agreed = record.get(name);
+        if let Some(doubt) = doubt {
+            let (now, before) = (source.stat().map(|s| s.id()), agreed.map(|a| a.source.id));
+            self.pass.doubt_other_names(&path, now, before, doubt);
+        }
         let step = decide(&Case { source, replica, agreed, doubt, compare: pair.options.compare });
-        let job = |source: &Stat, replica: Option<Stat>| Job { name: name.into(), step, source: *source, replica };
+        if pair.log.is_verbose() && (step != Step::Nothing || doubt.is_some()) {
+            let asked = if doubt.is_some() { "named" } else { "listed" };
+            pair.log.debug(format_args!("Decided: {step:?} ({asked}): {}", pair.shown(&path)));
+        }
+        let contents_in_doubt = doubt.is_none_or(|d| d.contents);
+        let job = |source: &Stat, replica: Option<Stat>| Job {
+            name: name.into(),
+            step,
+            source: *source,
+            replica,
+            contents_in_doubt,
+        };
         match (step, source, replica) {
             (Step::Forget, ..) => {
                 if agreed.is_some() {
