@@ -8,6 +8,7 @@ use super::open::{self, Refusal};
 use super::signals;
 use crate::cli::SyncArgs;
 use crate::config::Settings;
+use crate::service::claims::Which;
 use crate::service::log::{self, LogOptions};
 use crate::service::pair::Pair;
 use crate::service::pass::{self, Brake, Order, Outcome};
@@ -41,8 +42,11 @@ fn sweep(pair: &Pair, released: bool, cancel: &AtomicBool) -> ExitCode {
     let start = Instant::now();
     let mut brake = Brake { entries: None, recent: 0, released };
     let everything = DirtySet::everything();
-    let mut outcome =
-        pass::run(pair, &Order { dirty: &everything, renames: &[], brake, jobs: pair.options.jobs }, cancel);
+    let mut outcome = pass::run(
+        pair,
+        &Order { dirty: &everything, renames: &[], brake, jobs: pair.options.jobs, lane: Which::Bulk },
+        cancel,
+    );
     brake.entries = outcome.entries;
     for round in 0..ROUNDS {
         if outcome.again.is_empty() || outcome.full.is_some() || cancel.load(Ordering::Relaxed) || pair.options.dry_run
@@ -51,7 +55,7 @@ fn sweep(pair: &Pair, released: bool, cancel: &AtomicBool) -> ExitCode {
         }
         std::thread::park_timeout(Duration::from_millis(20 << round));
         let dirty = std::mem::take(&mut outcome.again);
-        let order = Order { dirty: &dirty, renames: &[], brake, jobs: pair.options.jobs };
+        let order = Order { dirty: &dirty, renames: &[], brake, jobs: pair.options.jobs, lane: Which::Bulk };
         report::add(&mut outcome, pass::run(pair, &order, cancel));
     }
     pass::close(pair);

@@ -7,17 +7,11 @@ use std::thread::JoinHandle;
 
 use crossbeam_channel::{Receiver, Sender, bounded};
 
+pub use super::claims::Which;
 use super::intake::Rename;
 use super::pair::Pair;
 use super::pass::{self, Brake, Order, Outcome};
 use crate::tree::doubt::DirtySet;
-
-/// Which lane.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Which {
-    Express,
-    Bulk,
-}
 
 /// An order that a lane can keep.
 pub struct Work {
@@ -74,7 +68,8 @@ impl Lane {
 
 fn run(which: Which, pair: &Pair, cancel: &AtomicBool, orders: &Receiver<Work>, done: &Sender<Finished>) {
     for work in orders {
-        let order = Order { dirty: &work.dirty, renames: &work.renames, brake: work.brake, jobs: work.jobs };
+        let order =
+            Order { dirty: &work.dirty, renames: &work.renames, brake: work.brake, jobs: work.jobs, lane: which };
         let outcome = pass::run(pair, &order, cancel);
         if done.send(Finished { which, dirty: work.dirty, outcome }).is_err() {
             return;

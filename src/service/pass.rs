@@ -17,6 +17,7 @@ use std::sync::{Mutex, MutexGuard};
 
 use rustix::io::Errno;
 
+use super::claims::Which;
 use super::pair::Pair;
 use crate::tree::doubt::{DirtySet, Doubt};
 use crate::tree::entry::{InodeId, Stat};
@@ -34,6 +35,7 @@ pub struct Order<'a> {
     pub renames: &'a [(RelPath, RelPath)],
     pub brake: Brake,
     pub jobs: usize,
+    pub lane: Which,
 }
 
 /// What the brake has to know.
@@ -72,6 +74,7 @@ struct Pass<'a> {
     pair: &'a Pair,
     dirty: &'a DirtySet,
     cancel: &'a AtomicBool,
+    lane: Which,
     queue: Queue,
     shared: Mutex<Shared>,
     /// Folders whose lists the renames changed.
@@ -108,7 +111,7 @@ const FOLDERS_ONE_BY_ONE: usize = 4;
 
 /// Runs one pass until all in the order has been looked at, or `cancel` is set.
 pub fn run(pair: &Pair, order: &Order, cancel: &AtomicBool) -> Outcome {
-    let mut pass = Pass::new(pair, order.dirty, cancel);
+    let mut pass = Pass::new(pair, order.dirty, order.lane, cancel);
     let mut totals = renames::carry_out(&mut pass, order.renames);
     let pass = pass;
     let seeds: BTreeSet<RelPath> = order.dirty.seeds().into_iter().collect();
@@ -149,7 +152,7 @@ pub fn close(pair: &Pair) {
     }
     let dirty = DirtySet::default();
     let cancel = AtomicBool::new(false);
-    let pass = Pass::new(pair, &dirty, &cancel);
+    let pass = Pass::new(pair, &dirty, Which::Bulk, &cancel);
     folders::settle_all(&pass, [RelPath::root()], &mut Totals::default());
 }
 
@@ -196,17 +199,27 @@ fn bring_to_disk(pass: &Pass) {
 }
 
 impl<'a> Pass<'a> {
-    fn new(pair: &'a Pair, dirty: &'a DirtySet, cancel: &'a AtomicBool) -> Self {
+    fn new(pair: &'a Pair, dirty: &'a DirtySet, lane: Which, cancel: &'a AtomicBool) -> Self {
         Self {
             pair,
             dirty,
             cancel,
+            lane,
             queue: Queue::default(),
             shared: Mutex::default(),
             touched_early: HashSet::new(),
             entries: AtomicU64::new(0),
             is_full: AtomicBool::new(false),
         }
+    }
+
+    /// Claims an entry for this pass's lane.
+    fn claim(&self, path: &RelPath) -> bool {
+        self.pair.claims.entry(path, self.lane)
+    }
+
+    fn release(&self, path: &RelPath) {
+        self.pair.claims.release_entry(path, self.lane);
     }
 
     fn shared(&self) -> MutexGuard<'_, Shared> {

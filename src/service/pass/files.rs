@@ -75,12 +75,15 @@ const WORTH_WAITING: u64 = 1 << 20;
 impl Worker<'_> {
     /// Does one job, or puts it back into doubt, or reports why it cannot be done.
     pub fn job(&mut self, node: &Arc<Node>, job: Job) {
-        let pair = self.pass.pair;
         let path = node.path.join(&job.name);
         if self.pass.is_full.load(Ordering::Relaxed) {
             return self.pass.again(&path, Doubt::contents(clock::now()));
         }
-        if !pair.claims.entry(&path) {
+        if !self.pass.claim(&path) {
+            return self.pass.again(&path, Doubt::contents(clock::now()));
+        }
+        if !node.is_in_place(self.pass) {
+            self.pass.release(&path);
             return self.pass.again(&path, Doubt::contents(clock::now()));
         }
         let result = match (job.source.kind, job.step) {
@@ -93,7 +96,7 @@ impl Worker<'_> {
             Ok(Claim::Free) => {}
             Err(stop) => self.stopped(&path, stop),
         }
-        pair.claims.release_entry(&path);
+        self.pass.release(&path);
     }
 
     pub fn stopped(&self, path: &RelPath, stop: Stop) {
@@ -229,7 +232,7 @@ impl Worker<'_> {
                     if error != Errno::CANCELED {
                         self.pass.failed(&path, "cannot bring the copy to disk", error);
                     }
-                    self.pass.pair.claims.release_entry(&path);
+                    self.pass.release(&path);
                 }
             }
             complete(self.pass, node, &mut self.totals);
@@ -262,7 +265,7 @@ impl Worker<'_> {
             Ok((Published::Changed, _)) => self.pass.again(&path, Doubt::contents(clock::now())),
             Err(error) => self.pass.failed(&path, "cannot publish the copy", error),
         }
-        pair.claims.release_entry(&path);
+        self.pass.release(&path);
     }
 
     fn count_file(&mut self, operation: Operation, bytes: u64) {

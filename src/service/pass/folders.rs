@@ -10,6 +10,7 @@ use rustix::io::Errno;
 use super::{Pass, parent_id};
 use crate::fs::archive::Changes;
 use crate::fs::metadata;
+use crate::service::claims::Which;
 use crate::service::clock;
 use crate::tree::doubt::Doubt;
 use crate::tree::entry::{InodeId, Stat};
@@ -81,6 +82,13 @@ impl Node {
         }
     }
 
+    /// Whether the folder still is where it was opened, for the lane beside the one that deals with folders: that one
+    /// may have dealt with its renaming already. Asked under a claim or a turn, what follows is seen by the other lane.
+    pub fn is_in_place(&self, pass: &Pass) -> bool {
+        pass.lane == Which::Bulk
+            || pass.pair.source.look_at(&self.path).is_ok_and(|seen| seen.stat().is_some_and(|s| s.id() == self.id))
+    }
+
     /// Something came and went in the source's folder that left nothing but other times.
     fn stat_moved(&self, pass: &Pass) -> bool {
         let (Some(replica), true) = (&self.replica, self.attributes_agreed && self.parent.is_none()) else {
@@ -118,6 +126,9 @@ fn finish(pass: &Pass, node: &Node, totals: &mut Totals) {
     if (own || node.fresh || !node.attributes_agreed) && !pass.is_cancelled() {
         // The other lane may have to do with this folder too: who reads the source last sets the attributes last.
         let _turn = pair.turn(&node.path);
+        if !node.is_in_place(pass) {
+            return pass.again(&node.path, Doubt::subtree(clock::now()));
+        }
         let place = match &node.parent {
             Some(parent) => node.path.split().map(|(_, name)| (parent.id, name.to_vec())),
             None => parent_id(pair, &node.path),

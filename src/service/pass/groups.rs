@@ -42,9 +42,11 @@ impl Pass<'_> {
             if replica.is_linked() {
                 links.own(replica.id(), source.id());
             }
-            !source.is_linked() || links.stands_for(source.id(), replica.id())
+            // A sweep meets all names; else there may be one of which nothing was heard.
+            let all = self.dirty.is_everything() || links.names(source.id()).len() >= source.nlink as usize;
+            !source.is_linked() || (all && links.stands_for(source.id(), replica.id()))
         };
-        // Each name is in agreement, but not all with one file.
+        // Each name is in agreement, but perhaps not all with one file.
         if !fits {
             let mut shared = self.shared();
             let group: &mut Group = shared.groups.entry(source.id()).or_default();
@@ -302,11 +304,11 @@ fn link(pass: &Pass, leader: &Name, name: &Name, seen: Seen) -> Result<bool, Sto
         Seen::Unknown => return Ok(false),
     };
     // Neither lane may be about to publish something else there, nor may the source's name be gone since it was seen.
-    if !pair.claims.entry(&name.path) {
+    if !pass.claim(&name.path) {
         return Err(Stop::Changed);
     }
     let linked = link_claimed(pass, leader, name, expected);
-    pair.claims.release_entry(&name.path);
+    pass.release(&name.path);
     match linked {
         Err(Stop::Failed(_, Errno::PERM | Errno::OPNOTSUPP | Errno::MLINK)) => {
             if pair.said.first("links") {

@@ -224,7 +224,7 @@ impl<'a> Worker<'a> {
         let pair = self.pass.pair;
         // The other lane may be about to publish what it has read of a file that is gone by now.
         let path = node.path.join(name);
-        if !pair.claims.entry(&path) {
+        if !self.pass.claim(&path) {
             return self.pass.again(&path, doubt);
         }
         let source = pair.source.look(node.source.as_fd(), name).unwrap_or(Seen::Unknown);
@@ -232,7 +232,7 @@ impl<'a> Worker<'a> {
             Some(fd) => pair.replica.look(fd.as_fd(), name).unwrap_or(Seen::Unknown),
             None => Seen::Absent,
         };
-        pair.claims.release_entry(&path);
+        self.pass.release(&path);
         self.decide_name(node, (name, source, replica), record, Some(doubt), Extent::Names, jobs);
     }
 
@@ -244,6 +244,10 @@ impl<'a> Worker<'a> {
         jobs: &mut Vec<Job>,
     ) {
         let pair = self.pass.pair;
+        if pair.watches.is_some() && pair.claims.others_in(&node.path, self.pass.lane) {
+            // The express lane publishes here in this moment, perhaps what belongs elsewhere by now.
+            self.pass.shared().outcome.again.insert_extent(node.path.clone(), Extent::Listing);
+        }
         let listed = scan::list(&pair.source, node.source.as_fd()).and_then(|source| match &node.replica {
             Some(fd) if !node.fresh => Ok((source, scan::list(&pair.replica, fd.as_fd())?)),
             _ => Ok((source, Listing::default())),
@@ -383,14 +387,14 @@ impl<'a> Worker<'a> {
     fn make_folder(&mut self, node: &Arc<Node>, path: RelPath, stat: &Stat, old: Option<Stat>) {
         let pair = self.pass.pair;
         let Some((_, name)) = path.split() else { return };
-        let claimed = pair.claims.entry(&path);
+        let claimed = self.pass.claim(&path);
         let result = match (claimed, pair.options.dry_run) {
             (false, _) => Ok(false),
             (true, true) => Ok(true),
             (true, false) => self.make_folder_now(node, name, old),
         };
         if claimed {
-            pair.claims.release_entry(&path);
+            self.pass.release(&path);
         }
         match result {
             Ok(true) => {
