@@ -163,9 +163,19 @@ pub fn apply(fd: BorrowedFd, source: &Stat, wanted: &Xattrs, now: &Stat, rights:
     if !rights.same_owner(source, &now) {
         lost.owner = !set_owner(|u, g| fs::fchown(fd, u, g), source, &mut now, rights)?;
     }
-    let acl_changed = set_xattrs(fd, wanted, &mut lost)?;
+    let mut lifted = false;
+    let acl_changed = match set_xattrs(fd, wanted, &mut lost) {
+        // Who owns a file that is read-only may give himself the right; the mode is set below.
+        Err(Errno::ACCESS) => {
+            fs::fchmod(fd, Mode::from_raw_mode(u32::from(had.mode) | 0o200))?;
+            lifted = true;
+            set_xattrs(fd, wanted, &mut lost)?
+        }
+        done => done?,
+    };
     let mode = wanted_mode(source, &now);
-    if mode != had.mode || (had.uid, had.gid) != (now.uid, now.gid) || acl_changed {
+    if lifted
+        || mode != had.mode || (had.uid, had.gid) != (now.uid, now.gid) || acl_changed {
         match fs::fchmod(fd, Mode::from_raw_mode(u32::from(mode))) {
             Err(error) if is_inability(error) => lost.mode = true,
             done => done?,

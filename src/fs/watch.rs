@@ -87,6 +87,9 @@ struct Known {
     leaving: Option<usize>,
 }
 
+/// The era of a watch that may have ended already.
+const UNSURE: u32 = u32::MAX;
+
 #[derive(Clone, Copy)]
 struct Watched {
     id: InodeId,
@@ -149,13 +152,10 @@ impl Watches {
         match result {
             Ok(()) => {
                 known.without.remove(path);
-                if known.moves == moves {
-                    known.folders.insert(path.clone(), Watched { id, era });
-                } else {
-                    // Folders moved meanwhile, and this one's watch may have gone with them: it is set once more when
-                    // the folder is next looked at.
-                    known.former.insert(path.clone());
-                }
+                // Folders moved meanwhile, and this one's watch may have gone with them: then it is set once more when the
+                // folder is next looked at.
+                let era = if known.moves == moves { era } else { UNSURE };
+                known.folders.insert(path.clone(), Watched { id, era });
                 Ok(Watching::Now)
             }
             Err(error) if is_gone(&error.kind) => Err(NoWatch::Gone),

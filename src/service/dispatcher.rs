@@ -145,6 +145,7 @@ impl Dispatcher {
             self.look_for_roots(now);
             self.start_what_can(now);
             self.flushes.settle(self.oldest(), &self.ledger, &self.pair);
+            self.note_state();
             match self.wait(inbox) {
                 Event::News => self.take_news(),
                 Event::Finished(finished) => self.finished(*finished),

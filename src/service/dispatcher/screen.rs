@@ -43,10 +43,8 @@ fn timestamp() -> String {
 impl Dispatcher {
     pub(super) fn status(&mut self) -> Status {
         let now = clock::now();
+        self.note_state();
         let (state, reason) = self.state();
-        if state != self.shown.state {
-            self.shown = StateSince { state, since: timestamp() };
-        }
         let (waiting, waiting_since) = self.intake.waiting();
         let lanes = [&self.express, &self.bulk];
         let in_doubt: usize = lanes.iter().map(|l| l.waiting.dirty.len() + l.soon.dirty.len()).sum();
@@ -82,6 +80,14 @@ impl Dispatcher {
                 })
                 .collect(),
             uncertain: self.uncertain.iter().take(NAMED).map(shown).collect(),
+        }
+    }
+
+    /// Keeps since when the present state has held.
+    pub(super) fn note_state(&mut self) {
+        let (state, _) = self.state();
+        if state != self.shown.state {
+            self.shown = StateSince { state, since: timestamp() };
         }
     }
 
