@@ -4,13 +4,12 @@
 use std::fs;
 use std::io::{self, ErrorKind, Write};
 use std::os::unix::ffi::OsStrExt;
-use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
 
 use crate::cli::Target;
-use crate::service::control::{Answer, Command, ask, folders};
+use crate::service::control::{Answer, Command, ask, connect, folders};
 use crate::tree::quote::{escaped, quoted};
 
 /// What is asked of the service.
@@ -92,7 +91,7 @@ fn find(target: &Target, folders: &[PathBuf]) -> Result<PathBuf, String> {
     }
     let (mut living, mut closed) = (Vec::new(), Vec::new());
     for path in folders.iter().flat_map(|folder| sockets(folder)) {
-        match UnixStream::connect(&path) {
+        match connect(&path) {
             Ok(_) => living.push(path),
             Err(e) if e.kind() == ErrorKind::PermissionDenied => closed.push(path),
             // Left behind by a process that died, or no socket of ours.

@@ -15,6 +15,7 @@ use crate::fs::lock::{self, Refused};
 use crate::fs::metadata::Rights;
 use crate::fs::mounts::{Relation, relation};
 use crate::fs::root::Root;
+use crate::fs::scan;
 use crate::fs::stage::Stage;
 use crate::plan::mirror::Compare;
 use crate::service::claims::Claims;
@@ -205,6 +206,15 @@ pub fn pair(roots: (Root, Root), settings: &Settings, log: Log) -> Result<Pair, 
         leave_out(&mut exclude, own, (&source, &replica), &log);
     }
     let archive = if settings.dry_run { Archive::in_memory() } else { archive(&state_of(&source, &replica)?, &log) };
+    let is_emptied = is_emptied(&source, &archive);
+    if is_emptied {
+        log.error(format_args!(
+            "Held: {} is another folder than the last time, and empty: is its disk mounted? Nothing is removed from the replica",
+            shown(source.path())
+        ));
+    } else if !settings.dry_run {
+        archive.set_fact(IDENTITY, &source.inode().to_be_bytes());
+    }
     let stage = Stage::new();
     if !settings.dry_run && stage.clear_leftovers(&replica).is_ok_and(|found| found) {
         log.info("Removed what an interrupted run had left in the reserved folder");
@@ -233,7 +243,17 @@ pub fn pair(roots: (Root, Root), settings: &Settings, log: Log) -> Result<Pair, 
         options,
         said: Said::default(),
         turns: Default::default(),
+        is_emptied,
     })
+}
+
+/// The name under which the source's inode is remembered.
+const IDENTITY: &str = "source";
+
+/// Whether the source is not the folder that it was, and has nothing in it: a mount point without its disk, most likely.
+fn is_emptied(source: &Root, archive: &Archive) -> bool {
+    let is_other = archive.fact(IDENTITY).is_some_and(|known| known != source.inode().to_be_bytes());
+    is_other && scan::is_empty(source).unwrap_or(true)
 }
 
 /// The folder for what is kept of this pair, made if it is missing.

@@ -174,8 +174,7 @@ pub fn apply(fd: BorrowedFd, source: &Stat, wanted: &Xattrs, now: &Stat, rights:
         done => done?,
     };
     let mode = wanted_mode(source, &now);
-    if lifted
-        || mode != had.mode || (had.uid, had.gid) != (now.uid, now.gid) || acl_changed {
+    if lifted || mode != had.mode || (had.uid, had.gid) != (now.uid, now.gid) || acl_changed {
         match fs::fchmod(fd, Mode::from_raw_mode(u32::from(mode))) {
             Err(error) if is_inability(error) => lost.mode = true,
             done => done?,

@@ -1,6 +1,6 @@
 //! Owns listing one folder: its names by getdents, a stat for each, sorted. It never descends.
 
-use std::os::fd::BorrowedFd;
+use std::os::fd::{AsFd, BorrowedFd};
 
 use rustix::fs::RawDir;
 use rustix::io::Errno;
@@ -8,6 +8,7 @@ use rustix::io::Errno;
 use super::root::Root;
 use crate::tree::entry::Seen;
 use crate::tree::listing::Listing;
+use crate::tree::path::RelPath;
 
 const BUFFER: usize = 64 << 10;
 
@@ -31,4 +32,13 @@ pub fn list(root: &Root, folder: BorrowedFd) -> Result<Listing, Errno> {
     listing.sort();
     listing.fill(|name| root.look(folder, name).unwrap_or(Seen::Unknown));
     Ok(listing)
+}
+
+/// Whether a folder holds nothing at all.
+///
+/// # Errors
+/// As of `list`.
+pub fn is_empty(root: &Root) -> Result<bool, Errno> {
+    let folder = root.open_folder(&RelPath::root())?;
+    Ok(list(root, folder.as_fd())?.is_empty())
 }

@@ -33,7 +33,7 @@ use serde::{Deserialize, Serialize};
 
 use super::status::Status;
 
-pub use place::{default_socket, folders};
+pub use place::{connect, default_socket, folders};
 
 /// What a client asks for, as it is on the wire.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -136,7 +136,7 @@ impl ControlServer {
 /// # Errors
 /// Nobody answers there, the connection ended, or what came is no answer.
 pub fn ask(path: &Path, command: &Command, patience: Option<Duration>) -> io::Result<Answer> {
-    let mut stream = UnixStream::connect(path)?;
+    let mut stream = connect(path)?;
     stream.set_read_timeout(patience.map(|p| p.max(Duration::from_millis(1))))?;
     let mut line = serde_json::to_vec(command)?;
     line.push(b'\n');

@@ -48,6 +48,8 @@ pub struct Pair {
     pub options: Options,
     pub said: Said,
     pub turns: Turns,
+    /// The source is another folder than the last time, and empty: nothing is removed for what is not in it.
+    pub is_emptied: bool,
 }
 
 /// Locks for folders, shared by folders whose paths hash alike.

@@ -9,7 +9,8 @@ use serde::{Deserialize, Serialize};
 use crate::tree::quote::escaped;
 use crate::tree::totals::Totals;
 
-/// Everything that `driftless status` shows. Times are RFC 3339, paths are already quoted.
+/// Everything that `driftless status` shows. Times are RFC 3339, `source` and `replica` are plain
+/// paths, those in lists are quoted as in the log.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Status {
     pub state: State,

@@ -1,7 +1,7 @@
 //! Owns the listing of one folder, the unit that everything works on: names in order, with what is known of each.
 //! One buffer holds all the names, so that a large folder is two allocations and not one an entry.
 
-use super::entry::{Seen, Stat};
+use super::entry::Seen;
 
 /// The names in one folder, sorted once `sort` was called.
 #[derive(Default, Debug)]
@@ -90,11 +90,6 @@ pub fn merge<'a>(left: &'a Listing, right: &'a Listing) -> impl Iterator<Item = 
         }
         Some((name, source, replica))
     })
-}
-
-/// The stat of `name` if it is known to be there.
-pub fn stat_in<'a>(listing: &'a Listing, name: &[u8]) -> Option<Stat> {
-    listing.get(name).stat().copied()
 }
 
 #[cfg(test)]

@@ -5,6 +5,7 @@ use std::env;
 use std::ffi::OsString;
 use std::fs::{self, DirBuilder, Permissions};
 use std::io::{self, ErrorKind};
+use std::os::fd::AsRawFd;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{DirBuilderExt, FileTypeExt, PermissionsExt};
 use std::os::unix::net::{UnixListener, UnixStream};
@@ -40,10 +41,6 @@ fn folders_from(runtime: Option<OsString>, xdg: Option<OsString>) -> Vec<PathBuf
 
 /// Makes the socket where nobody else can reach it, and moves it to its place when its mode is right.
 pub(super) fn listen(path: &Path) -> io::Result<UnixListener> {
-    if path.as_os_str().as_bytes().len() > LONGEST_PATH {
-        let reason = format!("a socket's path may have {LONGEST_PATH} bytes at most");
-        return Err(io::Error::new(ErrorKind::InvalidInput, reason));
-    }
     refuse_if_taken(path)?;
     let parent = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
     let private = parent.join(format!(".{:x}", std::process::id()));
@@ -52,7 +49,7 @@ pub(super) fn listen(path: &Path) -> io::Result<UnixListener> {
     let _ = fs::remove_file(&staged);
     let _ = fs::remove_dir(&private);
     DirBuilder::new().mode(0o700).create(&private)?;
-    let listener = UnixListener::bind(&staged).and_then(|listener| {
+    let listener = reach(&staged, |short| UnixListener::bind(short)).and_then(|listener| {
         fs::set_permissions(&staged, Permissions::from_mode(0o600))?;
         // RACE: two services that start with the same name in the same instant can both find a stale socket; the
         // later one then has the name. They cannot have the same replica, so each still does its own work.
@@ -64,6 +61,24 @@ pub(super) fn listen(path: &Path) -> io::Result<UnixListener> {
     listener
 }
 
+/// Connects to the socket at `path`, however long the path is.
+///
+/// # Errors
+/// As of connect(2), and of opening the socket's folder.
+pub fn connect(path: &Path) -> io::Result<UnixStream> {
+    reach(path, |short| UnixStream::connect(short))
+}
+
+/// Calls with a path that the kernel takes for a socket: one that is too long leads through its folder's descriptor.
+fn reach<T>(path: &Path, call: impl FnOnce(&Path) -> io::Result<T>) -> io::Result<T> {
+    let (Some(folder), Some(name)) = (path.parent(), path.file_name()) else { return call(path) };
+    if path.as_os_str().as_bytes().len() <= LONGEST_PATH {
+        return call(path);
+    }
+    let folder = fs::File::open(folder)?;
+    call(&Path::new(&format!("/proc/self/fd/{}", folder.as_raw_fd())).join(name))
+}
+
 fn refuse_if_taken(path: &Path) -> io::Result<()> {
     let meta = match fs::symlink_metadata(path) {
         Ok(meta) => meta,
@@ -73,7 +88,7 @@ fn refuse_if_taken(path: &Path) -> io::Result<()> {
     if !meta.file_type().is_socket() {
         return Err(io::Error::new(ErrorKind::AlreadyExists, "is there and is not a socket"));
     }
-    match UnixStream::connect(path) {
+    match connect(path) {
         Ok(_) => Err(io::Error::new(ErrorKind::AddrInUse, "another service answers there")),
         Err(e) if matches!(e.kind(), ErrorKind::ConnectionRefused | ErrorKind::NotFound) => Ok(()),
         Err(e) => Err(e),

@@ -164,9 +164,9 @@ fn settle(pass: &Pass, node: &Node, own: bool, totals: &mut Totals) -> Result<Op
     if stat_differs || xattrs_differ {
         let as_if_times_were_equal = Stat { mtime: source.mtime, ..replica };
         let only_times = metadata::same_stat(&source, &as_if_times_were_equal, &pair.rights) && !xattrs_differ;
-        let worth_a_line = !node.fresh && !(own && only_times);
+        let expected = node.fresh || (own && only_times);
         if pair.options.dry_run {
-            if worth_a_line {
+            if !expected {
                 pair.report(Operation::MetadataUpdated, &node.path);
                 totals.metadata += 1;
             }
@@ -174,7 +174,7 @@ fn settle(pass: &Pass, node: &Node, own: bool, totals: &mut Totals) -> Result<Op
         }
         let lost = metadata::apply(replica_fd, &source, &wanted, &replica, &pair.rights)?;
         pair.report_lost(lost, &node.path);
-        if worth_a_line {
+        if !expected {
             pair.report(Operation::MetadataUpdated, &node.path);
             totals.metadata += 1;
         }

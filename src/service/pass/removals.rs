@@ -11,7 +11,7 @@ use super::files::Job;
 use super::queue::Task;
 use super::{Brake, Pass, folders, walk};
 use crate::fs::archive::Changes;
-use crate::fs::remove;
+use crate::fs::{remove, scan};
 use crate::plan::guard::{Verdict, judge};
 use crate::plan::mirror::Step;
 use crate::service::clock;
@@ -38,7 +38,9 @@ pub fn carry_out(pass: &Pass, brake: &Brake) -> (Totals, Vec<Task>) {
     if removals.is_empty() || pass.is_cancelled() {
         return (totals, Vec::new());
     }
-    if !pass.pair.source.is_in_place() {
+    // It may have been filled since.
+    let is_missed = pass.pair.is_emptied && !brake.released && scan::is_empty(&pass.pair.source).unwrap_or(true);
+    if is_missed || !pass.pair.source.is_in_place() {
         pass.shared().outcome.displaced = true;
         return (totals, Vec::new());
     }

@@ -313,10 +313,10 @@ impl<'a> Worker<'a> {
                 }
             }
             (Step::LeaveAlone, ..) => self.pass.problem(&path, "cannot be read, so it is left alone".into()),
-            (Step::Nothing, Seen::Present(source), Seen::Present(replica)) => {
-                if source.is_linked() || replica.is_linked() {
-                    self.pass.note_links(&path, &source, &replica);
-                }
+            (Step::Nothing, Seen::Present(source), Seen::Present(replica))
+                if source.is_linked() || replica.is_linked() =>
+            {
+                self.pass.note_links(&path, &source, &replica);
             }
             (Step::Remove, _, Seen::Present(stat)) => {
                 if let (Some(watches), Kind::Directory) = (&pair.watches, stat.kind) {
