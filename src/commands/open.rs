@@ -194,17 +194,24 @@ pub fn roots(places: &Places, settings: &Settings) -> Result<(Root, Root), Refus
     }
 }
 
-/// Puts the pair together. The log is running by now: what is only worth a warning is said there.
+/// What is left alone: the user's patterns, and the program's own things, which is said.
 ///
 /// # Errors
 /// Patterns or a state folder that cannot be used.
-pub fn pair(roots: (Root, Root), settings: &Settings, log: Log) -> Result<Pair, Refusal> {
-    let (source, replica) = roots;
+pub fn exclude(roots: (&Root, &Root), settings: &Settings, log: &Log) -> Result<Exclude, Refusal> {
     let mut exclude = patterns(settings)?;
     let state = config::state_dir()?;
     for own in [Some(&state), settings.log_file.as_ref()].into_iter().flatten() {
-        leave_out(&mut exclude, own, (&source, &replica), &log);
+        leave_out(&mut exclude, own, roots, log);
     }
+    Ok(exclude)
+}
+
+/// Puts the pair together. The log is running by now: what is only worth a warning is said there.
+///
+/// # Errors
+/// A state folder that cannot be used.
+pub fn pair((source, replica): (Root, Root), exclude: Exclude, settings: &Settings, log: Log) -> Result<Pair, Refusal> {
     let archive = if settings.dry_run { Archive::in_memory() } else { archive(&state_of(&source, &replica)?, &log) };
     let is_emptied = is_emptied(&source, &archive);
     if is_emptied {

@@ -33,7 +33,9 @@ pub fn run(args: &SyncArgs) -> Result<ExitCode, Refusal> {
     let roots = open::roots(&places, &settings)?;
     let options = LogOptions { file: settings.log_file.clone(), verbosity: settings.verbosity, console: true };
     let (log, guard) = log::start(&options).map_err(Refusal::Log)?;
-    let result = open::pair(roots, &settings, log).map(|pair| sweep(&pair, settings.release, &cancel));
+    let result = open::exclude((&roots.0, &roots.1), &settings, &log)
+        .and_then(|exclude| open::pair(roots, exclude, &settings, log))
+        .map(|pair| sweep(&pair, settings.release, &cancel));
     guard.finish();
     result
 }

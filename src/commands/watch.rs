@@ -13,7 +13,7 @@ use super::open::{self, Refusal};
 use crate::cli::WatchArgs;
 use crate::config::{self, Settings};
 use crate::fs::root::Root;
-use crate::fs::watch::Watches;
+use crate::fs::watch::{Heard, Watches};
 use crate::service::control::{self, ControlServer, Request};
 use crate::service::dispatcher::{Dispatcher, Inbox, requests};
 use crate::service::intake::{Found, Intake};
@@ -61,7 +61,13 @@ fn serve(
     let intake = Intake::new(settings.debounce, settings.max_delay, probe);
     let listener = Arc::clone(&intake);
     let verbose = log.clone();
-    let hear = move |heard| {
+    let exclude = open::exclude((&source, &replica), settings, &log)?;
+    let left_alone = exclude.clone();
+    let hear = move |heard: Heard| {
+        // The log among them: a line about it would be another event.
+        if heard.paths().into_iter().flatten().all(|path| left_alone.skips_either(path)) && !heard.is_general() {
+            return;
+        }
         if verbose.is_verbose() {
             verbose.debug(format_args!("{heard:?}"));
         }
@@ -69,7 +75,7 @@ fn serve(
     };
     let watches = Watches::start(source.path(), &cookies, hear).map_err(|e| start_failed(&e))?;
     log.info(format_args!("Watching: {}", open::shown(source.path())));
-    let pair = open::pair((source, replica), settings, log)?;
+    let pair = open::pair((source, replica), exclude, settings, log)?;
     let pair = Arc::new(Pair { watches: Some(watches), ..pair });
     let dispatcher = Dispatcher::new(pair, intake, settings.interval).map_err(|e| start_failed(&e))?;
     dispatcher.run(&Inbox { requests: inbox, signals });

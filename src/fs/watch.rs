@@ -39,6 +39,29 @@ pub enum Heard {
     Lost,
 }
 
+impl Heard {
+    /// The paths that it is about.
+    pub fn paths(&self) -> [Option<&RelPath>; 2] {
+        match self {
+            Heard::Written(path)
+            | Heard::Modified(path)
+            | Heard::Attributes(path)
+            | Heard::Made(path)
+            | Heard::FolderMade(path)
+            | Heard::Removed(path)
+            | Heard::Left(path)
+            | Heard::Came(path) => [Some(path), None],
+            Heard::Renamed { from, to } => [Some(from), Some(to)],
+            Heard::Cookie(_) | Heard::Lost => [None, None],
+        }
+    }
+
+    /// Whether it is about no path in particular.
+    pub fn is_general(&self) -> bool {
+        self.paths() == [None, None]
+    }
+}
+
 /// How a folder came to be watched.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Watching {

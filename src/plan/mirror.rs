@@ -2,7 +2,7 @@
 //! step that follows. It decides nothing about folders' contents (each folder is a listing of its own), nothing
 //! about link groups, and nothing about whether removals are let through (see `guard`).
 
-use crate::tree::doubt::Doubt;
+use crate::tree::doubt::{Doubt, Moment};
 use crate::tree::entry::{Kind, Seen, Stat};
 use crate::tree::record::Agreed;
 
@@ -83,8 +83,9 @@ pub fn decide(case: &Case) -> Step {
 /// Both stamps are what they were. What can still hide a change: the clock's grain, and a write through a mapping,
 /// which the kernel reports when the file is closed and not in the times.
 fn file_as_agreed(case: &Case, agreed: &Agreed) -> Step {
-    // A look that took the contents on trust answers no question about them.
-    let heard_later = case.doubt.is_some_and(|d| d.contents && (d.at > agreed.looked || agreed.provisional));
+    // A look that took the contents on trust answers nothing that was heard of them.
+    let after = if agreed.provisional { Moment::default() } else { agreed.looked };
+    let heard_later = case.doubt.is_some_and(|d| d.contents && d.at > after);
     let unheard = case.doubt.is_none();
     if heard_later || (unheard && (agreed.racy || case.compare == Compare::Contents)) {
         Step::Examine(Contents::Compare)
@@ -98,7 +99,7 @@ fn file_in_doubt(case: &Case, source: &Stat, replica: &Stat) -> Step {
     if source.size != replica.size {
         return Step::Update;
     }
-    let only_attributes = case.doubt.is_some_and(|d| !d.contents) && case.compare == Compare::Stamps;
+    let only_attributes = case.doubt.is_some_and(Doubt::spares_contents) && case.compare == Compare::Stamps;
     let explained = case.agreed.is_some_and(|a| {
         !a.racy && a.replica == replica.stamp() && source.stamp().same_contents_if_explained(&a.source)
     });
@@ -108,7 +109,6 @@ fn file_in_doubt(case: &Case, source: &Stat, replica: &Stat) -> Step {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::tree::doubt::Moment;
     use crate::tree::entry::Time;
     use proptest::prelude::*;
 

@@ -144,7 +144,10 @@ impl Dispatcher {
             let now = clock::now();
             self.look_for_roots(now);
             self.start_what_can(now);
-            self.flushes.settle(self.oldest(), &self.ledger, &self.pair);
+            if let Some(since) = self.flushes.settle(self.oldest(), &self.ledger, &self.pair) {
+                self.doubt_linked(since);
+                continue;
+            }
             self.note_state();
             match self.wait(inbox) {
                 Event::News => self.take_news(),
@@ -214,7 +217,6 @@ impl Dispatcher {
             self.flushes.heard(&name, at);
             // Nobody hears what happens there: they are looked at now.
             self.poll(at);
-            self.doubt_linked(at);
         }
     }
 
@@ -236,10 +238,10 @@ impl Dispatcher {
 
     /// Puts all names of files with several names into doubt: a write through one of them is heard of that name alone,
     /// which may be gone by the time it is looked at. Who waits for everything waits for them too.
-    fn doubt_linked(&mut self, now: Moment) {
+    fn doubt_linked(&mut self, since: Moment) {
         let names: Vec<RelPath> = self.pair.links().all_names().cloned().collect();
         for name in names {
-            self.bulk.waiting.insert(&name, Doubt::contents(Moment::default()), now);
+            self.bulk.waiting.insert(&name, Doubt::unheard(), since);
         }
     }
 

@@ -34,6 +34,16 @@ impl Doubt {
         Self { at, contents: true, below: true }
     }
 
+    /// Doubt without any event: something may have changed of which nothing was heard.
+    pub fn unheard() -> Self {
+        Self::attributes(Moment::default())
+    }
+
+    /// Whether all that was heard leaves the contents as they were.
+    pub fn spares_contents(self) -> bool {
+        !self.contents && self.at > Moment::default()
+    }
+
     pub fn or(self, other: Self) -> Self {
         Self { at: self.at.max(other.at), contents: self.contents || other.contents, below: self.below || other.below }
     }

@@ -77,6 +77,11 @@ impl Exclude {
         self.patterns.matched(path, is_folder).is_ignore()
     }
 
+    /// Whether this path, or a folder above it, is left alone whatever lies there.
+    pub fn skips_either(&self, path: &RelPath) -> bool {
+        self.skips_within(path, false) && self.skips_within(path, true)
+    }
+
     /// Whether this entry, or a folder above it, is left alone.
     pub fn skips_within(&self, path: &RelPath, is_folder: bool) -> bool {
         let mut at = Some((path.clone(), is_folder));

@@ -18,6 +18,8 @@ struct Flush {
     cookie: String,
     /// When the cookie was heard: everything read until then has to be dealt with.
     heard: Option<Moment>,
+    /// All that was heard is dealt with, and what could have changed unheard is looked at.
+    is_last: bool,
     reply: Sender<Reply>,
 }
 
@@ -36,7 +38,7 @@ impl Flushes {
         }
         // Its event is on the way; the file is not needed for that.
         let _ = std::fs::remove_file(&path);
-        self.0.push(Flush { cookie, heard: None, reply });
+        self.0.push(Flush { cookie, heard: None, is_last: false, reply });
     }
 
     pub fn heard(&mut self, cookie: &str, at: Moment) {
@@ -45,11 +47,18 @@ impl Flushes {
         }
     }
 
-    /// Answers those whose time has come: `oldest` is the oldest event that is not dealt with.
-    pub fn settle(&mut self, oldest: Option<Moment>, ledger: &Ledger, pair: &Pair) {
-        self.0.retain(|flush| {
+    /// Answers those whose time has come: `oldest` is the oldest event that is not dealt with. Returns since when there
+    /// are some for which what may have changed unheard has to be looked at now.
+    pub fn settle(&mut self, oldest: Option<Moment>, ledger: &Ledger, pair: &Pair) -> Option<Moment> {
+        let mut unheard: Option<Moment> = None;
+        self.0.retain_mut(|flush| {
             let Some(heard) = flush.heard else { return true };
             if oldest.is_some_and(|oldest| oldest <= heard) {
+                return true;
+            }
+            if !flush.is_last {
+                flush.is_last = true;
+                unheard = Some(unheard.map_or(heard, |since| since.min(heard)));
                 return true;
             }
             let reply = match ledger.iter().next() {
@@ -64,5 +73,6 @@ impl Flushes {
             let _ = flush.reply.send(reply);
             false
         });
+        unheard
     }
 }

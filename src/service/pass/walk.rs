@@ -295,7 +295,7 @@ impl<'a> Worker<'a> {
             let asked = if doubt.is_some() { "named" } else { "listed" };
             pair.log.debug(format_args!("Decided: {step:?} ({asked}): {}", pair.shown(&path)));
         }
-        let contents_in_doubt = doubt.is_none_or(|d| d.contents);
+        let contents_in_doubt = !doubt.is_some_and(Doubt::spares_contents);
         let job = |source: &Stat, replica: Option<Stat>| Job {
             name: name.into(),
             step,
@@ -318,6 +318,7 @@ impl<'a> Worker<'a> {
             {
                 self.pass.note_links(&path, &source, &replica);
             }
+            (Step::Nothing, ..) => {}
             (Step::Remove, _, Seen::Present(stat)) => {
                 if let (Some(watches), Kind::Directory) = (&pair.watches, stat.kind) {
                     watches.forget(&path);
@@ -339,7 +340,7 @@ impl<'a> Worker<'a> {
                 }
                 self.pass.shared().replacements.insert(path, (stat, old));
             }
-            (_, Seen::Present(source), replica) => {
+            (Step::Create | Step::Update | Step::Replace | Step::Examine(_), Seen::Present(source), replica) => {
                 let job = job(&source, replica.stat().copied());
                 if let Some(job) = self.pass.admit_linked(&path, job) {
                     jobs.push(job);
