@@ -68,6 +68,8 @@ pub enum Watching {
     Since,
     /// From now on: what happened in it before was not heard.
     Now,
+    /// From now on, but folders moved meanwhile, and the watch may have gone with them: to be asked for once more.
+    Unsure,
     /// Not at all: the limit, or a path too long for the kernel.
     Not,
 }
@@ -175,11 +177,10 @@ impl Watches {
         match result {
             Ok(()) => {
                 known.without.remove(path);
-                // Folders moved meanwhile, and this one's watch may have gone with them: then it is set once more when the
-                // folder is next looked at.
-                let era = if known.moves == moves { era } else { UNSURE };
+                let is_sure = known.moves == moves;
+                let era = if is_sure { era } else { UNSURE };
                 known.folders.insert(path.clone(), Watched { id, era });
-                Ok(Watching::Now)
+                Ok(if is_sure { Watching::Now } else { Watching::Unsure })
             }
             Err(error) if is_gone(&error.kind) => Err(NoWatch::Gone),
             Err(error) => {

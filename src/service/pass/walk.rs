@@ -145,7 +145,14 @@ impl<'a> Worker<'a> {
         let pair = self.pass.pair;
         let (source, replica) = self.open_both(&task)?;
         let id = pair.source.stat(source.as_fd())?.id();
-        if self.watch(&task, id) == Watching::Now && task.extent != Extent::Tree && !task.is_mount(id, self.pass) {
+        let watching = self.watch(&task, id);
+        if watching == Watching::Unsure {
+            self.pass.shared().outcome.again.insert_extent(task.path.clone(), Extent::Listing);
+        }
+        if matches!(watching, Watching::Now | Watching::Unsure)
+            && task.extent != Extent::Tree
+            && !task.is_mount(id, self.pass)
+        {
             task.extent = Extent::Tree;
         }
         let node = Node::new(task.path, (source, id), replica, task.parent);
