@@ -1,4 +1,78 @@
-//! placeholder
+//! driftless keeps a replica folder identical to a source folder, in near real time.
+//!
+//! This page is the architecture: what there is, who may know whom, and which promises hold the parts together. What a
+//! user can rely on stands in the README; what one module owns, and what it leaves alone, stands at its head.
+//!
+//! # The picture
+//!
+//! ```text
+//!              main   cli   config   commands         the person
+//!                           |
+//!                        service                       when
+//!                       /       \
+//!                    plan        fs                    what | how
+//!                       \       /
+//!                         tree                         the words
+//! ```
+//!
+//! [`tree`] is vocabulary: plain data, no I/O, no clock, no log. [`plan`] decides: pure functions that cannot fail and
+//! cannot touch a disk. [`fs`] does: system calls, no decisions. `plan` and `fs` do not know one another; [`service`]
+//! joins them and owns time. [`cli`], [`config`] and [`commands`] are the person's side, and nobody imports them. A test
+//! reads the imports and holds this.
+//!
+//! # The unit: one folder's listing
+//!
+//! A pass (`service::pass`) visits folders. For each one:
+//!
+//! ```text
+//! watch it -> list both sides, look up what was last agreed -> decide each name -> do it -> remember what is agreed now
+//! ```
+//!
+//! So memory grows with the folders in work, not with the tree; folders are done in parallel; and a targeted update and
+//! a sweep are the same code over different sets of doubt. Watch first, then list: in this order nothing that is made
+//! meanwhile can be missed. A pass is a straight line: renames, the walk, links, removals, folders' attributes, disk.
+//!
+//! # Events are doubt
+//!
+//! An event says "look at this path again" and nothing more; what to do is decided from the disk. Lost, repeated and
+//! reordered events cost time, not correctness. A rename that was heard is a hint: it is carried out only where the disk
+//! and the archive both show that the replica's entry is the one that moved, and the place is looked at all the same.
+//! [`tree::doubt`] holds the set of doubt, bounded; `service::intake` fills it by two lanes: what is finished and was
+//! quiet goes at once, everything else when notify's debouncer has found it quiet, or after the longest delay. Removals
+//! wait for one another, so that many are judged as one.
+//!
+//! # The archive
+//!
+//! For each folder of the source, by the folder's identity, so that a renamed tree keeps its records: for each name the
+//! stamps of both sides when they were last found equal. A stamp holds the inode's identity and its ctime, which no
+//! program can set, so two equal stamps mean that nothing was written; the exceptions are in [`tree::record::Agreed`].
+//! It is a cache that proves itself: lost, damaged or of another version it costs one slow sweep. It is written after
+//! the disk, so it can be behind, never ahead.
+//!
+//! # Two lanes, one dispatcher
+//!
+//! One thread (`service::dispatcher`) owns all state and has one inbox. Passes run in two lanes, one for single files
+//! and one for everything else, so that a saved file does not wait behind a sweep or a large copy. The lanes share
+//! nothing but claims on paths (`service::claims`), turns for folders' attributes, the archive and the link table. Nobody
+//! waits for a claim: what is taken goes back into doubt.
+//!
+//! # Applying
+//!
+//! [`fs::root::Root`] turns a tree path into a system call, beneath a descriptor and through no symbolic link. A file is
+//! built unseen ([`fs::stage`]): without a name in the target's folder for a new name, in the reserved folder for one
+//! that exists; it gets all its attributes, is brought to disk together with others, and is then published in one step,
+//! if the name still shows what the plan was made from.
+//!
+//! # What is absent on purpose
+//!
+//! - No `unsafe`, and no path string that reaches the kernel for anything inside the roots, but for setting watches,
+//!   which read nothing: inotify takes paths alone.
+//! - No recursion over trees: a tree may be deeper than a stack.
+//! - No third state between "known" and "absent" that is acted on: what could not be read is neither removed nor
+//!   overwritten.
+//! - No thread that wakes by the clock while there is nothing to do: the debouncer, which ticks, is there only while
+//!   something waits.
+
 pub mod cli;
 pub mod commands;
 pub mod config;
