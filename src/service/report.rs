@@ -24,7 +24,8 @@ pub fn problems(pair: &Pair, outcome: &Outcome) {
     for problem in &outcome.problems {
         pair.log.error(format_args!("Failed: {}: {}", pair.shown(&problem.path), problem.reason));
     }
-    if let Some(error) = outcome.full {
+    // One condition, said once until there is room again.
+    if let Some(error) = outcome.full.filter(|_| pair.said.first("full")) {
         pair.log
             .error(format_args!("The replica has no room: {}; what is missing is made when there is", describe(error)));
     }
