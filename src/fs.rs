@@ -3,6 +3,7 @@
 pub mod archive;
 pub mod compare;
 pub mod copy;
+pub mod count;
 pub mod lock;
 pub mod metadata;
 pub mod mounts;

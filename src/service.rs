@@ -9,6 +9,7 @@ pub mod lane;
 pub mod ledger;
 pub mod links;
 pub mod log;
+pub mod news;
 pub mod pair;
 pub mod pass;
 pub mod quiet;

@@ -27,6 +27,11 @@ impl Rights {
         Self { privileged: rustix::process::geteuid().is_root(), groups }
     }
 
+    /// Whether no mode keeps this process from anything.
+    pub fn are_full(&self) -> bool {
+        self.privileged
+    }
+
     fn may_give_to(&self, gid: u32) -> bool {
         self.privileged || self.groups.contains(&gid)
     }

@@ -3,7 +3,7 @@
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
-use rustix::fs::{self, AtFlags, FileType, Mode, RawDir};
+use rustix::fs::{self, Access, AtFlags, FileType, Mode, RawDir};
 use rustix::io::Errno;
 
 use super::root::open_child;
@@ -150,6 +150,13 @@ pub fn make_writable(folder: BorrowedFd) -> Result<(), Errno> {
         return Err(Errno::ACCESS);
     }
     fs::fchmod(folder, Mode::from_raw_mode(mode | 0o700)).map_err(|_| Errno::ACCESS)
+}
+
+/// The same, where it is needed at all. Where it cannot be done, what is tried next says why.
+pub fn ensure_writable(folder: BorrowedFd) {
+    if fs::accessat(folder, c".", Access::WRITE_OK | Access::EXEC_OK, AtFlags::EACCESS).is_err() {
+        let _ = make_writable(folder);
+    }
 }
 
 fn open_level(parent: BorrowedFd, name: &[u8]) -> Result<Level, Errno> {

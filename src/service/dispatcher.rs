@@ -2,6 +2,7 @@
 //! the disk itself; that is what the lanes are for, so that it can always answer and always stop.
 
 mod flush;
+mod lanes;
 mod screen;
 
 use std::collections::BTreeSet;
@@ -14,9 +15,10 @@ use signal_hook::consts::{SIGHUP, SIGUSR1};
 
 use super::clock;
 use super::control::{Reply, Request};
-use super::intake::{Intake, News, Taken};
-use super::lane::{Finished, Lane, Which, Work};
+use super::intake::Intake;
+use super::lane::{Finished, Lane, Which};
 use super::ledger::Ledger;
+use super::news::{News, Taken};
 use super::pair::Pair;
 use super::pass::{self, Brake};
 use super::report;
@@ -26,6 +28,7 @@ use crate::tree::doubt::{DirtySet, Doubt, Extent, Moment};
 use crate::tree::path::RelPath;
 use crate::tree::totals::Totals;
 use flush::Flushes;
+use lanes::LaneState;
 use screen::{LastSweep, StateSince};
 
 /// All that can ever wake the service.
@@ -78,20 +81,6 @@ pub struct Dispatcher {
     uncertain: BTreeSet<RelPath>,
     last_sweep: Option<LastSweep>,
     shown: StateSince,
-}
-
-/// What waits for a lane, and what it does.
-struct LaneState {
-    lane: Lane,
-    waiting: Taken,
-    /// When the oldest event was read of the pass that runs.
-    running: Option<Moment>,
-    is_sweep: bool,
-    is_release: bool,
-    /// Back in doubt: to be looked at when the pause is over.
-    soon: Taken,
-    soon_due: Moment,
-    soon_tries: u32,
 }
 
 /// Removals that wait for a person.
@@ -481,36 +470,6 @@ impl Dispatcher {
                 let _ = lane.close().join();
             }
         }
-    }
-}
-
-impl LaneState {
-    fn new(lane: Lane) -> Self {
-        Self {
-            lane,
-            waiting: Taken::default(),
-            running: None,
-            is_sweep: false,
-            is_release: false,
-            soon: Taken::default(),
-            soon_due: Moment::default(),
-            soon_tries: 0,
-        }
-    }
-
-    /// Starts on what waits, if anything does.
-    fn begin(&mut self, brake: Brake, jobs: usize) -> bool {
-        if self.waiting.is_empty() {
-            return false;
-        }
-        let Taken { dirty, oldest, renames } = std::mem::take(&mut self.waiting);
-        self.running = Some(oldest.unwrap_or_else(clock::now));
-        self.lane.begin(Work { dirty, renames, brake, jobs });
-        true
-    }
-
-    fn is_idle(&self) -> bool {
-        self.waiting.is_empty() && self.soon.is_empty()
     }
 }
 

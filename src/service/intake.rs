@@ -8,62 +8,13 @@ use std::time::Duration;
 use crossbeam_channel::{Receiver, Sender, bounded};
 
 use super::clock;
+use super::news::News;
 use super::quiet::Quiet;
 use crate::fs::watch::Heard;
 use crate::plan::schedule::later;
-use crate::tree::doubt::{DirtySet, Doubt, Moment};
+use crate::tree::doubt::{Doubt, Moment};
 use crate::tree::entry::{InodeId, Kind};
 use crate::tree::path::RelPath;
-
-/// A heard rename: from where, to where.
-pub type Rename = (RelPath, RelPath);
-
-/// Doubt, and since when.
-#[derive(Debug, Default)]
-pub struct Taken {
-    pub dirty: DirtySet,
-    /// When the oldest event was read; `None` for an empty set.
-    pub oldest: Option<Moment>,
-    pub renames: Vec<Rename>,
-}
-
-impl Taken {
-    pub fn insert(&mut self, path: &RelPath, doubt: Doubt, since: Moment) {
-        self.dirty.insert(path, doubt);
-        self.since(since);
-    }
-
-    pub fn since(&mut self, since: Moment) {
-        self.oldest = Some(self.oldest.map_or(since, |oldest| oldest.min(since)));
-    }
-
-    pub fn union(&mut self, other: Taken) {
-        self.dirty.union(other.dirty);
-        self.renames.extend(other.renames);
-        if let Some(oldest) = other.oldest {
-            self.since(oldest);
-        }
-    }
-
-    pub fn is_empty(&self) -> bool {
-        self.dirty.is_empty() && self.renames.is_empty()
-    }
-}
-
-/// All that has come in since the last time.
-#[derive(Debug, Default)]
-pub struct News {
-    /// Single entries to be looked at now.
-    pub express: Taken,
-    /// Folders, and what has fallen quiet.
-    pub bulk: Taken,
-    /// Events were lost: everything is in doubt.
-    pub lost: bool,
-    /// Names that were made for files that had others.
-    pub linked: Vec<(RelPath, InodeId)>,
-    /// Cookies that came back, and when they were heard.
-    pub cookies: Vec<(String, Moment)>,
-}
 
 /// Tells what a path is on the source's disk now, in one look.
 pub type Probe = Box<dyn Fn(&RelPath) -> Option<Found> + Send>;

@@ -8,7 +8,7 @@ use std::thread::JoinHandle;
 use crossbeam_channel::{Receiver, Sender, bounded};
 
 pub use super::claims::Which;
-use super::intake::Rename;
+use super::news::Rename;
 use super::pair::Pair;
 use super::pass::{self, Brake, Order, Outcome};
 use crate::tree::doubt::DirtySet;

@@ -4,6 +4,7 @@
 mod files;
 mod folders;
 mod groups;
+mod make;
 mod queue;
 mod removals;
 mod renames;

@@ -93,7 +93,7 @@ fn two_differences_are_two_lines() {
     disk::rewrite_unseen(&pair.replica().join("one"));
     disk::rewrite_unseen(&pair.replica().join("two"));
     let ran = pair.verify(&[]).expect_code(1);
-    let naming = |name: &str| ran.stdout.lines().filter(|line| line.contains(name)).count();
+    let naming = |name: &str| ran.stdout.lines().filter(|line| line.ends_with(&format!("/{name}'"))).count();
     assert_eq!((naming("one"), naming("two"), naming("three")), (1, 1, 0), "{}", ran.text());
 }
 

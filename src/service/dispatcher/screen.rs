@@ -5,6 +5,7 @@ use std::time::Duration;
 use jiff::Zoned;
 
 use super::Dispatcher;
+use crate::fs::count;
 use crate::plan::schedule::until;
 use crate::service::clock;
 use crate::service::status::{self, Failing, HoldStatus, State, Status, Watches};
@@ -63,7 +64,7 @@ impl Dispatcher {
             replica: self.pair.replica.path().to_string_lossy().into_owned(),
             pending: waiting + (in_doubt + running) as u64,
             lag_ms: u64::try_from(lag.as_millis()).unwrap_or(u64::MAX),
-            watches: Watches { folders, unwatched, limit: watch_limit() },
+            watches: Watches { folders, unwatched, limit: count::watch_limit() },
             totals: self.totals,
             last_sweep: self.last_sweep.as_ref().map(|s| s.0.clone()),
             next_sweep_in_s: (self.sweeps.due() != Moment(u64::MAX)).then(|| remaining(self.sweeps.due())),
@@ -131,8 +132,4 @@ impl Dispatcher {
         }
         holds
     }
-}
-
-fn watch_limit() -> Option<u64> {
-    std::fs::read_to_string("/proc/sys/fs/inotify/max_user_watches").ok()?.trim().parse().ok()
 }

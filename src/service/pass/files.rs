@@ -13,7 +13,7 @@ use super::folders::{Node, complete};
 use super::walk::Worker;
 use crate::fs::copy::{self, Fault};
 use crate::fs::metadata::{self, Xattrs};
-use crate::fs::remove::make_writable;
+use crate::fs::remove::{ensure_writable, make_writable};
 use crate::fs::root::open_file;
 use crate::fs::stage::{Published, StagedFile};
 use crate::fs::{compare, metadata::Lost};
@@ -117,6 +117,9 @@ impl Worker<'_> {
             return Ok(Claim::Free);
         }
         let folder = node.replica().map_err(failed("cannot open the folder"))?;
+        if expected.is_some() && !pair.rights.are_full() {
+            ensure_writable(folder);
+        }
         let mut reading = 0;
         loop {
             reading += 1;

@@ -10,8 +10,8 @@ use rustix::io::Errno;
 use super::files::{Job, Stop, failed};
 use super::folders::Node;
 use super::walk::Worker;
-use crate::fs::metadata;
 use crate::fs::stage::Published;
+use crate::fs::{metadata, remove};
 use crate::plan::mirror::Step;
 use crate::service::clock;
 use crate::tree::entry::{Kind, Seen, Stat};
@@ -108,10 +108,7 @@ impl Worker<'_> {
         expected: Option<&Stat>,
     ) -> Result<Published, Stop> {
         let pair = self.pass.pair;
-        if fs::accessat(folder, c".", fs::Access::WRITE_OK, fs::AtFlags::EACCESS).is_err() {
-            // Where it cannot be made writable, publishing says why.
-            let _ = crate::fs::remove::make_writable(folder);
-        }
+        remove::ensure_writable(folder);
         pair.stage.publish(&pair.replica, staged, folder, name, expected).map_err(failed("cannot publish it"))
     }
 }

@@ -5,23 +5,22 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use rustix::fs::Mode;
 use rustix::io::Errno;
 
 use super::Pass;
 use super::files::{Job, Ready};
 use super::folders::{self, Node, complete};
 use super::queue::{Next, Task};
-use crate::fs::remove::make_writable;
+use crate::fs::count;
 use crate::fs::root::open_child;
 use crate::fs::scan;
 use crate::fs::watch::{NoWatch, Watching};
 use crate::plan::mirror::{Case, Step, decide};
 use crate::service::clock;
+use crate::service::pair::Pair;
 use crate::tree::doubt::{Doubt, Extent};
 use crate::tree::entry::{InodeId, Kind, Seen, Stat};
 use crate::tree::listing::{Listing, merge};
-use crate::tree::operation::Operation;
 use crate::tree::path::RelPath;
 use crate::tree::record::Record;
 use crate::tree::totals::Totals;
@@ -212,14 +211,11 @@ impl<'a> Worker<'a> {
             Ok(watching) => watching,
             Err(NoWatch::Gone) => Watching::Not,
             Err(error) => {
-                let advice = match error {
-                    NoWatch::Limit => "raise it with `sysctl fs.inotify.max_user_watches=N` to follow them all; ",
-                    NoWatch::Gone | NoWatch::Other(_) => "",
-                };
                 if pair.said.first(&format!("no watch: {error}")) {
                     let shown = pair.shown_source(&task.path);
+                    let advice = if matches!(error, NoWatch::Limit) { limit_advice(pair) } else { String::new() };
                     pair.log.warn(format_args!(
-                        "Cannot watch {shown}: {error}; {advice}folders without a watch are looked at every 10 s"
+                        "Cannot watch {shown}: {error}{advice}; folders without a watch are looked at every 10 s"
                     ));
                 }
                 Watching::Not
@@ -377,7 +373,14 @@ impl<'a> Worker<'a> {
         self.descend(node, path, extent, false, attributes_agreed);
     }
 
-    fn descend(&mut self, node: &Arc<Node>, path: RelPath, extent: Extent, fresh: bool, attributes_agreed: bool) {
+    pub(super) fn descend(
+        &mut self,
+        node: &Arc<Node>,
+        path: RelPath,
+        extent: Extent,
+        fresh: bool,
+        attributes_agreed: bool,
+    ) {
         let mut extent = extent;
         let mut names = BTreeMap::new();
         if extent == Extent::Tree
@@ -390,54 +393,17 @@ impl<'a> Worker<'a> {
         let parent = Some(node.clone());
         self.pass.queue.push(Task::Folder(FolderTask { path, parent, extent, names, fresh, attributes_agreed }));
     }
+}
 
-    /// Makes a folder in the replica, in the place of `old` if there is one, and goes on below it.
-    fn make_folder(&mut self, node: &Arc<Node>, path: RelPath, stat: &Stat, old: Option<Stat>) {
-        let pair = self.pass.pair;
-        let Some((_, name)) = path.split() else { return };
-        let claimed = self.pass.claim(&path);
-        let result = match (claimed, pair.options.dry_run) {
-            (false, _) => Ok(false),
-            (true, true) => Ok(true),
-            (true, false) => self.make_folder_now(node, name, old),
-        };
-        if claimed {
-            self.pass.release(&path);
-        }
-        match result {
-            Ok(true) => {
-                node.touch(self.pass);
-                pair.report(Operation::DirectoryCreated, &path);
-                self.totals.directories_created += 1;
-                let elsewhere = pair.options.one_file_system && stat.dev != node.id.dev;
-                let extent = if elsewhere { Extent::Names } else { Extent::Tree };
-                self.descend(node, path, extent, true, false);
-            }
-            Ok(false) => self.pass.again(&path, Doubt::subtree(clock::now())),
-            Err(error) => self.pass.failed(&path, "cannot create the directory", error),
-        }
-    }
-
-    /// Returns whether the folder was made; not where something else came first.
-    fn make_folder_now(&mut self, node: &Node, name: &[u8], old: Option<Stat>) -> Result<bool, Errno> {
-        let pair = self.pass.pair;
-        let folder = node.replica()?;
-        if let Some(old) = old {
-            let staged = pair.stage.special(&pair.replica, Kind::Directory, b"", 0)?;
-            let published = pair.stage.publish(&pair.replica, staged, folder, name, Some(&old))?;
-            return Ok(published == crate::fs::stage::Published::Yes);
-        }
-        let mode = Mode::from_raw_mode(0o700);
-        let made = match rustix::fs::mkdirat(folder, name, mode) {
-            Err(Errno::ACCESS) => make_writable(folder).and_then(|()| rustix::fs::mkdirat(folder, name, mode)),
-            done => done,
-        };
-        match made {
-            Ok(()) => Ok(true),
-            Err(Errno::EXIST) => Ok(false),
-            Err(error) => Err(error),
-        }
-    }
+/// What a person can do about the limit on watches.
+fn limit_advice(pair: &Pair) -> String {
+    let needed = count::folders(pair.source.path());
+    let limit = count::watch_limit().map_or_else(|| "unknown".into(), |limit| limit.to_string());
+    // Room for other programs and for folders to come.
+    let enough = needed.saturating_mul(2).checked_next_power_of_two().unwrap_or(needed).max(1 << 16);
+    format!(
+        " (it is {limit}, this source alone needs {needed}): raise it with `sysctl fs.inotify.max_user_watches={enough}`"
+    )
 }
 
 impl FolderTask {

@@ -1,0 +1,51 @@
+//! Owns what waits for each lane and what it is doing, as the dispatcher sees it.
+
+use crate::service::clock;
+use crate::service::lane::{Lane, Work};
+use crate::service::news::Taken;
+use crate::service::pass::Brake;
+use crate::tree::doubt::Moment;
+
+/// What waits for a lane, and what it does.
+pub(super) struct LaneState {
+    pub(super) lane: Lane,
+    pub(super) waiting: Taken,
+    /// When the oldest event was read of the pass that runs.
+    pub(super) running: Option<Moment>,
+    pub(super) is_sweep: bool,
+    pub(super) is_release: bool,
+    /// Back in doubt: to be looked at when the pause is over.
+    pub(super) soon: Taken,
+    pub(super) soon_due: Moment,
+    pub(super) soon_tries: u32,
+}
+
+impl LaneState {
+    pub(super) fn new(lane: Lane) -> Self {
+        Self {
+            lane,
+            waiting: Taken::default(),
+            running: None,
+            is_sweep: false,
+            is_release: false,
+            soon: Taken::default(),
+            soon_due: Moment::default(),
+            soon_tries: 0,
+        }
+    }
+
+    /// Starts on what waits, if anything does.
+    pub(super) fn begin(&mut self, brake: Brake, jobs: usize) -> bool {
+        if self.waiting.is_empty() {
+            return false;
+        }
+        let Taken { dirty, oldest, renames } = std::mem::take(&mut self.waiting);
+        self.running = Some(oldest.unwrap_or_else(clock::now));
+        self.lane.begin(Work { dirty, renames, brake, jobs });
+        true
+    }
+
+    pub(super) fn is_idle(&self) -> bool {
+        self.waiting.is_empty() && self.soon.is_empty()
+    }
+}

@@ -1,0 +1,66 @@
+//! Owns making a folder in the replica, also where something else stands, and going on below it.
+
+use std::sync::Arc;
+
+use rustix::fs::Mode;
+use rustix::io::Errno;
+
+use super::folders::Node;
+use super::walk::Worker;
+use crate::fs::remove::make_writable;
+use crate::fs::stage::Published;
+use crate::service::clock;
+use crate::tree::doubt::{Doubt, Extent};
+use crate::tree::entry::{Kind, Stat};
+use crate::tree::operation::Operation;
+use crate::tree::path::RelPath;
+
+impl Worker<'_> {
+    /// Makes a folder in the replica, in the place of `old` if there is one, and goes on below it.
+    pub(super) fn make_folder(&mut self, node: &Arc<Node>, path: RelPath, stat: &Stat, old: Option<Stat>) {
+        let pair = self.pass.pair;
+        let Some((_, name)) = path.split() else { return };
+        let claimed = self.pass.claim(&path);
+        let result = match (claimed, pair.options.dry_run) {
+            (false, _) => Ok(false),
+            (true, true) => Ok(true),
+            (true, false) => self.make_folder_now(node, name, old),
+        };
+        if claimed {
+            self.pass.release(&path);
+        }
+        match result {
+            Ok(true) => {
+                node.touch(self.pass);
+                pair.report(Operation::DirectoryCreated, &path);
+                self.totals.directories_created += 1;
+                let elsewhere = pair.options.one_file_system && stat.dev != node.id.dev;
+                let extent = if elsewhere { Extent::Names } else { Extent::Tree };
+                self.descend(node, path, extent, true, false);
+            }
+            Ok(false) => self.pass.again(&path, Doubt::subtree(clock::now())),
+            Err(error) => self.pass.failed(&path, "cannot create the directory", error),
+        }
+    }
+
+    /// Returns whether the folder was made; not where something else came first.
+    fn make_folder_now(&mut self, node: &Node, name: &[u8], old: Option<Stat>) -> Result<bool, Errno> {
+        let pair = self.pass.pair;
+        let folder = node.replica()?;
+        if let Some(old) = old {
+            let staged = pair.stage.special(&pair.replica, Kind::Directory, b"", 0)?;
+            let published = pair.stage.publish(&pair.replica, staged, folder, name, Some(&old))?;
+            return Ok(published == Published::Yes);
+        }
+        let mode = Mode::from_raw_mode(0o700);
+        let made = match rustix::fs::mkdirat(folder, name, mode) {
+            Err(Errno::ACCESS) => make_writable(folder).and_then(|()| rustix::fs::mkdirat(folder, name, mode)),
+            done => done,
+        };
+        match made {
+            Ok(()) => Ok(true),
+            Err(Errno::EXIST) => Ok(false),
+            Err(error) => Err(error),
+        }
+    }
+}
