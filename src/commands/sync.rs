@@ -72,13 +72,12 @@ fn sweep(pair: &Pair, released: bool, cancel: &AtomicBool) -> ExitCode {
 }
 
 fn exit_code(outcome: &Outcome) -> ExitCode {
-    let incomplete = !outcome.problems.is_empty()
-        || outcome.full.is_some()
-        || outcome.displaced
-        || (!outcome.again.is_empty() && !outcome.cancelled);
-    match (incomplete, outcome.held.is_empty()) {
-        (_, false) => ExitCode::from(3),
-        (true, true) => ExitCode::from(1),
-        (false, true) => ExitCode::SUCCESS,
+    let incomplete =
+        !outcome.problems.is_empty() || outcome.full.is_some() || (!outcome.again.is_empty() && !outcome.cancelled);
+    let held = outcome.displaced || !outcome.held.is_empty();
+    match (incomplete, held) {
+        (_, true) => ExitCode::from(3),
+        (true, false) => ExitCode::from(1),
+        (false, false) => ExitCode::SUCCESS,
     }
 }

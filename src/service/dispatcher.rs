@@ -72,6 +72,7 @@ pub struct Dispatcher {
     window: Window,
     entries: Option<u64>,
     flushes: Flushes,
+    began: Moment,
     polled: Moment,
     commit_due: Option<Moment>,
     misplaced: Option<&'static str>,
@@ -115,6 +116,7 @@ impl Dispatcher {
             brake: Held::default(),
             window: Window::default(),
             flushes: Flushes::default(),
+            began: clock::now(),
             polled: clock::now(),
             commit_due: None,
             misplaced: None,
@@ -464,7 +466,8 @@ impl Dispatcher {
         if let Err(reason) = self.pair.archive.commit(clock::now(), true) {
             self.pair.log.warn(format_args!("{reason}; the next sweep compares everything"));
         }
-        self.pair.log.info(format_args!("Stopped: {}", self.totals));
+        let up = until(self.began, clock::now());
+        self.pair.log.info(format_args!("Stopped: {} in {:.3} s", self.totals, up.as_secs_f64()));
         if ended {
             for lane in [self.express.lane, self.bulk.lane] {
                 let _ = lane.close().join();

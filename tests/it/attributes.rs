@@ -252,3 +252,34 @@ fn file_of_zeros_with_blocks_is_copied_right() {
     pair.sync(&[]);
     pair.assert_same();
 }
+
+#[test]
+fn read_only_folders_and_files_are_kept_up_to_date_by_their_owner() {
+    let pair = Pair::of("shut/file \"1\"\n shut/gone \"2\"\n shut/link -> file");
+    let (shut, file) = (pair.source().join("shut"), pair.source().join("shut/file"));
+    let has_xattrs = disk::set_xattr(&file, "user.note", b"one");
+    disk::chmod(&file, 0o444);
+    disk::chmod(&shut, 0o555);
+    pair.sync(&[]);
+    pair.assert_same();
+    disk::chmod(&shut, 0o755);
+    disk::chmod(&file, 0o644);
+    if has_xattrs {
+        disk::set_xattr(&file, "user.note", b"two");
+    }
+    disk::chmod(&file, 0o444);
+    disk::chmod(&shut, 0o555);
+    pair.sync(&[]);
+    pair.assert_same();
+    disk::chmod(&shut, 0o755);
+    disk::chmod(&file, 0o644);
+    disk::write(&file, "changed");
+    disk::chmod(&file, 0o444);
+    disk::remove(&shut.join("gone"));
+    disk::remove(&shut.join("link"));
+    disk::symlink("gone", &shut.join("link"));
+    disk::write(&shut.join("new"), "n");
+    disk::chmod(&shut, 0o555);
+    pair.sync(&[]);
+    pair.assert_same();
+}

@@ -122,3 +122,20 @@ fn symlink_planted_in_the_replica_leads_nowhere() {
     assert_eq!(fs::read_to_string(outside.join("sub/file")).expect("read"), "precious");
     assert_eq!(fs::read_dir(outside.join("sub")).expect("list").count(), 2);
 }
+
+#[test]
+fn source_that_is_another_folder_and_empty_removes_nothing_at_the_next_pass() {
+    let pair = Pair::of("a \"x\"\n b/c \"y\"");
+    pair.sync(&[]);
+    let away = pair.top().join("away");
+    fs::rename(pair.source(), &away).expect("rename");
+    fs::create_dir(pair.source()).expect("an empty folder in its place");
+    let ran = pair.try_sync(&[]).expect_code(3);
+    assert!(ran.text().contains("is its disk mounted?"), "{}", ran.text());
+    assert_eq!(fs::read(pair.replica().join("b/c")).expect("still there"), b"y");
+    fs::remove_dir(pair.source()).expect("rmdir");
+    fs::rename(&away, pair.source()).expect("rename back");
+    disk::remove(&pair.source().join("a"));
+    pair.sync(&[]);
+    pair.assert_same();
+}
