@@ -4,7 +4,7 @@
 use std::fs;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
-use std::sync::Mutex;
+use std::sync::{Arc, Mutex};
 
 use rustix::io::Errno;
 
@@ -250,6 +250,7 @@ pub fn pair((source, replica): (Root, Root), exclude: Exclude, settings: &Settin
         options,
         said: Said::default(),
         turns: Default::default(),
+        lost: Arc::default(),
         is_emptied,
     })
 }

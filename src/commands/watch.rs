@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use crossbeam_channel::{Receiver, Sender, unbounded};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGUSR1};
@@ -14,6 +14,7 @@ use crate::cli::WatchArgs;
 use crate::config::{self, Settings};
 use crate::fs::root::Root;
 use crate::fs::watch::{Heard, Watches};
+use crate::service::clock;
 use crate::service::control::{self, ControlServer, Request};
 use crate::service::dispatcher::{Dispatcher, Inbox, requests};
 use crate::service::intake::{Found, Intake};
@@ -63,7 +64,12 @@ fn serve(
     let verbose = log.clone();
     let exclude = open::exclude((&source, &replica), settings, &log)?;
     let left_alone = exclude.clone();
+    let lost = Arc::new(AtomicU64::new(0));
+    let losses = Arc::clone(&lost);
     let hear = move |heard: Heard| {
+        if heard == Heard::Lost {
+            losses.store(clock::now().0, Ordering::SeqCst);
+        }
         // The log among them: a line about it would be another event.
         if heard.paths().into_iter().flatten().all(|path| left_alone.skips_either(path)) && !heard.is_general() {
             return;
@@ -76,7 +82,7 @@ fn serve(
     let watches = Watches::start(source.path(), &cookies, hear).map_err(|e| start_failed(&e))?;
     log.info(format_args!("Watching: {}", open::shown(source.path())));
     let pair = open::pair((source, replica), exclude, settings, log)?;
-    let pair = Arc::new(Pair { watches: Some(watches), ..pair });
+    let pair = Arc::new(Pair { watches: Some(watches), lost, ..pair });
     let dispatcher = Dispatcher::new(pair, intake, settings.interval).map_err(|e| start_failed(&e))?;
     dispatcher.run(&Inbox { requests: inbox, signals });
     control.stop();

@@ -15,6 +15,9 @@ pub struct Case<'a> {
     /// What events said of this very name; `None` when it is looked at because its folder is.
     pub doubt: Option<Doubt>,
     pub compare: Compare,
+    /// Events were lost then, and not everything has been looked at since: what was agreed before may have changed
+    /// unheard, whatever was heard later. 0 where none are missing.
+    pub lost: Moment,
 }
 
 /// What counts as a change of contents in a sweep.
@@ -101,7 +104,10 @@ fn file_in_doubt(case: &Case, source: &Stat, replica: &Stat) -> Step {
     }
     let only_attributes = case.doubt.is_some_and(Doubt::spares_contents) && case.compare == Compare::Stamps;
     let explained = case.agreed.is_some_and(|a| {
-        !a.racy && a.replica == replica.stamp() && source.stamp().same_contents_if_explained(&a.source)
+        !a.racy
+            && a.looked >= case.lost
+            && a.replica == replica.stamp()
+            && source.stamp().same_contents_if_explained(&a.source)
     });
     if only_attributes && explained { Step::Examine(Contents::Explained) } else { Step::Examine(Contents::Compare) }
 }
@@ -166,7 +172,7 @@ mod tests {
         #[test]
         fn what_is_unknown_is_left_alone(other in seen(), agreed in agreed(), doubt in doubt(), compare in compare()) {
             for (source, replica) in [(Seen::Unknown, other), (other, Seen::Unknown)] {
-                let case = Case { source, replica, agreed: agreed.as_ref(), doubt, compare };
+                let case = Case { source, replica, agreed: agreed.as_ref(), doubt, compare, lost: Moment(0) };
                 prop_assert_eq!(decide(&case), Step::LeaveAlone);
             }
         }
@@ -175,7 +181,7 @@ mod tests {
         fn removal_follows_from_known_absence_alone(
             source in seen(), replica in seen(), agreed in agreed(), doubt in doubt(), compare in compare(),
         ) {
-            let step = decide(&Case { source, replica, agreed: agreed.as_ref(), doubt, compare });
+            let step = decide(&Case { source, replica, agreed: agreed.as_ref(), doubt, compare, lost: Moment(0) });
             let certain = source == Seen::Absent && replica.stat().is_some();
             prop_assert_eq!(step == Step::Remove, certain);
         }
@@ -184,7 +190,7 @@ mod tests {
         fn without_an_agreement_nothing_that_holds_data_is_taken_for_equal(
             source in stat(), replica in stat(), doubt in doubt(), compare in compare(),
         ) {
-            let case = Case { source: Seen::Present(source), replica: Seen::Present(replica), agreed: None, doubt, compare };
+            let case = Case { source: Seen::Present(source), replica: Seen::Present(replica), agreed: None, doubt, compare, lost: Moment(0) };
             let step = decide(&case);
             prop_assert!(!matches!(step, Step::Nothing | Step::Examine(Contents::Explained) | Step::Forget));
         }
@@ -199,12 +205,27 @@ mod tests {
             let mut later = source;
             later.ctime.sec += moved;
             let case = Case {
-                source: Seen::Present(later), replica: Seen::Present(replica), agreed: Some(&agreed), doubt, compare,
+                source: Seen::Present(later), replica: Seen::Present(replica), agreed: Some(&agreed), doubt, compare, lost: Moment(0),
             };
             prop_assert_ne!(decide(&case), Step::Nothing);
             if doubt.is_none_or(|d| d.contents) {
                 prop_assert_ne!(decide(&case), Step::Examine(Contents::Explained));
             }
+        }
+
+        #[test]
+        fn after_lost_events_nothing_is_explained_by_what_was_heard_later(
+            source in stat(), replica in stat(), moved in 1i64..5, doubt in doubt(), looked in 0u64..5,
+        ) {
+            let mut agreed = Agreed {
+                source: source.stamp(), replica: replica.stamp(), racy: false, looked: Moment(looked), provisional: false,
+            };
+            agreed.source.ctime.sec -= moved;
+            let case = Case {
+                source: Seen::Present(source), replica: Seen::Present(replica), agreed: Some(&agreed), doubt,
+                compare: Compare::Stamps, lost: Moment(looked + 1),
+            };
+            prop_assert_ne!(decide(&case), Step::Examine(Contents::Explained));
         }
 
         #[test]
@@ -222,6 +243,7 @@ mod tests {
                 agreed: Some(&agreed),
                 doubt: Some(Doubt::contents(Moment(at))),
                 compare: Compare::Stamps,
+                lost: Moment(0),
             };
             let expected = if at > looked { Step::Examine(Contents::Compare) } else { Step::Nothing };
             prop_assert_eq!(decide(&case), expected);

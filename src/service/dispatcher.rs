@@ -193,11 +193,11 @@ impl Dispatcher {
 
     fn take_news(&mut self) {
         let News { express, bulk, lost, linked, cookies } = self.intake.take(clock::now());
-        if lost {
+        if let Some(since) = lost {
             self.pair.log.warn("Events were lost: everything is looked at again");
             self.pair.archive.distrust();
-            self.bulk.waiting.dirty = DirtySet::everything();
-            self.bulk.waiting.since(clock::now());
+            self.bulk.waiting.since(since);
+            self.sweeps.ask();
         }
         for (path, id) in linked {
             self.pair.links().note(id, &path);
@@ -370,6 +370,11 @@ impl Dispatcher {
         report::sweep(&self.pair, outcome, duration);
         if outcome.cancelled {
             return;
+        }
+        let lost = self.pair.lost();
+        if lost < began {
+            // Unless they were lost once more: then another sweep follows.
+            let _ = self.pair.lost.compare_exchange(lost.0, 0, Ordering::SeqCst, Ordering::SeqCst);
         }
         if let Some(entries) = outcome.entries {
             let totals = &outcome.totals;

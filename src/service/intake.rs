@@ -118,7 +118,9 @@ impl Intake {
             Heard::Lost => {
                 let mut state = self.lock();
                 state.release_all();
-                state.news = News { lost: true, cookies: std::mem::take(&mut state.news.cookies), ..News::default() };
+                let news = std::mem::take(&mut state.news);
+                let oldest = [Some(now), news.lost, news.express.oldest, news.bulk.oldest].into_iter().flatten().min();
+                state.news = News { lost: oldest, linked: news.linked, cookies: news.cookies, ..News::default() };
                 drop(state);
                 self.wake();
             }
@@ -412,6 +414,6 @@ mod tests {
         intake.hear(Heard::Modified(path("a")));
         intake.hear(Heard::Lost);
         let news = intake.take(clock::now());
-        assert!(news.lost && news.cookies.len() == 1);
+        assert!(news.lost.is_some() && news.cookies.len() == 1);
     }
 }

@@ -46,8 +46,8 @@ pub struct News {
     pub express: Taken,
     /// Folders, and what has fallen quiet.
     pub bulk: Taken,
-    /// Events were lost: everything is in doubt.
-    pub lost: bool,
+    /// Events were lost, and everything is in doubt: since when, or since the oldest event that this covers too.
+    pub lost: Option<Moment>,
     /// Names that were made for files that had others.
     pub linked: Vec<(RelPath, InodeId)>,
     /// Cookies that came back, and when they were heard.

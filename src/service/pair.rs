@@ -2,7 +2,8 @@
 
 use std::collections::HashSet;
 use std::hash::{DefaultHasher, Hash, Hasher};
-use std::sync::{Mutex, MutexGuard};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard};
 
 use super::claims::Claims;
 use super::links::LinkTable;
@@ -14,6 +15,7 @@ use crate::fs::root::Root;
 use crate::fs::stage::Stage;
 use crate::fs::watch::Watches;
 use crate::plan::mirror::Compare;
+use crate::tree::doubt::Moment;
 use crate::tree::exclude::Exclude;
 use crate::tree::operation::Operation;
 use crate::tree::path::RelPath;
@@ -48,6 +50,9 @@ pub struct Pair {
     pub options: Options,
     pub said: Said,
     pub turns: Turns,
+    /// When events were last lost, until everything has been looked at since; 0 where none are missing. Set by who hears
+    /// of it, before anything that was heard later can be acted on.
+    pub lost: Arc<AtomicU64>,
     /// The source is another folder than the last time, and empty: nothing is removed for what is not in it.
     pub is_emptied: bool,
 }
@@ -62,6 +67,11 @@ impl Pair {
         folder.hash(&mut hash);
         let turn = &self.turns[hash.finish() as usize % self.turns.len()];
         turn.lock().unwrap_or_else(|e| e.into_inner())
+    }
+
+    /// When events were last lost that have not been made good.
+    pub fn lost(&self) -> Moment {
+        Moment(self.lost.load(Ordering::SeqCst))
     }
 
     pub fn links(&self) -> MutexGuard<'_, LinkTable> {

@@ -20,6 +20,7 @@ use rustix::io::Errno;
 
 use super::claims::Which;
 use super::pair::Pair;
+use crate::fs::archive::Changes;
 use crate::tree::doubt::{DirtySet, Doubt};
 use crate::tree::entry::{InodeId, Stat};
 use crate::tree::operation::Problem;
@@ -262,6 +263,20 @@ impl<'a> Pass<'a> {
         let mut shared = self.shared();
         shared.outcome.uncertain.push(path.clone());
         shared.outcome.again.insert(path, Doubt::contents(super::clock::now()));
+    }
+
+    /// Remembers what is agreed now in a folder, less what was taken on trust from events when events had been lost:
+    /// that is looked at again. Returns whether it is time to commit.
+    fn remember(&self, folder: &RelPath, id: InodeId, mut changes: Changes) -> bool {
+        let lost = self.pair.lost();
+        changes.retain(|name, change| {
+            let is_hollow = change.is_some_and(|a| a.provisional && a.looked <= lost);
+            if is_hollow {
+                self.again(&folder.join(name), Doubt::contents(super::clock::now()));
+            }
+            !is_hollow
+        });
+        self.pair.archive.remember(id, changes)
     }
 
     fn touched(&self, folder: &RelPath) {

@@ -121,7 +121,7 @@ pub fn complete(pass: &Pass, node: Arc<Node>, totals: &mut Totals) {
 fn finish(pass: &Pass, node: &Node, totals: &mut Totals) {
     let pair = pass.pair;
     let changes = std::mem::take(&mut *node.changes.lock().unwrap_or_else(|e| e.into_inner()));
-    let mut behind = !pair.options.dry_run && pair.archive.remember(node.id, changes);
+    let mut behind = !pair.options.dry_run && pass.remember(&node.path, node.id, changes);
     let own = node.is_touched() || pass.touched_early.contains(&node.path) || node.stat_moved(pass);
     if (own || node.fresh || !node.attributes_agreed) && !pass.is_cancelled() {
         // The other lane may have to do with this folder too: who reads the source last sets the attributes last.

@@ -13,7 +13,7 @@ use crate::fs::archive::Changes;
 use crate::fs::stage::Published;
 use crate::plan::mirror::{Contents, Step};
 use crate::service::clock;
-use crate::tree::doubt::Doubt;
+use crate::tree::doubt::{Doubt, Moment};
 use crate::tree::entry::{InodeId, Kind, Seen, Stat};
 use crate::tree::operation::Operation;
 use crate::tree::path::RelPath;
@@ -235,7 +235,7 @@ fn settle_group(pass: &Pass, id: InodeId, group: Group, touched: &mut BTreeSet<R
     pair.links().set(id, now.id());
     for name in linked {
         let agreed = Agreed { replica: now.stamp(), ..agreed };
-        pair.archive.remember(name.id, Changes::from([(name.name.clone(), Some(agreed))]));
+        pass.remember(&name.folder, name.id, Changes::from([(name.name.clone(), Some(agreed))]));
     }
 }
 
@@ -256,7 +256,8 @@ fn find_leader(pass: &Pass, group: &Group, names: &[Name], totals: &mut Totals) 
     // attributes need a look, unless something was heard of the contents.
     let known = names.iter().filter(|n| !group.names.contains(&n.path) && agreed_of(&n.path).is_some());
     for name in known {
-        let step = Step::Examine(if group.contents_in_doubt { Contents::Compare } else { Contents::Explained });
+        let in_doubt = group.contents_in_doubt || pair.lost() > Moment::default();
+        let step = Step::Examine(if in_doubt { Contents::Compare } else { Contents::Explained });
         let replica = name.seen.stat().copied();
         let job = Job { name: name.name.clone(), step, source: name.source_stat, replica, contents_in_doubt: true };
         pass.queue.push(single(pass, &name.folder, job).ok()?);

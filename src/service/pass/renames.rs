@@ -129,7 +129,7 @@ fn remember(pass: &Pass, (old, new): (&End, &End), agreed: Agreed, back: Option<
         if now.kind == Kind::Directory {
             return Ok(None);
         }
-        Ok(Some(Agreed { replica: now.stamp(), provisional: false, ..agreed }))
+        Ok(Some(Agreed { replica: now.stamp(), ..agreed }))
     };
     archive.remember(new.id, Changes::from([(new.name.clone(), restamped(new, agreed)?)]));
     let back = match back {

@@ -16,6 +16,7 @@ use crate::fs::root::open_child;
 use crate::fs::scan;
 use crate::fs::watch::{NoWatch, Watching};
 use crate::plan::mirror::{Case, Step, decide};
+use crate::service::claims::Which;
 use crate::service::clock;
 use crate::service::pair::Pair;
 use crate::tree::doubt::{Doubt, Extent};
@@ -293,7 +294,8 @@ impl<'a> Worker<'a> {
             let (now, before) = (source.stat().map(|s| s.id()), agreed.map(|a| a.source.id));
             self.pass.doubt_other_names(&path, now, before, doubt);
         }
-        let step = decide(&Case { source, replica, agreed, doubt, compare: pair.options.compare });
+        let (compare, lost) = (pair.options.compare, pair.lost());
+        let step = decide(&Case { source, replica, agreed, doubt, compare, lost });
         if pair.log.is_verbose() && (step != Step::Nothing || doubt.is_some()) {
             let asked = if doubt.is_some() { "named" } else { "listed" };
             pair.log.debug(format_args!("Decided: {step:?} ({asked}): {}", pair.shown(&path)));
@@ -322,6 +324,8 @@ impl<'a> Worker<'a> {
                 self.pass.note_links(&path, &source, &replica);
             }
             (Step::Nothing, ..) => {}
+            // Removals are judged together, by the other lane: their own events are on their way to it.
+            (Step::Remove, ..) if self.pass.lane == Which::Express => {}
             (Step::Remove, _, Seen::Present(stat)) => {
                 if let (Some(watches), Kind::Directory) = (&pair.watches, stat.kind) {
                     watches.forget(&path);
@@ -338,6 +342,9 @@ impl<'a> Worker<'a> {
                 self.make_folder(node, path, &stat, Some(old));
             }
             (Step::Replace, Seen::Present(stat), Seen::Present(old)) if old.kind == Kind::Directory => {
+                if self.pass.lane == Which::Express {
+                    return;
+                }
                 if let Some(watches) = &pair.watches {
                     watches.forget(&path);
                 }
