@@ -250,18 +250,21 @@ fn find_leader(pass: &Pass, group: &Group, names: &[Name], totals: &mut Totals) 
         (holds && agreed.source.same_contents_if_explained(&name.source_stat.stamp())).then_some(agreed)
     };
     if let Some(leader) = &group.leader {
-        return agreed_of(leader).map(|agreed| (leader.clone(), agreed));
+        let agreed = agreed_of(leader)?;
+        if agreed.provisional && group.contents_in_doubt {
+            // Of the leader nothing was heard but attributes; of another name more, and it is the same file.
+            let name = names.iter().find(|n| n.path == *leader)?;
+            examine(pass, name, Contents::Compare, totals)?;
+            return agreed_of(leader).map(|agreed| (leader.clone(), agreed));
+        }
+        return Some((leader.clone(), agreed));
     }
     // A further name for a file that the replica has: it tells why the ctime moved, so that no more than the
     // attributes need a look, unless something was heard of the contents.
     let known = names.iter().filter(|n| !group.names.contains(&n.path) && agreed_of(&n.path).is_some());
     for name in known {
         let in_doubt = group.contents_in_doubt || pair.lost() > Moment::default();
-        let step = Step::Examine(if in_doubt { Contents::Compare } else { Contents::Explained });
-        let replica = name.seen.stat().copied();
-        let job = Job { name: name.name.clone(), step, source: name.source_stat, replica, contents_in_doubt: true };
-        pass.queue.push(single(pass, &name.folder, job).ok()?);
-        *totals += Worker::new(pass).work();
+        examine(pass, name, if in_doubt { Contents::Compare } else { Contents::Explained }, totals)?;
         if let Some(agreed) = agreed_of(&name.path) {
             return Some((name.path.clone(), agreed));
         }
@@ -278,6 +281,16 @@ fn find_leader(pass: &Pass, group: &Group, names: &[Name], totals: &mut Totals) 
     pass.queue.push(single(pass, &first.folder, job).ok()?);
     *totals += Worker::new(pass).work();
     agreed_of(&first.path).map(|agreed| (first.path.clone(), agreed))
+}
+
+/// Looks closely at one name, and makes it equal.
+fn examine(pass: &Pass, name: &Name, contents: Contents, totals: &mut Totals) -> Option<()> {
+    let replica = pass.pair.replica.look(name.replica.as_fd(), &name.name).ok()?.stat().copied();
+    let (name, folder, source) = (name.name.clone(), &name.folder, name.source_stat);
+    let job = Job { name, step: Step::Examine(contents), source, replica, contents_in_doubt: true };
+    pass.queue.push(single(pass, folder, job).ok()?);
+    *totals += Worker::new(pass).work();
+    Some(())
 }
 
 fn open_name(pass: &Pass, id: InodeId, path: &RelPath) -> Option<Name> {
