@@ -8,6 +8,7 @@ use rustix::io::Errno;
 
 use super::Pass;
 use crate::fs::archive::Changes;
+use crate::service::claims::Which;
 use crate::tree::entry::{InodeId, Kind, Seen, Stat};
 use crate::tree::operation::Operation;
 use crate::tree::path::RelPath;
@@ -54,6 +55,10 @@ fn carry_out_one(pass: &mut Pass, from: &RelPath, to: &RelPath) -> Result<bool, 
     let (Some(old), Some(new)) = (end(pass, from)?, end(pass, to)?) else { return Ok(false) };
     let Seen::Present(moved) = pair.source.look(new.source.as_fd(), &new.name)? else { return Ok(false) };
     let is_folder = moved.kind == Kind::Directory;
+    // The other lane may be at work in the folder, by its old path.
+    if is_folder && pass.lane == Which::Express {
+        return Ok(false);
+    }
     if pair.exclude.skips_within(from, is_folder) || pair.exclude.skips_within(to, is_folder) {
         return Ok(false);
     }
