@@ -297,7 +297,12 @@ impl Dispatcher {
             }
         }
         let brake = Brake { entries: self.entries, recent: self.window.sum(now), released: self.brake.released };
-        if self.bulk.running.is_none() {
+        if self.express.running.is_none() {
+            self.express.begin(Brake { released: false, ..brake }, 1);
+        }
+        // A rename leaves a name that is gone, and what is renamed is not to be removed first.
+        let is_renaming = self.express.running.is_some() && self.express.is_renaming;
+        if self.bulk.running.is_none() && !is_renaming {
             let sweep = self.sweeps.is_due(now);
             if sweep {
                 self.sweeps.begun();
@@ -314,9 +319,6 @@ impl Dispatcher {
                 self.bulk.is_sweep = sweep;
                 self.bulk.is_release = std::mem::take(&mut self.brake.released);
             }
-        }
-        if self.express.running.is_none() {
-            self.express.begin(Brake { released: false, ..brake }, 1);
         }
     }
 

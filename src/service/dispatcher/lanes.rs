@@ -14,6 +14,8 @@ pub(super) struct LaneState {
     pub(super) running: Option<Moment>,
     pub(super) is_sweep: bool,
     pub(super) is_release: bool,
+    /// The pass that runs carries out renames.
+    pub(super) is_renaming: bool,
     /// Back in doubt: to be looked at when the pause is over.
     pub(super) soon: Taken,
     pub(super) soon_due: Moment,
@@ -28,6 +30,7 @@ impl LaneState {
             running: None,
             is_sweep: false,
             is_release: false,
+            is_renaming: false,
             soon: Taken::default(),
             soon_due: Moment::default(),
             soon_tries: 0,
@@ -40,6 +43,7 @@ impl LaneState {
             return false;
         }
         let Taken { dirty, oldest, renames } = std::mem::take(&mut self.waiting);
+        self.is_renaming = !renames.is_empty();
         self.running = Some(oldest.unwrap_or_else(clock::now));
         self.lane.begin(Work { dirty, renames, brake, jobs });
         true

@@ -2,13 +2,14 @@
 //! entry is the one that moved. Whatever does not fit is left to the walk, which copies and removes instead.
 
 use std::os::fd::{AsFd, OwnedFd};
+use std::time::Duration;
 
 use rustix::fs::{RenameFlags, renameat, renameat_with};
 use rustix::io::Errno;
 
 use super::Pass;
 use crate::fs::archive::Changes;
-use crate::service::claims::Which;
+use crate::service::claims::{Claims, Which};
 use crate::tree::entry::{InodeId, Kind, Seen, Stat};
 use crate::tree::operation::Operation;
 use crate::tree::path::RelPath;
@@ -35,10 +36,10 @@ pub fn carry_out(pass: &mut Pass, renames: &[(RelPath, RelPath)]) -> Totals {
             continue;
         }
         let claims = &pass.pair.claims;
-        if !claims.subtree(from) {
+        if !claim(claims, from) {
             continue;
         }
-        if claims.subtree(to) {
+        if claim(claims, to) {
             // Whatever goes wrong here, the walk makes good.
             if let Ok(true) = carry_out_one(pass, from, to) {
                 totals.renamed += 1;
@@ -48,6 +49,16 @@ pub fn carry_out(pass: &mut Pass, renames: &[(RelPath, RelPath)]) -> Totals {
         pass.pair.claims.release_subtree(from);
     }
     totals
+}
+
+/// The other lane may have a look at the path in this moment, which is over at once.
+fn claim(claims: &Claims, path: &RelPath) -> bool {
+    (0..20).any(|tries| {
+        if tries > 0 {
+            std::thread::park_timeout(Duration::from_micros(200));
+        }
+        claims.subtree(path)
+    })
 }
 
 fn carry_out_one(pass: &mut Pass, from: &RelPath, to: &RelPath) -> Result<bool, Errno> {
