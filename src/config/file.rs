@@ -66,9 +66,13 @@ impl FileConfig {
     /// It cannot be read, is no TOML, or says something unknown or unusable.
     pub fn read(path: &Path) -> Result<Self, ConfigError> {
         let text = fs::read_to_string(path).map_err(|source| ConfigError::Unreadable { path: path.into(), source })?;
-        let place = Place { path, text: &text };
+        Self::parse(path, &text)
+    }
+
+    fn parse(path: &Path, text: &str) -> Result<Self, ConfigError> {
+        let place = Place { path, text };
         let written: Written =
-            toml::from_str(&text).map_err(|e| place.refuse(e.span().unwrap_or_default(), e.message()))?;
+            toml::from_str(text).map_err(|e| place.refuse(e.span().unwrap_or_default(), e.message()))?;
         place.check(written)
     }
 }
@@ -167,5 +171,60 @@ impl<'de> Deserialize<'de> for Word {
             }
         }
         from.deserialize_any(Words)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    /// Lines that look like a configuration, with values that need not fit.
+    fn line() -> impl Strategy<Value = String> {
+        let keys = [
+            "source",
+            "replica",
+            "interval",
+            "debounce",
+            "max_delay",
+            "log",
+            "exclude",
+            "exclude_from",
+            "jobs",
+            "max_delete",
+            "durability",
+            "verbose",
+            "quiet",
+            "name",
+            "control",
+            "unknown",
+        ];
+        let value = prop_oneof![
+            Just("\"/a\"".to_string()),
+            Just("[\"~/a\", \"\\u0000\"]".to_string()),
+            Just("1e400".to_string()),
+            Just("-9223372036854775808".to_string()),
+            Just("{ a = 1 }".to_string()),
+            "\"[ -~]{0,9}\"",
+            "[-+0-9a-z.]{1,9}",
+        ];
+        (prop::sample::select(keys.to_vec()), value).prop_map(|(key, value)| format!("{key} = {value}"))
+    }
+
+    proptest! {
+        #[test]
+        fn no_text_makes_the_parser_panic_and_a_refusal_names_a_line_of_it(
+            text in prop_oneof![any::<String>(), prop::collection::vec(line(), 0..5).prop_map(|lines| lines.join("\n"))],
+        ) {
+            match FileConfig::parse(Path::new("f.toml"), &text) {
+                Ok(config) => prop_assert!(config.source.is_none_or(|path| path.is_absolute())),
+                Err(ConfigError::Invalid { line, message, .. }) => {
+                    prop_assert!((1..=1 + text.matches('\n').count()).contains(&line), "line {line}");
+                    prop_assert!(!message.contains('\n'), "{message}");
+                }
+                Err(other) => prop_assert!(false, "{other}"),
+            }
+        }
     }
 }

@@ -136,7 +136,7 @@ impl Dispatcher {
             self.look_for_roots(now);
             self.start_what_can(now);
             if let Some(since) = self.flushes.settle(self.oldest(), &self.ledger, &self.pair) {
-                self.doubt_linked(since);
+                self.doubt_unheard(since);
                 continue;
             }
             self.note_state();
@@ -228,8 +228,13 @@ impl Dispatcher {
     }
 
     /// Puts all names of files with several names into doubt: a write through one of them is heard of that name alone,
-    /// which may be gone by the time it is looked at. Who waits for everything waits for them too.
-    fn doubt_linked(&mut self, since: Moment) {
+    /// which may be gone by the time it is looked at. Where even the name was never seen, it may have been any file's.
+    /// Who waits for everything waits for them too.
+    fn doubt_unheard(&mut self, since: Moment) {
+        if self.intake.take_vanished() {
+            self.bulk.waiting.dirty.insert_extent(RelPath::root(), Extent::Tree);
+            self.bulk.waiting.since(since);
+        }
         let names: Vec<RelPath> = self.pair.links().all_names().cloned().collect();
         for name in names {
             self.bulk.waiting.insert(&name, Doubt::unheard(), since);
@@ -306,6 +311,8 @@ impl Dispatcher {
             let sweep = self.sweeps.is_due(now);
             if sweep {
                 self.sweeps.begun();
+                // Whatever they did is found now.
+                self.intake.take_vanished();
                 self.sweep_began = Some(now);
                 self.bulk.waiting.dirty.insert_extent(RelPath::root(), Extent::Tree);
                 self.bulk.waiting.since(now);

@@ -28,6 +28,12 @@ pub struct Found {
     pub id: InodeId,
 }
 
+impl Found {
+    fn is_folder(self) -> bool {
+        self.kind == Kind::Directory
+    }
+}
+
 pub struct Intake {
     state: Mutex<State>,
     wake: Sender<()>,
@@ -51,6 +57,25 @@ struct State {
     /// Removals among the pending, and those that are quiet and wait for the others, so that all are judged as one.
     removals: usize,
     quiet_removals: HashSet<RelPath>,
+    vanished: Vanished,
+}
+
+/// Names that were made and gone again before they could be looked at. Any of them may have been another name of a file
+/// that is there still, and written through: nothing else tells of that.
+#[derive(Default)]
+struct Vanished {
+    names: HashSet<RelPath>,
+    /// There were too many to remember.
+    is_full: bool,
+}
+
+impl Vanished {
+    fn note(&mut self, path: &RelPath) {
+        self.is_full |= self.names.len() >= VANISHED;
+        if !self.is_full {
+            self.names.insert(path.clone());
+        }
+    }
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -65,6 +90,7 @@ struct Pending {
 /// More paths than this do not wait: they go into doubt at once, where there is a bound.
 const PENDING: usize = 50_000;
 const ACTED: usize = 4_096;
+const VANISHED: usize = 1_000;
 /// A debouncer that was not fed for so long is let go.
 const REST: Duration = Duration::from_secs(2);
 
@@ -90,8 +116,17 @@ impl Intake {
             Heard::Removed(path) => self.removed(path, Doubt::subtree(now), now),
             // Should it still be there, then as what it was: nothing says that it was written to.
             Heard::Left(path) => self.removed(path, Doubt { below: true, ..Doubt::attributes(now) }, now),
-            Heard::FolderMade(path) => self.finished(path, Doubt::subtree(now), now),
+            Heard::FolderMade(path) => {
+                if self.probe(&path).is_none() {
+                    self.lock().vanished.note(&path);
+                }
+                self.finished(path, Doubt::subtree(now), now);
+            }
             Heard::Made(path) => match self.probe(&path) {
+                None => {
+                    self.lock().vanished.note(&path);
+                    self.finished(path, Doubt::contents(now), now);
+                }
                 // It is being written: its closing will say when it is finished.
                 Some(Found { kind: Kind::File, is_linked: false, .. }) => {
                     self.unfinished(path, Doubt::contents(now), now);
@@ -101,10 +136,14 @@ impl Intake {
                     // Another name changes nothing of the file but its ctime.
                     self.finished(path, Doubt::attributes(now), now);
                 }
-                _ => self.finished(path, Doubt::contents(now), now),
+                Some(_) => self.finished(path, Doubt::contents(now), now),
             },
             Heard::Came(path) => {
-                let below = self.is_folder(&path);
+                let found = self.probe(&path);
+                if found.is_none() {
+                    self.lock().vanished.note(&path);
+                }
+                let below = found.is_none_or(Found::is_folder);
                 self.finished(path, Doubt { below, ..Doubt::contents(now) }, now);
             }
             Heard::Renamed { from, to } => self.renamed(from, to, now),
@@ -120,6 +159,7 @@ impl Intake {
                 state.release_all();
                 let news = std::mem::take(&mut state.news);
                 let oldest = [Some(now), news.lost, news.express.oldest, news.bulk.oldest].into_iter().flatten().min();
+                state.vanished = Vanished::default();
                 state.news = News { lost: oldest, linked: news.linked, cookies: news.cookies, ..News::default() };
                 drop(state);
                 self.wake();
@@ -128,9 +168,17 @@ impl Intake {
     }
 
     fn renamed(self: &Arc<Self>, from: RelPath, to: RelPath, now: Moment) {
-        let below = self.is_folder(&to);
+        let found = self.probe(&to);
+        let below = found.is_none_or(Found::is_folder);
         let doubt = Doubt { below, ..Doubt::attributes(now) };
         let mut state = self.lock();
+        if state.vanished.names.remove(&from) {
+            match found {
+                None => state.vanished.note(&to),
+                Some(Found { is_linked: true, id, .. }) => state.news.linked.push((to.clone(), id)),
+                Some(_) => {}
+            }
+        }
         // What an event said of the old name holds for the new one.
         let doubt = state.pending.get(&from).map_or(doubt, |p| Doubt { below, ..p.doubt }.or(doubt));
         state.acted.insert(to.clone(), now);
@@ -294,8 +342,10 @@ impl Intake {
         (self.probe.lock().unwrap_or_else(|e| e.into_inner()))(path)
     }
 
-    fn is_folder(&self, path: &RelPath) -> bool {
-        self.probe(path).is_none_or(|found| found.kind == Kind::Directory)
+    /// Whether names were made that nobody could look at, since the last time this was asked.
+    pub fn take_vanished(&self) -> bool {
+        let vanished = std::mem::take(&mut self.lock().vanished);
+        vanished.is_full || !vanished.names.is_empty()
     }
 
     fn wake(&self) {
@@ -405,6 +455,26 @@ mod tests {
         intake.hear(Heard::Renamed { from: path("b"), to: path("c") });
         let news = intake.take(clock::now());
         assert_eq!(news.express.renames, [(path("a"), path("c"))]);
+    }
+
+    #[test]
+    fn a_name_that_was_gone_when_it_was_looked_at_is_remembered_unless_it_is_found_elsewhere() {
+        let id = InodeId { dev: 0, ino: 1 };
+        let there =
+            move |at: &RelPath| (*at == path("kept")).then_some(Found { kind: Kind::File, is_linked: true, id });
+        let intake = Intake::new(LONG, LONG, Box::new(there));
+        intake.hear(Heard::Made(path("kept")));
+        assert!(!intake.take_vanished());
+        intake.hear(Heard::Made(path("gone")));
+        assert!(intake.take_vanished() && !intake.take_vanished());
+        intake.hear(Heard::Made(path("kept.tmp")));
+        intake.take(clock::now());
+        intake.hear(Heard::Renamed { from: path("kept.tmp"), to: path("kept") });
+        assert!(!intake.take_vanished());
+        assert_eq!(intake.take(clock::now()).linked, [(path("kept"), id)]);
+        intake.hear(Heard::FolderMade(path("gone")));
+        intake.hear(Heard::Renamed { from: path("gone"), to: path("lost") });
+        assert!(intake.take_vanished());
     }
 
     #[test]

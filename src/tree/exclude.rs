@@ -97,6 +97,8 @@ impl Exclude {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     fn path(text: &str) -> RelPath {
@@ -135,5 +137,20 @@ mod tests {
     fn a_pattern_that_is_none_is_named() {
         let error = Exclude::new(["ok", "a[z-a]"]).expect_err("not a pattern");
         assert_eq!((error.index, error.pattern.as_str()), (1, "a[z-a]"));
+    }
+
+    proptest! {
+        #[test]
+        fn no_pattern_and_no_name_makes_it_panic_and_its_own_folder_is_always_left_alone(
+            patterns in prop::collection::vec(prop_oneof![any::<String>(), "[!/#*?\\[\\]\\\\{},a-c -]{0,12}"], 0..4),
+            name in prop::collection::vec(1u8.., 1..20),
+        ) {
+            let name: Vec<u8> = name.into_iter().map(|byte| if byte == b'/' { b'a' } else { byte }).collect();
+            let Ok(exclude) = Exclude::new(patterns.iter().map(String::as_str)) else { return Ok(()) };
+            prop_assert!(exclude.skips(&path(".driftless"), true));
+            if let Some(path) = RelPath::new(&name) {
+                let _ = (exclude.skips(&path, false), exclude.skips_within(&path.join(b"b"), true));
+            }
+        }
     }
 }
