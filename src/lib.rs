@@ -49,6 +49,15 @@
 //! It is a cache that proves itself: lost, damaged or of another version it costs one slow sweep. It is written after
 //! the disk, so it can be behind, never ahead.
 //!
+//! Beside the records it keeps what must not be forgotten by a restart: removals that are held (`service::dispatcher`),
+//! how much was removed in the last minute, and what fails (`service::ledger`).
+//!
+//! # Removals
+//!
+//! They come last in a pass and are judged together ([`plan::guard`]). What is held stays held until a person releases it
+//! or it need not go any more, and counts for what comes later, so that a sweep and many targeted updates come to the same
+//! verdict. A release names what it is for. Each doubt carries what asked for it, so that each removal in the log does.
+//!
 //! # Two lanes, one dispatcher
 //!
 //! One thread (`service::dispatcher`) owns all state and has one inbox. Passes run in two lanes, one for single files

@@ -11,9 +11,10 @@ use crate::config::Settings;
 use crate::service::claims::Which;
 use crate::service::log::{self, LogOptions};
 use crate::service::pair::Pair;
-use crate::service::pass::{self, Brake, Order, Outcome};
+use crate::service::pass::{self, Brake, Order, Outcome, Release};
 use crate::service::report;
 use crate::tree::doubt::DirtySet;
+use crate::tree::operation::Cause;
 
 /// What changed while it was looked at is looked at again this often.
 const ROUNDS: u32 = 5;
@@ -42,13 +43,14 @@ pub fn run(args: &SyncArgs) -> Result<ExitCode, Refusal> {
 
 fn sweep(pair: &Pair, released: bool, cancel: &AtomicBool) -> ExitCode {
     let start = Instant::now();
-    let mut brake = Brake { entries: None, recent: 0, released };
-    let everything = DirtySet::everything();
-    let mut outcome = pass::run(
-        pair,
-        &Order { dirty: &everything, renames: &[], brake, jobs: pair.options.jobs, lane: Which::Bulk },
-        cancel,
-    );
+    let release = if released { Release::Everything } else { Release::Nothing };
+    let mut brake = Brake { release, ..Brake::default() };
+    let run = |dirty: &DirtySet, brake: &Brake| {
+        let (brake, cause) = (brake.clone(), Cause::Sweep);
+        let order = Order { dirty, renames: &[], brake, cause, jobs: pair.options.jobs, lane: Which::Bulk };
+        pass::run(pair, &order, cancel)
+    };
+    let mut outcome = run(&DirtySet::everything(), &brake);
     brake.entries = outcome.entries;
     for round in 0..ROUNDS {
         if outcome.again.is_empty() || outcome.full.is_some() || cancel.load(Ordering::Relaxed) || pair.options.dry_run
@@ -57,8 +59,8 @@ fn sweep(pair: &Pair, released: bool, cancel: &AtomicBool) -> ExitCode {
         }
         std::thread::park_timeout(Duration::from_millis(20 << round));
         let dirty = std::mem::take(&mut outcome.again);
-        let order = Order { dirty: &dirty, renames: &[], brake, jobs: pair.options.jobs, lane: Which::Bulk };
-        report::add(&mut outcome, pass::run(pair, &order, cancel));
+        brake.recent = outcome.unasked;
+        report::add(&mut outcome, run(&dirty, &brake));
     }
     pass::close(pair);
     if let Err(reason) = pair.archive.commit(crate::service::clock::now(), true) {

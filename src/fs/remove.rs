@@ -95,35 +95,46 @@ pub fn folder(parent: BorrowedFd, name: &[u8], goes: &mut Goes, removed: &mut Re
     Ok(true)
 }
 
-/// How many entries `folder` would remove, the folder itself among them, and whether something would stay.
+/// Calls `seen` for each entry that `folder` would remove, in the same order. Returns whether the folder itself is one.
 ///
 /// # Errors
 /// The first folder that cannot be listed.
-pub fn count(parent: BorrowedFd, name: &[u8], goes: &mut Goes) -> Result<(u64, bool), Errno> {
+pub fn survey(parent: BorrowedFd, name: &[u8], goes: &mut Goes, seen: &mut Removed) -> Result<bool, Errno> {
     let mut path: Vec<Box<[u8]>> = vec![name.into()];
     let mut levels = vec![open_level(parent, name)?];
-    let (mut entries, mut stays) = (1, false);
     while let Some(level) = levels.last_mut() {
         let Some((entry, kind)) = level.todo.pop() else {
+            let keeps = level.keeps;
             levels.pop();
+            match levels.last_mut() {
+                _ if !keeps => seen(&path, Kind::Directory),
+                Some(above) => above.keeps = true,
+                None => return Ok(false),
+            }
             path.pop();
             continue;
         };
         path.push(entry);
-        let is_folder = kind == Some(Kind::Directory);
-        if !goes(&path, is_folder) {
-            stays = true;
+        if !goes(&path, kind == Some(Kind::Directory)) {
+            level.keeps = true;
             path.pop();
-        } else if is_folder {
-            entries += 1;
-            let below = open_level(level.fd.as_fd(), path.last().map_or(&[], |n| n))?;
-            levels.push(below);
-        } else {
-            entries += 1;
-            path.pop();
+            continue;
         }
+        if matches!(kind, Some(Kind::Directory) | None) {
+            match open_level(level.fd.as_fd(), path.last().map_or(&[], |n| n)) {
+                Ok(below) => {
+                    levels.push(below);
+                    continue;
+                }
+                // The listing did not say what it is.
+                Err(Errno::NOTDIR | Errno::LOOP) if kind.is_none() => {}
+                Err(error) => return Err(error),
+            }
+        }
+        seen(&path, kind.unwrap_or(Kind::File));
+        path.pop();
     }
-    Ok((entries, stays))
+    Ok(true)
 }
 
 /// Removes one entry, lifting for a moment a mode of its folder that keeps the folder's owner from doing so.

@@ -155,11 +155,9 @@ mod tests {
     }
 
     fn doubt() -> impl Strategy<Value = Option<Doubt>> {
-        prop::option::of((any::<bool>(), 0u64..3).prop_map(|(contents, at)| Doubt {
-            at: Moment(at),
-            contents,
-            below: false,
-        }))
+        prop::option::of(
+            (any::<bool>(), 0u64..3).prop_map(|(contents, at)| Doubt { contents, ..Doubt::attributes(Moment(at)) }),
+        )
     }
 
     fn compare() -> impl Strategy<Value = Compare> {

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use crate::tree::doubt::Moment;
+use crate::tree::operation::Cause;
 
 /// The first pause after a failure; each further one is twice as long.
 pub const FIRST_PAUSE: Duration = Duration::from_millis(500);
@@ -23,6 +24,12 @@ pub fn until(now: Moment, at: Moment) -> Duration {
 pub fn pause(tries: u32) -> Duration {
     let factor = 1u32.checked_shl(tries.saturating_sub(1)).unwrap_or(u32::MAX);
     FIRST_PAUSE.saturating_mul(factor).min(LAST_PAUSE)
+}
+
+/// How many failures the pause after one more counts, after `before` of them. What an event spoke of is not what failed
+/// before: its pauses begin anew.
+pub fn failures(before: u32, asked: Option<Cause>) -> u32 {
+    if asked == Some(Cause::Event) { 1 } else { before.saturating_add(1) }
 }
 
 /// When the next sweep is due: counted from the end of the last, so that sweeps never pile up, and never put off by events.
@@ -75,6 +82,18 @@ mod tests {
         let pauses: Vec<u64> = (1..=10).map(|tries| pause(tries).as_millis() as u64).collect();
         assert_eq!(pauses, [500, 1000, 2000, 4000, 8000, 16000, 32000, 60000, 60000, 60000]);
         assert_eq!(pause(u32::MAX), LAST_PAUSE);
+    }
+
+    #[test]
+    fn pauses_grow_with_each_failure_and_begin_anew_with_an_event() {
+        let mut count = 0;
+        let mut fail = |asked| {
+            count = failures(count, asked);
+            pause(count).as_millis()
+        };
+        let tries = [None, Some(Cause::Retry), Some(Cause::Retry), Some(Cause::Sweep), Some(Cause::Event), None];
+        assert_eq!(tries.map(&mut fail), [500, 1000, 2000, 4000, 500, 1000]);
+        assert_eq!(failures(u32::MAX, None), u32::MAX);
     }
 
     #[test]

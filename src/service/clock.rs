@@ -1,4 +1,4 @@
-//! Owns the process's two clocks: the monotonic one that orders looks and events, and the wall clock's grain.
+//! Owns the process's two clocks: the monotonic one that orders looks and events, and the wall clock with its grain.
 
 use std::sync::OnceLock;
 use std::time::Instant;
@@ -16,6 +16,11 @@ pub fn now() -> Moment {
     static START: OnceLock<Instant> = OnceLock::new();
     let since = START.get_or_init(Instant::now).elapsed();
     Moment(u64::try_from(since.as_nanos()).unwrap_or(u64::MAX).saturating_add(1))
+}
+
+/// Now by the wall clock, in seconds since 1970: for people, and for what outlives the process.
+pub fn wall() -> u64 {
+    u64::try_from(clock_gettime(ClockId::Realtime).tv_sec).unwrap_or(0)
 }
 
 /// Whether a change at this moment could get the same ctime once more.

@@ -2,6 +2,7 @@
 //! the disk itself; that is what the lanes are for, so that it can always answer and always stop.
 
 mod flush;
+mod held;
 mod lanes;
 mod screen;
 
@@ -22,12 +23,13 @@ use super::news::{News, Taken};
 use super::pair::Pair;
 use super::pass::{self, Brake};
 use super::report;
-use crate::plan::guard::Window;
 use crate::plan::schedule::{Sweeps, later, pause, until};
 use crate::tree::doubt::{DirtySet, Doubt, Extent, Moment};
+use crate::tree::operation::Cause;
 use crate::tree::path::RelPath;
 use crate::tree::totals::Totals;
 use flush::Flushes;
+use held::{Hold, Recent};
 use lanes::LaneState;
 use screen::{LastSweep, StateSince};
 
@@ -55,6 +57,8 @@ const POLL: Duration = Duration::from_secs(10);
 const LOOK_FOR_ROOT: Duration = Duration::from_secs(1);
 /// What has been agreed is committed when nothing more has come for so long.
 const COMMIT: Duration = Duration::from_secs(5);
+/// The name under which the archive keeps what failed.
+const LEDGER: &str = "failing";
 /// A stop may take this long.
 const STOP: Duration = Duration::from_secs(4);
 
@@ -68,8 +72,8 @@ pub struct Dispatcher {
     sweeps: Sweeps,
     sweep_began: Option<Moment>,
     ledger: Ledger,
-    brake: Held,
-    window: Window,
+    hold: Hold,
+    recent: Recent,
     entries: Option<u64>,
     flushes: Flushes,
     began: Moment,
@@ -84,14 +88,6 @@ pub struct Dispatcher {
     shown: StateSince,
 }
 
-/// Removals that wait for a person.
-#[derive(Default)]
-struct Held {
-    paths: BTreeSet<RelPath>,
-    entries: u64,
-    released: bool,
-}
-
 impl Dispatcher {
     /// # Errors
     /// When there is no thread to be had.
@@ -102,9 +98,13 @@ impl Dispatcher {
             let lane = Lane::start(which, Arc::clone(&pair), Arc::clone(&cancel), Sender::clone(&tell))?;
             Ok::<_, std::io::Error>(LaneState::new(lane))
         };
+        let ledger = Ledger::restore(&pair.archive.fact(LEDGER).unwrap_or_default());
+        report::failing(&pair, &ledger);
         Ok(Self {
             express: lane(Which::Express)?,
             bulk: lane(Which::Bulk)?,
+            hold: Hold::restore(&pair),
+            recent: Recent::restore(&pair, clock::now()),
             entries: pair.archive.fact("entries").and_then(|n| String::from_utf8(n).ok()?.parse().ok()),
             pair,
             intake,
@@ -112,9 +112,7 @@ impl Dispatcher {
             done,
             sweeps: Sweeps::new(interval),
             sweep_began: None,
-            ledger: Ledger::default(),
-            brake: Held::default(),
-            window: Window::default(),
+            ledger,
             flushes: Flushes::default(),
             began: clock::now(),
             polled: clock::now(),
@@ -216,6 +214,7 @@ impl Dispatcher {
         let retries = self.ledger.take_due(now);
         self.bulk.waiting.union(Taken {
             oldest: (!retries.is_empty()).then_some(now),
+            cause: if retries.is_everything() { Cause::Retry } else { Cause::Event },
             dirty: retries,
             renames: vec![],
         });
@@ -232,8 +231,7 @@ impl Dispatcher {
     /// Who waits for everything waits for them too.
     fn doubt_unheard(&mut self, since: Moment) {
         if self.intake.take_vanished() {
-            self.bulk.waiting.dirty.insert_extent(RelPath::root(), Extent::Tree);
-            self.bulk.waiting.since(since);
+            self.bulk.waiting.insert_extent(RelPath::root(), Extent::Tree, Cause::Flush, since);
         }
         let names: Vec<RelPath> = self.pair.links().all_names().cloned().collect();
         for name in names {
@@ -245,13 +243,13 @@ impl Dispatcher {
     fn poll(&mut self, now: Moment) {
         self.polled = now;
         for folder in self.pair.watches.iter().flat_map(|w| w.without()) {
-            self.bulk.waiting.dirty.insert_extent(folder, Extent::Listing);
-            self.bulk.waiting.since(now);
+            self.bulk.waiting.insert_extent(folder, Extent::Listing, Cause::Poll, now);
         }
     }
 
     fn commit(&mut self, now: Moment) {
         self.commit_due = None;
+        self.keep_facts();
         if let Err(reason) = self.pair.archive.commit(now, true)
             && self.pair.said.first("commit")
         {
@@ -260,6 +258,14 @@ impl Dispatcher {
         if self.pair.archive.is_behind() {
             // What is on trust still: it can be written when no event can contradict it any more.
             self.commit_due = Some(later(now, Duration::from_secs(61)));
+        }
+    }
+
+    /// Keeps for the next start what is held and what fails.
+    fn keep_facts(&mut self) {
+        self.hold.keep(&self.pair);
+        if self.ledger.is_changed() {
+            self.pair.archive.set_fact(LEDGER, &self.ledger.kept());
         }
     }
 
@@ -301,9 +307,9 @@ impl Dispatcher {
                 lane.waiting.union(soon);
             }
         }
-        let brake = Brake { entries: self.entries, recent: self.window.sum(now), released: self.brake.released };
         if self.express.running.is_none() {
-            self.express.begin(Brake { released: false, ..brake }, 1);
+            // It removes nothing.
+            self.express.begin(Brake::default(), 1);
         }
         // A rename leaves a name that is gone, and what is renamed is not to be removed first.
         let is_renaming = self.express.running.is_some() && self.express.is_renaming;
@@ -314,17 +320,16 @@ impl Dispatcher {
                 // Whatever they did is found now.
                 self.intake.take_vanished();
                 self.sweep_began = Some(now);
-                self.bulk.waiting.dirty.insert_extent(RelPath::root(), Extent::Tree);
-                self.bulk.waiting.since(now);
+                self.bulk.waiting.insert_extent(RelPath::root(), Extent::Tree, Cause::Sweep, now);
             }
-            if self.brake.released {
-                for path in std::mem::take(&mut self.brake.paths) {
-                    self.bulk.waiting.insert(&path, Doubt::subtree(now), now);
-                }
+            for (path, _) in self.hold.released().into_iter().flat_map(|held| held.iter()) {
+                self.bulk.waiting.insert(path, Doubt::subtree(now).asked_by(Cause::Release), now);
             }
-            if self.bulk.begin(Brake { entries: brake.entries.filter(|_| !sweep), ..brake }, self.pair.options.jobs) {
-                self.bulk.is_sweep = sweep;
-                self.bulk.is_release = std::mem::take(&mut self.brake.released);
+            if !self.bulk.waiting.is_empty() {
+                let (held, release) = self.hold.take_release();
+                let entries = self.entries.filter(|_| !sweep);
+                let brake = Brake { entries, recent: self.recent.sum(now), held, release };
+                self.bulk.is_sweep = self.bulk.begin(brake, self.pair.options.jobs) && sweep;
             }
         }
     }
@@ -333,41 +338,42 @@ impl Dispatcher {
         let Finished { which, dirty, mut outcome } = finished;
         let now = clock::now();
         let is_sweep = which == Which::Bulk && std::mem::take(&mut self.bulk.is_sweep);
-        let is_release = which == Which::Bulk && std::mem::take(&mut self.bulk.is_release);
         let lane = match which {
             Which::Express => &mut self.express,
             Which::Bulk => &mut self.bulk,
         };
         let since = lane.running.take().unwrap_or(now);
-        let again = std::mem::take(&mut outcome.again);
+        let again = outcome.again.clone();
         if again.is_empty() {
             lane.soon_tries = 0;
         } else {
             lane.soon_tries = lane.soon_tries.saturating_add(1);
             let wait = SOON.saturating_mul(1 << lane.soon_tries.min(10)).min(SOON_AT_MOST);
             lane.soon_due = later(now, wait);
-            lane.soon.union(Taken { dirty: again, oldest: Some(since), renames: Vec::new() });
+            lane.soon.union(Taken { dirty: again, oldest: Some(since), renames: Vec::new(), cause: lane.cause });
         }
         if let Some(tries) = self.note_room(&outcome) {
             let wait = pause(tries);
             let lane = if which == Which::Bulk { &mut self.bulk } else { &mut self.express };
             lane.soon_due = later(now, wait);
         }
-        outcome.problems = self.ledger.settle(&dirty, &outcome.problems, now);
+        let news = self.ledger.note(&dirty, &outcome.problems, now, clock::wall());
+        match which {
+            Which::Express => self.hand_over(&dirty, &outcome, since),
+            Which::Bulk => self.note_ends(&dirty, &outcome),
+        }
+        outcome.problems = news;
         report::problems(&self.pair, &outcome);
-        self.note_held(&dirty, &outcome);
         self.uncertain.retain(|path| !dirty.covers(path));
         self.uncertain.extend(outcome.uncertain.iter().cloned());
-        if !is_release {
-            self.window.add(now, outcome.totals.removed);
-        }
+        self.recent.add(&self.pair, now, outcome.unasked);
         let added = outcome.totals.files_copied + outcome.totals.directories_created + outcome.totals.links;
         self.entries = self.entries.map(|n| (n + added).saturating_sub(outcome.totals.removed));
         self.totals += outcome.totals;
         if is_sweep {
             self.end_sweep(now, &outcome);
         }
-        if self.pair.archive.is_behind() {
+        if self.pair.archive.is_behind() || self.ledger.is_changed() || self.hold.is_changed() {
             self.commit_due = Some(later(now, COMMIT));
         }
     }
@@ -412,21 +418,23 @@ impl Dispatcher {
         self.full.filter(|_| outcome.full.is_some())
     }
 
-    fn note_held(&mut self, dirty: &DirtySet, outcome: &pass::Outcome) {
-        let before = self.brake.paths.len();
-        self.brake.paths.retain(|path| !dirty.covers(path));
-        let had = before > 0;
-        self.brake.paths.extend(outcome.held.iter().cloned());
-        if outcome.held.is_empty() {
-            if had && self.brake.paths.is_empty() {
-                self.brake.entries = 0;
-                self.pair.log.info("No removals are held any more");
-            }
-            return;
+    /// What failed or was held, and was looked at, is done with, if nothing more is said of it.
+    fn note_ends(&mut self, dirty: &DirtySet, outcome: &pass::Outcome) {
+        self.hold.settle(&self.pair, dirty, outcome);
+        // A pass that was stopped has not looked at all that it was to.
+        if !outcome.cancelled {
+            let failed: BTreeSet<&RelPath> = outcome.problems.iter().map(|problem| &problem.path).collect();
+            let is_done = |path: &RelPath| dirty.covers(path) && !failed.contains(path) && !outcome.again.covers(path);
+            report::mended(&self.pair, &self.ledger.mend(is_done));
         }
-        if self.brake.entries != outcome.held_entries {
-            self.brake.entries = outcome.held_entries;
-            report::hold(&self.pair, outcome, "Run `driftless release` to let them happen");
+    }
+
+    /// Of what is held, or failed before and not now, the lane says more that also removes.
+    fn hand_over(&mut self, dirty: &DirtySet, outcome: &pass::Outcome, since: Moment) {
+        let failed: BTreeSet<&RelPath> = outcome.problems.iter().map(|problem| &problem.path).collect();
+        let failing = self.ledger.iter().map(|(path, _)| path);
+        for path in self.hold.paths().chain(failing).filter(|path| dirty.covers(path) && !failed.contains(path)) {
+            self.bulk.waiting.insert(path, Doubt::subtree(since), since);
         }
     }
 
@@ -440,12 +448,12 @@ impl Dispatcher {
                 let _ = reply.send(Reply::Done);
             }
             Request::Release { reply } => {
-                let _ = reply.send(if self.brake.paths.is_empty() {
-                    Reply::Failed("no removals are held".into())
-                } else {
-                    self.brake.released = true;
-                    Reply::Done
-                });
+                let is_held = self.hold.release(&self.pair);
+                if self.hold.released().is_some_and(|held| held.unlisted() > 0) {
+                    // There are more than can be named: they have to be found.
+                    self.sweeps.ask();
+                }
+                let _ = reply.send(if is_held { Reply::Done } else { Reply::Failed("no removals are held".into()) });
             }
             Request::Flush { reply, .. } => self.flushes.begin(reply, self.pair.watches.as_ref()),
         }
@@ -477,6 +485,7 @@ impl Dispatcher {
         if ended {
             pass::close(&self.pair);
         }
+        self.keep_facts();
         if let Err(reason) = self.pair.archive.commit(clock::now(), true) {
             self.pair.log.warn(format_args!("{reason}; the next sweep compares everything"));
         }

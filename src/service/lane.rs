@@ -12,12 +12,14 @@ use super::news::Rename;
 use super::pair::Pair;
 use super::pass::{self, Brake, Order, Outcome};
 use crate::tree::doubt::DirtySet;
+use crate::tree::operation::Cause;
 
 /// An order that a lane can keep.
 pub struct Work {
     pub dirty: DirtySet,
     pub renames: Vec<Rename>,
     pub brake: Brake,
+    pub cause: Cause,
     pub jobs: usize,
 }
 
@@ -68,10 +70,10 @@ impl Lane {
 
 fn run(which: Which, pair: &Pair, cancel: &AtomicBool, orders: &Receiver<Work>, done: &Sender<Finished>) {
     for work in orders {
-        let order =
-            Order { dirty: &work.dirty, renames: &work.renames, brake: work.brake, jobs: work.jobs, lane: which };
+        let Work { dirty, renames, brake, cause, jobs } = work;
+        let order = Order { dirty: &dirty, renames: &renames, brake, cause, jobs, lane: which };
         let outcome = pass::run(pair, &order, cancel);
-        if done.send(Finished { which, dirty: work.dirty, outcome }).is_err() {
+        if done.send(Finished { which, dirty, outcome }).is_err() {
             return;
         }
     }

@@ -1,7 +1,8 @@
 //! Owns what the intake hands to the dispatcher: doubt with its age, renames, and word of lost events and cookies.
 
-use crate::tree::doubt::{DirtySet, Doubt, Moment};
+use crate::tree::doubt::{DirtySet, Doubt, Extent, Moment};
 use crate::tree::entry::InodeId;
+use crate::tree::operation::Cause;
 use crate::tree::path::RelPath;
 
 /// A heard rename: from where, to where.
@@ -14,6 +15,8 @@ pub struct Taken {
     /// When the oldest event was read; `None` for an empty set.
     pub oldest: Option<Moment>,
     pub renames: Vec<Rename>,
+    /// What asked for looks at whole folders and trees; of names, their doubt says it.
+    pub cause: Cause,
 }
 
 impl Taken {
@@ -29,9 +32,17 @@ impl Taken {
     pub fn union(&mut self, other: Taken) {
         self.dirty.union(other.dirty);
         self.renames.extend(other.renames);
+        self.cause = self.cause.max(other.cause);
         if let Some(oldest) = other.oldest {
             self.since(oldest);
         }
+    }
+
+    /// Adds doubt about a whole folder or tree.
+    pub fn insert_extent(&mut self, folder: RelPath, extent: Extent, cause: Cause, since: Moment) {
+        self.dirty.insert_extent(folder, extent);
+        self.cause = self.cause.max(cause);
+        self.since(since);
     }
 
     pub fn is_empty(&self) -> bool {

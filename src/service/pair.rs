@@ -17,7 +17,7 @@ use crate::fs::watch::Watches;
 use crate::plan::mirror::Compare;
 use crate::tree::doubt::Moment;
 use crate::tree::exclude::Exclude;
-use crate::tree::operation::Operation;
+use crate::tree::operation::{Cause, Operation};
 use crate::tree::path::RelPath;
 use crate::tree::quote::quoted;
 
@@ -91,6 +91,12 @@ impl Pair {
     /// Logs one operation.
     pub fn report(&self, operation: Operation, path: &RelPath) {
         self.report_with(operation, self.shown(path));
+    }
+
+    /// Logs a removal, with what asked for it. What is only planned nobody has to account for.
+    pub fn report_removal(&self, operation: Operation, path: &RelPath, cause: Cause) {
+        let shown = self.shown(path);
+        self.report_with(operation, if self.options.dry_run { shown } else { format!("{shown} ({cause})") });
     }
 
     pub fn report_with(&self, operation: Operation, what: String) {

@@ -21,9 +21,10 @@ use rustix::io::Errno;
 use super::claims::Which;
 use super::pair::Pair;
 use crate::fs::archive::Changes;
+pub use crate::plan::guard::{Brake, Release};
 use crate::tree::doubt::{DirtySet, Doubt};
-use crate::tree::entry::{InodeId, Stat};
-use crate::tree::operation::Problem;
+use crate::tree::entry::{InodeId, Kind, Stat};
+use crate::tree::operation::{Cause, Operation, Problem};
 use crate::tree::path::RelPath;
 use crate::tree::totals::Totals;
 use queue::Queue;
@@ -36,19 +37,10 @@ pub struct Order<'a> {
     /// Renames that were heard of, oldest first: hints.
     pub renames: &'a [(RelPath, RelPath)],
     pub brake: Brake,
+    /// What asked for the looks at whole folders and trees; of what is named, the doubt says it.
+    pub cause: Cause,
     pub jobs: usize,
     pub lane: Which,
-}
-
-/// What the brake has to know.
-#[derive(Clone, Copy, Debug)]
-pub struct Brake {
-    /// Entries in the replica as last counted; `None` before the first sweep, which counts them itself.
-    pub entries: Option<u64>,
-    /// Removals of the last minute.
-    pub recent: u64,
-    /// A person has said that the removals may happen.
-    pub released: bool,
 }
 
 /// What came of a pass.
@@ -58,9 +50,11 @@ pub struct Outcome {
     /// Changed while it was looked at: to be looked at again soon.
     pub again: DirtySet,
     pub problems: Vec<Problem>,
-    /// Removals that the brake held.
-    pub held: Vec<RelPath>,
+    /// Removals that the brake held, and how many entries would go with each.
+    pub held: Vec<(RelPath, u64)>,
     pub held_entries: u64,
+    /// Removals that the brake let through by itself.
+    pub unasked: u64,
     /// Files that changed during every reading; what was published may be no version that ever was.
     pub uncertain: Vec<RelPath>,
     /// The replica's disk has no room.
@@ -77,6 +71,7 @@ struct Pass<'a> {
     dirty: &'a DirtySet,
     cancel: &'a AtomicBool,
     lane: Which,
+    cause: Cause,
     queue: Queue,
     shared: Mutex<Shared>,
     /// Folders whose lists the renames changed.
@@ -91,6 +86,8 @@ struct Shared {
     outcome: Outcome,
     removals: BTreeMap<RelPath, Stat>,
     replacements: BTreeMap<RelPath, (Stat, Stat)>,
+    /// Folders that something else may replace now: what goes with each, and what asked for it.
+    replaced: BTreeMap<RelPath, (Vec<(RelPath, Kind)>, Cause)>,
     groups: BTreeMap<InodeId, Group>,
     /// Folders of the replica whose lists changed, for the disk; more than a few are not counted.
     touched: BTreeSet<RelPath>,
@@ -113,7 +110,7 @@ const FOLDERS_ONE_BY_ONE: usize = 4;
 
 /// Runs one pass until all in the order has been looked at, or `cancel` is set.
 pub fn run(pair: &Pair, order: &Order, cancel: &AtomicBool) -> Outcome {
-    let mut pass = Pass::new(pair, order.dirty, order.lane, cancel);
+    let mut pass = Pass::new(pair, order.dirty, (order.lane, order.cause), cancel);
     let mut totals = renames::carry_out(&mut pass, order.renames);
     let pass = pass;
     let seeds: BTreeSet<RelPath> = order.dirty.seeds().into_iter().collect();
@@ -140,7 +137,7 @@ pub fn run(pair: &Pair, order: &Order, cancel: &AtomicBool) -> Outcome {
     let cancelled = pass.is_cancelled();
     let entries = pass.entries.load(Ordering::Relaxed);
     let mut outcome = pass.shared.into_inner().unwrap_or_else(|e| e.into_inner()).outcome;
-    outcome.totals = totals;
+    outcome.totals += totals;
     outcome.cancelled = cancelled;
     outcome.totals.problems = outcome.problems.len() as u64;
     outcome.entries = (sweep && !cancelled).then_some(entries);
@@ -154,7 +151,7 @@ pub fn close(pair: &Pair) {
     }
     let dirty = DirtySet::default();
     let cancel = AtomicBool::new(false);
-    let pass = Pass::new(pair, &dirty, Which::Bulk, &cancel);
+    let pass = Pass::new(pair, &dirty, (Which::Bulk, Cause::Sweep), &cancel);
     folders::settle_all(&pass, [RelPath::root()], &mut Totals::default());
 }
 
@@ -201,12 +198,13 @@ fn bring_to_disk(pass: &Pass) {
 }
 
 impl<'a> Pass<'a> {
-    fn new(pair: &'a Pair, dirty: &'a DirtySet, lane: Which, cancel: &'a AtomicBool) -> Self {
+    fn new(pair: &'a Pair, dirty: &'a DirtySet, (lane, cause): (Which, Cause), cancel: &'a AtomicBool) -> Self {
         Self {
             pair,
             dirty,
             cancel,
             lane,
+            cause,
             queue: Queue::default(),
             shared: Mutex::default(),
             touched_early: HashSet::new(),
@@ -232,9 +230,33 @@ impl<'a> Pass<'a> {
         self.cancel.load(Ordering::Relaxed)
     }
 
-    /// Puts a path back into doubt.
+    /// Puts a path back into doubt, for what asked for it this time.
     fn again(&self, path: &RelPath, doubt: Doubt) {
+        let doubt = doubt.asked_by(self.asked(path));
         self.shared().outcome.again.insert(path, doubt);
+    }
+
+    /// What asked for the look at a path.
+    fn asked(&self, path: &RelPath) -> Cause {
+        self.dirty.asked(path).unwrap_or(self.cause)
+    }
+
+    /// Logs and counts that the entry of another kind is gone in whose place one of kind `now` has come, with all that
+    /// it held.
+    fn replaced(&self, path: &RelPath, old: Option<&Stat>, now: Kind) {
+        let Some(old) = old.filter(|old| old.kind != now) else { return };
+        let mut shared = self.shared();
+        let judged = shared.replaced.remove(path);
+        let is_unasked = judged.as_ref().is_some_and(|(_, cause)| *cause != Cause::Release);
+        let (gone, cause) = judged.unwrap_or_else(|| (vec![(path.clone(), old.kind)], self.asked(path)));
+        shared.outcome.totals.removed += gone.len() as u64;
+        if is_unasked {
+            shared.outcome.unasked += gone.len() as u64;
+        }
+        drop(shared);
+        for (path, kind) in gone {
+            self.pair.report_removal(Operation::removal_of(kind), &path, cause);
+        }
     }
 
     fn problem(&self, path: &RelPath, reason: String) {

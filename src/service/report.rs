@@ -2,8 +2,10 @@
 
 use std::time::Duration;
 
+use super::ledger::Ledger;
 use super::pair::Pair;
 use super::pass::{Outcome, describe};
+use crate::tree::path::RelPath;
 
 /// Adds what a following pass came to.
 pub fn add(outcome: &mut Outcome, next: Outcome) {
@@ -13,6 +15,7 @@ pub fn add(outcome: &mut Outcome, next: Outcome) {
     outcome.totals.problems = outcome.problems.len() as u64;
     outcome.held.extend(next.held);
     outcome.held_entries += next.held_entries;
+    outcome.unasked += next.unasked;
     outcome.uncertain = next.uncertain;
     outcome.full = next.full;
     outcome.displaced |= next.displaced;
@@ -34,6 +37,24 @@ pub fn problems(pair: &Pair, outcome: &Outcome) {
     }
 }
 
+/// Logs what has failed and does not any more, each path once.
+pub fn mended(pair: &Pair, mended: &[(RelPath, u32)]) {
+    for (path, tries) in mended {
+        let tries = if *tries == 1 { "1 try".into() } else { format!("{tries} tries") };
+        pair.log.info(format_args!("Does not fail any more: {}, after {tries}", pair.shown(path)));
+    }
+}
+
+/// Logs at the start how much had failed before; each is logged again only for another reason.
+pub fn failing(pair: &Pair, ledger: &Ledger) {
+    if let Some((path, failed)) = ledger.iter().next() {
+        let paths = if ledger.len() == 1 { "1 path".into() } else { format!("{} paths", ledger.len()) };
+        let shown = pair.shown(path);
+        pair.log
+            .warn(format_args!("Failing since before this start: {paths}, first of all {shown}: {}", failed.reason));
+    }
+}
+
 /// Logs, where nobody will look again, that something changed at each look.
 pub fn unsettled(pair: &Pair, outcome: &Outcome) {
     if !outcome.again.is_empty() && outcome.full.is_none() && !outcome.cancelled {
@@ -44,7 +65,7 @@ pub fn unsettled(pair: &Pair, outcome: &Outcome) {
     }
 }
 
-/// Logs that removals are held.
+/// Logs that one sweep holds removals.
 pub fn hold(pair: &Pair, outcome: &Outcome, remedy: &str) {
     if !outcome.held.is_empty() {
         let entries = outcome.held_entries;

@@ -70,6 +70,9 @@ pub struct HoldStatus {
     pub reason: String,
     pub remedy: String,
     pub removals: u64,
+    /// Since when; across restarts of the service.
+    #[serde(default)]
+    pub since: Option<String>,
 }
 
 /// A path that could not be dealt with and is tried again.
@@ -78,6 +81,10 @@ pub struct Failing {
     pub path: String,
     pub reason: String,
     pub tries: u32,
+    /// The first failure, also of an earlier run of the service, and the last one.
+    pub first_failure: String,
+    pub last_failure: String,
+    pub next_try: String,
     pub next_try_in_s: u64,
 }
 
@@ -115,7 +122,8 @@ impl Status {
         }
         line("Totals", self.totals.to_string());
         for hold in &self.holds {
-            line("Held", format!("{} removals: {}", hold.removals, hold.reason));
+            let since = hold.since.as_ref().map(|since| format!(", since {since}")).unwrap_or_default();
+            line("Held", format!("{} removals: {}{since}", hold.removals, hold.reason));
             line("", format!("-> {}", hold.remedy));
         }
         first("Failing", &self.failing, Failing::line, &mut line);
@@ -169,7 +177,7 @@ impl Failing {
     fn line(&self) -> String {
         let next = short(Duration::from_secs(self.next_try_in_s));
         let tries = if self.tries == 1 { "1 try".into() } else { format!("{} tries", self.tries) };
-        format!("{}: {} ({tries}, next in {next})", self.path, self.reason)
+        format!("{}: {} ({tries} since {}, next in {next})", self.path, self.reason, self.first_failure)
     }
 }
 
@@ -219,7 +227,15 @@ mod tests {
 
     #[test]
     fn screen_names_holds_with_their_remedy_and_cuts_long_lists() {
-        let failing = Failing { path: "'x\u{1b}'".into(), reason: "denied".into(), tries: 3, next_try_in_s: 8 };
+        let failing = Failing {
+            path: "'x\u{1b}'".into(),
+            reason: "denied".into(),
+            tries: 3,
+            first_failure: "2026-11-21T14:32:10+01:00".into(),
+            last_failure: "2026-11-21T14:32:13+01:00".into(),
+            next_try: "2026-11-21T14:32:21+01:00".into(),
+            next_try_in_s: 8,
+        };
         let status = Status {
             state: State::Held,
             pending: 2,
@@ -228,16 +244,20 @@ mod tests {
                 reason: "more than 50%".into(),
                 remedy: "driftless release".into(),
                 removals: 800,
+                since: Some("2026-11-20T09:00:00+01:00".into()),
             }],
             failing: vec![failing; 14],
             ..sample()
         };
         let screen = status.render();
         assert!(
-            screen.contains("Held        800 removals: more than 50%\n            -> driftless release\n"),
+            screen.contains("Held        800 removals: more than 50%, since 2026-11-20T09:00:00+01:00\n            -> driftless release\n"),
             "{screen}"
         );
-        assert!(screen.contains("'x\\u{1b}': denied (3 tries, next in 8s)"), "{screen}");
+        assert!(
+            screen.contains("'x\\u{1b}': denied (3 tries since 2026-11-21T14:32:10+01:00, next in 8s)"),
+            "{screen}"
+        );
         assert!(screen.contains("            and 4 more;"), "{screen}");
         assert!(screen.contains("2 paths, the oldest for 2s 100ms"), "{screen}");
     }

@@ -4,6 +4,7 @@
 
 use std::collections::BTreeMap;
 
+use super::operation::Cause;
 use super::path::RelPath;
 
 /// Nanoseconds on the process's own clock; 0 is before anything happened.
@@ -19,24 +20,29 @@ pub struct Doubt {
     pub contents: bool,
     /// A folder in whose tree anything may have changed, not only the folder's own attributes.
     pub below: bool,
+    pub asked: Cause,
 }
 
 impl Doubt {
     pub fn contents(at: Moment) -> Self {
-        Self { at, contents: true, below: false }
+        Self { at, contents: true, below: false, asked: Cause::Event }
     }
 
     pub fn attributes(at: Moment) -> Self {
-        Self { at, contents: false, below: false }
+        Self { at, contents: false, below: false, asked: Cause::Event }
     }
 
     pub fn subtree(at: Moment) -> Self {
-        Self { at, contents: true, below: true }
+        Self { at, contents: true, below: true, asked: Cause::Event }
     }
 
     /// Doubt without any event: something may have changed of which nothing was heard.
     pub fn unheard() -> Self {
-        Self::attributes(Moment::default())
+        Self::attributes(Moment::default()).asked_by(Cause::Flush)
+    }
+
+    pub fn asked_by(self, asked: Cause) -> Self {
+        Self { asked, ..self }
     }
 
     /// Whether all that was heard leaves the contents as they were.
@@ -45,7 +51,13 @@ impl Doubt {
     }
 
     pub fn or(self, other: Self) -> Self {
-        Self { at: self.at.max(other.at), contents: self.contents || other.contents, below: self.below || other.below }
+        Self {
+            at: self.at.max(other.at),
+            contents: self.contents || other.contents,
+            below: self.below || other.below,
+            // What an event spoke of would be looked at without the others.
+            asked: self.asked.min(other.asked),
+        }
     }
 }
 
@@ -192,6 +204,20 @@ impl DirtySet {
         direct || self.tree_covers(folder)
     }
 
+    /// What asked for a look at this very entry, or for one at all that a folder above it holds; `None` where it is
+    /// looked at because its whole folder, or tree, is.
+    pub fn asked(&self, path: &RelPath) -> Option<Cause> {
+        let mut at = path.clone();
+        while let Some((folder, name)) = at.split() {
+            let named = self.folders.get(&folder).and_then(|f| f.names.get(name));
+            if let Some(doubt) = named.filter(|d| d.below || at == *path) {
+                return Some(doubt.asked);
+            }
+            at = folder;
+        }
+        None
+    }
+
     fn tree_covers(&self, folder: RelPath) -> bool {
         let mut at = Some(folder);
         while let Some(folder) = at {
@@ -238,8 +264,16 @@ mod tests {
 
     fn step() -> impl Strategy<Value = Step> {
         prop_oneof![
-            (path(), any::<bool>(), any::<bool>(), 0u64..9)
-                .prop_map(|(p, contents, below, at)| { Step::Name(p, Doubt { at: Moment(at), contents, below }) }),
+            (
+                path(),
+                any::<bool>(),
+                any::<bool>(),
+                0u64..9,
+                prop::bool::ANY.prop_map(|e| if e { Cause::Event } else { Cause::Retry })
+            )
+                .prop_map(|(p, contents, below, at, asked)| {
+                    Step::Name(p, Doubt { at: Moment(at), contents, below, asked })
+                }),
             (path(), prop::sample::select(vec![Extent::Listing, Extent::Tree])).prop_map(|(p, e)| Step::Extent(p, e)),
         ]
     }
@@ -309,6 +343,17 @@ mod tests {
             let (a, b) = (make(&a), make(&b));
             prop_assert_eq!(&join(&a, &b).folders, &join(&b, &a).folders);
             prop_assert_eq!(&join(&a, &a).folders, &a.folders);
+        }
+
+        #[test]
+        fn who_asked_is_known_of_what_was_named_and_of_nothing_else(steps in prop::collection::vec(step(), 0..8)) {
+            let mut set = DirtySet::default();
+            apply(&mut set, &steps);
+            for path in universe() {
+                let named = steps.iter().any(|step| matches!(step, Step::Name(p, d)
+                    if !p.is_root() && (*p == path || (d.below && path.is_within(p)))));
+                prop_assert_eq!(set.asked(&path).is_some(), named, "{:?}", path);
+            }
         }
 
         #[test]

@@ -70,6 +70,36 @@ impl fmt::Display for Operation {
     }
 }
 
+/// What asked for a look at a path, and so for what was done there.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Cause {
+    /// The kernel told of a change there.
+    #[default]
+    Event,
+    /// It had failed, and its pause was over.
+    Retry,
+    /// A person let held removals happen.
+    Release,
+    /// Its folder has no watch and is looked at from time to time.
+    Poll,
+    /// A flush looks where something may have changed unheard.
+    Flush,
+    Sweep,
+}
+
+impl fmt::Display for Cause {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Event => "event",
+            Self::Retry => "retry",
+            Self::Release => "release",
+            Self::Poll => "poll",
+            Self::Flush => "flush",
+            Self::Sweep => "sweep",
+        })
+    }
+}
+
 /// One path that could not be dealt with: reported, tried again, and everything else goes on.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Problem {

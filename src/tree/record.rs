@@ -1,6 +1,7 @@
 //! Owns what is remembered of a folder between passes: for each name the stamps of both sides when they were last
 //! found, or made, equal; and the bytes that an archive keeps it in. Decoding takes any bytes and never panics.
 
+use super::codec::{put, put_bytes, take, take_bytes, take_counted};
 use super::doubt::Moment;
 use super::entry::{InodeId, Kind, Stamp, Time};
 
@@ -82,8 +83,7 @@ impl Record {
     pub fn encode(&self) -> Vec<u8> {
         let mut out = Vec::with_capacity(self.rows.len() * 64);
         for (name, agreed) in &self.rows {
-            put(&mut out, name.len() as u64);
-            out.extend_from_slice(name);
+            put_bytes(&mut out, name);
             out.push(u8::from(agreed.racy));
             put_stamp(&mut out, &agreed.source);
             put_stamp(&mut out, &agreed.replica);
@@ -95,8 +95,7 @@ impl Record {
     pub fn decode(mut bytes: &[u8]) -> Option<Self> {
         let mut rows: Vec<(Box<[u8]>, Agreed)> = Vec::new();
         while !bytes.is_empty() {
-            let length = usize::try_from(take(&mut bytes)?).ok()?;
-            let name: Box<[u8]> = take_bytes(&mut bytes, length)?.into();
+            let name: Box<[u8]> = take_counted(&mut bytes)?.into();
             if !super::path::is_name(&name) && !name.is_empty() {
                 return None;
             }
@@ -114,34 +113,6 @@ impl Record {
         }
         Some(Self { rows })
     }
-}
-
-fn put(out: &mut Vec<u8>, mut value: u64) {
-    while value >= 0x80 {
-        out.push(value as u8 | 0x80);
-        value >>= 7;
-    }
-    out.push(value as u8);
-}
-
-fn take(bytes: &mut &[u8]) -> Option<u64> {
-    let mut value = 0u64;
-    for shift in (0..64).step_by(7) {
-        let (first, rest) = bytes.split_first()?;
-        *bytes = rest;
-        let part = u64::from(first & 0x7f);
-        value |= part.checked_shl(shift).filter(|v| v >> shift == part)?;
-        if first & 0x80 == 0 {
-            return Some(value);
-        }
-    }
-    None
-}
-
-fn take_bytes<'a>(bytes: &mut &'a [u8], length: usize) -> Option<&'a [u8]> {
-    let (head, rest) = bytes.split_at_checked(length)?;
-    *bytes = rest;
-    Some(head)
 }
 
 const KINDS: [Kind; 7] =

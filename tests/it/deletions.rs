@@ -10,7 +10,7 @@ use crate::fixture::{Pair, run};
 /// A user without any right, to run the program as where the tests run as root.
 const NOBODY: u32 = 65534;
 
-fn numbered(count: usize) -> Pair {
+pub fn numbered(count: usize) -> Pair {
     let pair = Pair::new();
     for i in 0..count {
         disk::write(&pair.source().join(format!("folder-{}/{i}", i % 5)), i.to_string());
@@ -18,13 +18,13 @@ fn numbered(count: usize) -> Pair {
     pair
 }
 
-fn remove_numbered(pair: &Pair, count: usize) {
+pub fn remove_numbered(pair: &Pair, count: usize) {
     for i in 0..count {
         disk::remove(&pair.source().join(format!("folder-{}/{i}", i % 5)));
     }
 }
 
-fn files_below(path: &Path) -> usize {
+pub fn files_below(path: &Path) -> usize {
     let all = walkdir::WalkDir::new(path).into_iter().map(|entry| entry.expect("walk"));
     all.filter(|entry| entry.file_type().is_file()).count()
 }

@@ -21,6 +21,11 @@ fn quoted(words: &str, path: &Path) -> String {
     format!("{words}: '{}'", path.display())
 }
 
+/// What stands behind the path of a removal, and of nothing else.
+fn asked_by(words: &str, cause: &str) -> String {
+    if words.ends_with("removed") { format!(" ({cause})") } else { String::new() }
+}
+
 #[test]
 fn each_operation_is_one_line_with_the_replicas_path() {
     let pair = Pair::of("old/file \"x\"\n kept \"y\"\n touched \"z\"");
@@ -44,7 +49,7 @@ fn each_operation_is_one_line_with_the_replicas_path() {
         ("Directory removed", "old"),
         ("Metadata updated", "touched"),
     ] {
-        let expected = quoted(words, &pair.replica().join(name));
+        let expected = quoted(words, &pair.replica().join(name)) + asked_by(words, "sweep").as_str();
         assert_eq!(operations.iter().filter(|message| **message == expected).count(), 1, "{expected}\n{text}");
     }
     let updated = [pair.replica().join("kept"), pair.replica().join("twin")].map(|path| quoted("File updated", &path));
@@ -58,6 +63,87 @@ fn each_operation_is_one_line_with_the_replicas_path() {
     let spoken = ran.text();
     assert_eq!(console::operations(&spoken), operations);
     assert!(console::messages(&text).last().is_some_and(|last| last.starts_with("Sweep finished")), "{text}");
+}
+
+#[test]
+fn each_removed_entry_has_its_line_whatever_it_was_and_whatever_took_its_place() {
+    let pair = Pair::of(
+        "gone/a/file \"x\"\n gone/link -> nowhere\n pipe/x |\n to-file/sub/a \"x\"\n to-file/b \"x\"
+         to-link/c \"x\"\n file-to-link \"x\"\n link-to-file -> nowhere\n file-to-folder \"x\"\n empty/",
+    );
+    pair.sync(&[]);
+    for name in ["gone", "pipe", "to-file", "to-link", "file-to-link", "link-to-file", "file-to-folder", "empty"] {
+        disk::remove(&pair.source().join(name));
+    }
+    crate::tree::build(
+        &pair.source(),
+        "to-file \"f\"\n to-link -> x\n file-to-link -> x\n link-to-file \"f\"\n file-to-folder/a \"f\"\n empty \"f\"",
+    );
+    let expected = [
+        ("Directory removed", "empty"),
+        ("Directory removed", "gone"),
+        ("Directory removed", "gone/a"),
+        ("Directory removed", "pipe"),
+        ("Directory removed", "to-file"),
+        ("Directory removed", "to-file/sub"),
+        ("Directory removed", "to-link"),
+        ("File removed", "file-to-folder"),
+        ("File removed", "file-to-link"),
+        ("File removed", "gone/a/file"),
+        ("File removed", "to-file/b"),
+        ("File removed", "to-file/sub/a"),
+        ("File removed", "to-link/c"),
+        ("Link removed", "gone/link"),
+        ("Link removed", "link-to-file"),
+        ("Special file removed", "pipe/x"),
+    ];
+    let planned = pair.sync(&["--dry-run"]).text();
+    for (words, name) in expected {
+        let words = format!("Would remove {}", words.to_lowercase().replace(" removed", ""));
+        let line = quoted(&words, &pair.replica().join(name));
+        assert_eq!(console::messages(&planned).filter(|message| *message == line).count(), 1, "{line}\n{planned}");
+    }
+    let text = pair.sync(&[]).text();
+    pair.assert_same();
+    let expected: Vec<_> =
+        expected.iter().map(|(words, name)| quoted(words, &pair.replica().join(name)) + " (sweep)").collect();
+    let mut removed: Vec<_> =
+        console::operations(&text).into_iter().filter(|line| line.contains(" removed: '")).collect();
+    removed.sort_unstable();
+    assert_eq!(removed, expected, "{text}");
+    for text in [planned.replace("Dry run finished", "Sweep finished"), text] {
+        assert_eq!(console::counted(console::totals(&text), "removed"), Some(expected.len() as u64), "{text}");
+    }
+}
+
+#[test]
+fn removals_of_the_service_say_whether_an_event_or_a_sweep_asked_for_them() {
+    let pair = Pair::of("a \"x\"\n folder/b \"y\"\n kept \"z\"");
+    let watch = pair.watch(&[]);
+    disk::remove(&pair.source().join("a"));
+    disk::remove(&pair.source().join("folder"));
+    disk::remove(&pair.source().join("kept"));
+    disk::symlink("nowhere", &pair.source().join("kept"));
+    watch.flush();
+    // Nothing tells of what is put into the replica.
+    disk::write(&pair.replica().join("foreign (event)"), "x");
+    disk::symlink("x", &pair.replica().join("foreign-link"));
+    watch.client("sweep", &[]).expect_code(0);
+    let foreign = pair.replica().join("foreign-link");
+    eventually(Duration::from_secs(20), "the sweep", || (!disk::exists(&foreign)).then_some(()));
+    watch.stop();
+    let text = fs::read_to_string(pair.log_file()).expect("read the log");
+    for (words, name, cause) in [
+        ("File removed", "a", "event"),
+        ("File removed", "folder/b", "event"),
+        ("Directory removed", "folder", "event"),
+        ("File removed", "kept", "event"),
+        ("File removed", "foreign (event)", "sweep"),
+        ("Link removed", "foreign-link", "sweep"),
+    ] {
+        let line = format!("{} ({cause})", quoted(words, &pair.replica().join(name)));
+        assert_eq!(console::operations(&text).iter().filter(|l| **l == line).count(), 1, "{line}\n{text}");
+    }
 }
 
 #[test]
@@ -169,7 +255,7 @@ fn service_logs_each_operation_and_its_stop() {
     let operations = console::operations(&text);
     let (new, moved) = (pair.replica().join("new"), pair.replica().join("moved"));
     let renamed = format!("Renamed: '{}' -> '{}'", new.display(), moved.display());
-    for expected in [quoted("File copied", &new), renamed, quoted("File removed", &moved)] {
+    for expected in [quoted("File copied", &new), renamed, quoted("File removed", &moved) + " (event)"] {
         assert!(operations.contains(&expected.as_str()), "{expected}\n{text}");
     }
     let last = console::messages(&text).last().expect("a line");

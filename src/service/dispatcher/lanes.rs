@@ -5,6 +5,7 @@ use crate::service::lane::{Lane, Work};
 use crate::service::news::Taken;
 use crate::service::pass::Brake;
 use crate::tree::doubt::Moment;
+use crate::tree::operation::Cause;
 
 /// What waits for a lane, and what it does.
 pub(super) struct LaneState {
@@ -13,7 +14,8 @@ pub(super) struct LaneState {
     /// When the oldest event was read of the pass that runs.
     pub(super) running: Option<Moment>,
     pub(super) is_sweep: bool,
-    pub(super) is_release: bool,
+    /// What asked for the looks at whole folders and trees of the pass that runs.
+    pub(super) cause: Cause,
     /// The pass that runs carries out renames.
     pub(super) is_renaming: bool,
     /// Back in doubt: to be looked at when the pause is over.
@@ -29,7 +31,7 @@ impl LaneState {
             waiting: Taken::default(),
             running: None,
             is_sweep: false,
-            is_release: false,
+            cause: Cause::default(),
             is_renaming: false,
             soon: Taken::default(),
             soon_due: Moment::default(),
@@ -42,10 +44,11 @@ impl LaneState {
         if self.waiting.is_empty() {
             return false;
         }
-        let Taken { dirty, oldest, renames } = std::mem::take(&mut self.waiting);
+        let Taken { dirty, oldest, renames, cause } = std::mem::take(&mut self.waiting);
+        self.cause = cause;
         self.is_renaming = !renames.is_empty();
         self.running = Some(oldest.unwrap_or_else(clock::now));
-        self.lane.begin(Work { dirty, renames, brake, jobs });
+        self.lane.begin(Work { dirty, renames, brake, cause, jobs });
         true
     }
 

@@ -2,9 +2,11 @@
 
 use std::time::Duration;
 
-use jiff::Zoned;
+use jiff::tz::TimeZone;
+use jiff::{Timestamp, Zoned};
 
 use super::Dispatcher;
+use super::held::REMEDY;
 use crate::fs::count;
 use crate::plan::schedule::until;
 use crate::service::clock;
@@ -38,7 +40,17 @@ impl Default for StateSince {
 }
 
 fn timestamp() -> String {
-    Zoned::now().strftime("%Y-%m-%dT%H:%M:%S%:z").to_string()
+    shown(&Zoned::now())
+}
+
+/// A time in seconds since 1970 as it is shown; one that no calendar has is shown as their beginning.
+pub fn timestamp_of(wall: u64) -> String {
+    let time = i64::try_from(wall).ok().and_then(|wall| Timestamp::from_second(wall).ok()).unwrap_or_default();
+    shown(&time.to_zoned(TimeZone::system()))
+}
+
+fn shown(time: &Zoned) -> String {
+    time.strftime("%Y-%m-%dT%H:%M:%S%:z").to_string()
 }
 
 impl Dispatcher {
@@ -73,11 +85,17 @@ impl Dispatcher {
                 .ledger
                 .iter()
                 .take(NAMED)
-                .map(|(path, failed)| Failing {
-                    path: shown(path),
-                    reason: failed.reason.clone(),
-                    tries: failed.tries,
-                    next_try_in_s: if failed.due == Moment(u64::MAX) { 0 } else { remaining(failed.due) },
+                .map(|(path, failed)| {
+                    let next = if failed.due == Moment(u64::MAX) { 0 } else { remaining(failed.due) };
+                    Failing {
+                        path: shown(path),
+                        reason: failed.reason.clone(),
+                        tries: failed.tries,
+                        first_failure: timestamp_of(failed.first),
+                        last_failure: timestamp_of(failed.last),
+                        next_try: timestamp_of(clock::wall().saturating_add(next)),
+                        next_try_in_s: next,
+                    }
                 })
                 .collect(),
             uncertain: self.uncertain.iter().take(NAMED).map(shown).collect(),
@@ -96,7 +114,7 @@ impl Dispatcher {
         if let Some(reason) = self.misplaced {
             return (State::Held, Some(reason.into()));
         }
-        if !self.brake.paths.is_empty() {
+        if !self.hold.is_empty() {
             return (State::Held, Some("more removals than --max-delete allows at once".into()));
         }
         if self.full.is_some() {
@@ -121,13 +139,14 @@ impl Dispatcher {
         let mut holds = Vec::new();
         if let Some(reason) = self.misplaced {
             let remedy = "It goes on by itself when the folder is back".into();
-            holds.push(HoldStatus { reason: reason.into(), remedy, removals: 0 });
+            holds.push(HoldStatus { reason: reason.into(), remedy, removals: 0, since: None });
         }
-        if !self.brake.paths.is_empty() {
+        if !self.hold.is_empty() {
             holds.push(HoldStatus {
                 reason: "more removals than --max-delete allows at once".into(),
-                remedy: "Run `driftless release` to let them happen, or bring the files back".into(),
-                removals: self.brake.entries,
+                remedy: REMEDY.into(),
+                removals: self.hold.entries(),
+                since: Some(timestamp_of(self.hold.since())),
             });
         }
         holds

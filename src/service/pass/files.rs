@@ -110,7 +110,9 @@ impl Worker<'_> {
     fn copy(&mut self, node: &Arc<Node>, path: &RelPath, job: &Job, expected: Option<Stat>) -> Result<Claim, Stop> {
         let pair = self.pass.pair;
         if pair.options.dry_run {
-            let operation = if expected.is_some() { Operation::FileUpdated } else { Operation::FileCopied };
+            let is_update = expected.is_some_and(|old| old.kind == Kind::File);
+            let operation = if is_update { Operation::FileUpdated } else { Operation::FileCopied };
+            self.pass.replaced(path, expected.as_ref(), Kind::File);
             pair.report(operation, path);
             self.count_file(operation, job.source.size);
             node.touch(self.pass);
@@ -253,6 +255,7 @@ impl Worker<'_> {
         match result {
             Ok((Published::Yes, replica)) => {
                 node.touch(self.pass);
+                self.pass.replaced(&path, expected.as_ref(), Kind::File);
                 let operation = match expected {
                     Some(old) if old.kind == Kind::File => Operation::FileUpdated,
                     _ => Operation::FileCopied,

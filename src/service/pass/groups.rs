@@ -221,7 +221,8 @@ fn settle_group(pass: &Pass, id: InodeId, group: Group, touched: &mut BTreeSet<R
         }
         match link(pass, &first, name, seen) {
             Ok(true) => {
-                let new = seen.stat().is_none();
+                pass.replaced(&name.path, seen.stat(), Kind::File);
+                let new = seen.stat().is_none_or(|old| old.kind != Kind::File);
                 pair.report(if new { Operation::LinkCreated } else { Operation::LinkUpdated }, &name.path);
                 totals.links += 1;
                 touched.insert(name.folder.clone());

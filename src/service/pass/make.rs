@@ -32,6 +32,7 @@ impl Worker<'_> {
         match result {
             Ok(true) => {
                 node.touch(self.pass);
+                self.pass.replaced(&path, old.as_ref(), Kind::Directory);
                 pair.report(Operation::DirectoryCreated, &path);
                 self.totals.directories_created += 1;
                 let elsewhere = pair.options.one_file_system && stat.dev != node.id.dev;

@@ -12,12 +12,12 @@ use super::queue::Task;
 use super::{Brake, Pass, folders, walk};
 use crate::fs::archive::Changes;
 use crate::fs::{remove, scan};
-use crate::plan::guard::{Verdict, judge};
+use crate::plan::guard::{Release, Verdict};
 use crate::plan::mirror::Step;
 use crate::service::clock;
 use crate::tree::doubt::Doubt;
 use crate::tree::entry::{Kind, Seen, Stat};
-use crate::tree::operation::Operation;
+use crate::tree::operation::{Cause, Operation};
 use crate::tree::path::RelPath;
 use crate::tree::totals::Totals;
 
@@ -29,6 +29,9 @@ struct Removal {
     replaced_by: Option<Stat>,
     /// Entries that go with it.
     entries: u64,
+    /// The same one by one, where they are not removed one by one.
+    listed: Vec<(RelPath, Kind)>,
+    cause: Cause,
 }
 
 /// Carries out the removals that the brake lets through. Returns also what has to be made where folders were.
@@ -39,45 +42,18 @@ pub fn carry_out(pass: &Pass, brake: &Brake) -> (Totals, Vec<Task>) {
         return (totals, Vec::new());
     }
     // It may have been filled since.
-    let is_missed = pass.pair.is_emptied && !brake.released && scan::is_empty(&pass.pair.source).unwrap_or(true);
+    let is_asked = matches!(brake.release, Release::Everything);
+    let is_missed = pass.pair.is_emptied && !is_asked && scan::is_empty(&pass.pair.source).unwrap_or(true);
     if is_missed || !pass.pair.source.is_in_place() {
         pass.shared().outcome.displaced = true;
         return (totals, Vec::new());
     }
-    let entries: u64 = removals.iter().map(|r| r.entries).sum();
-    let known = brake.entries.unwrap_or_else(|| pass.entries.load(std::sync::atomic::Ordering::Relaxed));
-    let limit = pass.pair.options.max_delete;
-    if !brake.released && judge(entries, brake.recent, known.max(entries), limit) == Verdict::Hold {
-        let mut shared = pass.shared();
-        shared.outcome.held = removals.into_iter().map(|r| r.path).collect();
-        shared.outcome.held_entries = entries;
-        return (totals, Vec::new());
-    }
     let mut late = Vec::new();
     let mut by_folder: BTreeMap<RelPath, Vec<Removal>> = BTreeMap::new();
-    for removal in removals {
+    for removal in let_through(pass, brake, removals) {
         let Some((parent, _)) = removal.path.split() else { continue };
         match removal.replaced_by {
-            Some(source) => {
-                let Some((_, name)) = removal.path.split() else { continue };
-                if source.is_linked() {
-                    let mut shared = pass.shared();
-                    let group = shared.groups.entry(source.id()).or_default();
-                    group.names.insert(removal.path.clone());
-                    group.nlink = source.nlink;
-                    group.leader.get_or_insert_with(|| removal.path.clone());
-                }
-                let (step, replica) = (Step::Replace, Some(removal.replica));
-                let job = Job { name: name.into(), step, source, replica, contents_in_doubt: true };
-                match walk::single(pass, &parent, job) {
-                    Ok(task) => {
-                        totals.removed += removal.entries;
-                        pass.pair.report(Operation::DirectoryRemoved, &removal.path);
-                        late.push(task);
-                    }
-                    Err(error) => pass.failed(&removal.path, "cannot open the folder", error),
-                }
-            }
+            Some(source) => late.extend(replacement(pass, removal, &source)),
             None => by_folder.entry(parent).or_default().push(removal),
         }
     }
@@ -92,6 +68,54 @@ pub fn carry_out(pass: &Pass, brake: &Brake) -> (Totals, Vec<Task>) {
     }
     folders::settle_all(pass, touched, &mut totals);
     (totals, late)
+}
+
+/// Asks the brake, notes what it holds, and returns the others.
+fn let_through(pass: &Pass, brake: &Brake, removals: Vec<Removal>) -> Vec<Removal> {
+    let found: u64 = removals.iter().map(|r| r.entries).sum();
+    let known = brake.entries.unwrap_or_else(|| pass.entries.load(std::sync::atomic::Ordering::Relaxed));
+    let asked: Vec<(&RelPath, u64)> = removals.iter().map(|r| (&r.path, r.entries)).collect();
+    let verdicts = brake.sort(&asked, known.max(found), pass.pair.options.max_delete);
+    let mut go = Vec::new();
+    for (mut removal, verdict) in removals.into_iter().zip(verdicts) {
+        match verdict {
+            Verdict::Go => {}
+            Verdict::Released => removal.cause = Cause::Release,
+            Verdict::Hold => {
+                let mut shared = pass.shared();
+                shared.outcome.held_entries += removal.entries;
+                shared.outcome.held.push((removal.path, removal.entries));
+                continue;
+            }
+        }
+        go.push(removal);
+    }
+    go
+}
+
+/// The task that puts the source's entry in the place of a folder.
+fn replacement(pass: &Pass, removal: Removal, source: &Stat) -> Option<Task> {
+    let (parent, name) = removal.path.split()?;
+    if source.is_linked() {
+        let mut shared = pass.shared();
+        let group = shared.groups.entry(source.id()).or_default();
+        group.names.insert(removal.path.clone());
+        group.nlink = source.nlink;
+        group.leader.get_or_insert_with(|| removal.path.clone());
+    }
+    let (step, replica) = (Step::Replace, Some(removal.replica));
+    let job = Job { name: name.into(), step, source: *source, replica, contents_in_doubt: true };
+    match walk::single(pass, &parent, job) {
+        Ok(task) => {
+            // They are gone when it is done.
+            pass.shared().replaced.insert(removal.path, (removal.listed, removal.cause));
+            Some(task)
+        }
+        Err(error) => {
+            pass.failed(&removal.path, "cannot open the folder", error);
+            None
+        }
+    }
 }
 
 /// What is still to go, now that all else is done, with what would go with it.
@@ -120,12 +144,16 @@ fn confirmed(pass: &Pass) -> Vec<Removal> {
                 continue;
             }
         }
-        match count(pass, &path, &replica) {
-            Ok((_, true)) if replaced_by.is_some() => {
+        let is_listed = replaced_by.is_some() || pair.options.dry_run;
+        match survey(pass, &path, &replica, is_listed) {
+            Ok(found) if found.stays && replaced_by.is_some() => {
                 pass.problem(&path, "cannot be replaced: the folder holds excluded entries".into());
             }
-            Ok((0, _)) => {}
-            Ok((entries, _)) => out.push(Removal { path, replica, replaced_by, entries }),
+            Ok(Found { entries: 0, .. }) => {}
+            Ok(Found { entries, listed, .. }) => {
+                let cause = pass.asked(&path);
+                out.push(Removal { path, replica, replaced_by, entries, listed, cause });
+            }
             Err(Errno::NOENT) => {}
             // Something else is there by now.
             Err(Errno::NOTDIR | Errno::LOOP) => pass.again(&path, Doubt::subtree(clock::now())),
@@ -135,20 +163,38 @@ fn confirmed(pass: &Pass) -> Vec<Removal> {
     out
 }
 
-fn count(pass: &Pass, path: &RelPath, replica: &Stat) -> Result<(u64, bool), Errno> {
-    let Some((parent, name)) = path.split() else { return Ok((0, false)) };
+/// What would go with an entry.
+struct Found {
+    entries: u64,
+    listed: Vec<(RelPath, Kind)>,
+    /// It holds something excluded, and stays with it.
+    stays: bool,
+}
+
+fn survey(pass: &Pass, path: &RelPath, replica: &Stat, is_listed: bool) -> Result<Found, Errno> {
+    let mut found = Found { entries: 0, listed: Vec::new(), stays: false };
+    let Some((parent, name)) = path.split() else { return Ok(found) };
     if replica.kind != Kind::Directory {
-        return Ok((1, false));
+        found.entries = 1;
+        found.listed.extend(is_listed.then(|| (path.clone(), replica.kind)));
+        return Ok(found);
     }
     let folder = pass.pair.replica.open_folder(&parent)?;
-    let (entries, stays) =
-        remove::count(folder.as_fd(), name, &mut |names, is_folder| goes(pass, &parent, names, is_folder))?;
-    // What holds something excluded stays, and so do the folders above it.
-    Ok((if stays && entries == 1 { 0 } else { entries }, stays))
+    let goes = &mut |names: &[Box<[u8]>], is_folder: bool| goes(pass, &parent, names, is_folder);
+    let is_gone = remove::survey(folder.as_fd(), name, goes, &mut |names, kind| {
+        found.entries += 1;
+        found.listed.extend(is_listed.then(|| (below(&parent, names), kind)));
+    })?;
+    found.stays = !is_gone;
+    Ok(found)
+}
+
+fn below(folder: &RelPath, names: &[Box<[u8]>]) -> RelPath {
+    names.iter().fold(folder.clone(), |path, name| path.join(name))
 }
 
 fn goes(pass: &Pass, parent: &RelPath, names: &[Box<[u8]>], is_folder: bool) -> bool {
-    let path = names.iter().fold(parent.clone(), |path, name| path.join(name));
+    let path = below(parent, names);
     !pass.pair.exclude.skips(&path, is_folder)
 }
 
@@ -157,7 +203,9 @@ fn remove_in(pass: &Pass, folder: &RelPath, removals: Vec<Removal>, totals: &mut
     let pair = pass.pair;
     if pair.options.dry_run {
         for removal in removals {
-            pair.report(Operation::removal_of(removal.replica.kind), &removal.path);
+            for (path, kind) in &removal.listed {
+                pair.report_removal(Operation::removal_of(*kind), path, removal.cause);
+            }
             totals.removed += removal.entries;
         }
         return false;
@@ -179,9 +227,13 @@ fn remove_in(pass: &Pass, folder: &RelPath, removals: Vec<Removal>, totals: &mut
             continue;
         }
         let before = totals.removed;
+        let is_unasked = removal.cause != Cause::Release;
         let result = remove_one(pass, replica.as_fd(), folder, name, &removal, totals);
         pair.claims.release_subtree(&removal.path);
         changed |= totals.removed > before;
+        if is_unasked {
+            pass.shared().outcome.unasked += totals.removed - before;
+        }
         match result {
             Ok(true) => {
                 forgotten.insert(name.into(), None);
@@ -217,14 +269,13 @@ fn remove_one(
     }
     if removal.replica.kind != Kind::Directory {
         remove::unlink(replica, name, AtFlags::empty())?;
-        pair.report(Operation::removal_of(removal.replica.kind), &removal.path);
+        pair.report_removal(Operation::removal_of(removal.replica.kind), &removal.path, removal.cause);
         totals.removed += 1;
         pass.name_removed(&removal.path, &removal.replica);
         return Ok(true);
     }
     remove::folder(replica, name, &mut |names, is_folder| goes(pass, folder, names, is_folder), &mut |names, kind| {
-        let path = names.iter().fold(folder.clone(), |path, name| path.join(name));
-        pair.report(Operation::removal_of(kind), &path);
+        pair.report_removal(Operation::removal_of(kind), &below(folder, names), removal.cause);
         totals.removed += 1;
     })
 }

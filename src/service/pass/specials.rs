@@ -52,8 +52,8 @@ impl Worker<'_> {
             }
         }
         let operation = match (source.kind, job.replica) {
-            (Kind::Symlink, Some(_)) => Operation::LinkUpdated,
-            (Kind::Symlink, None) => Operation::LinkCreated,
+            (Kind::Symlink, Some(old)) if old.kind == Kind::Symlink => Operation::LinkUpdated,
+            (Kind::Symlink, _) => Operation::LinkCreated,
             _ => Operation::SpecialCreated,
         };
         if !pair.options.dry_run {
@@ -91,6 +91,7 @@ impl Worker<'_> {
             }
         }
         node.touch(self.pass);
+        self.pass.replaced(path, job.replica.as_ref(), source.kind);
         pair.report(operation, path);
         match source.kind {
             Kind::Symlink => self.totals.links += 1,

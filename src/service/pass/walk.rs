@@ -131,6 +131,10 @@ impl<'a> Worker<'a> {
         let Some((parent, name)) = path.split() else {
             return self.pass.problem(path, "the root folder cannot be opened".into());
         };
+        // This pass lists the parent anyway: thousands of removed names would each cost a look of their own.
+        if self.pass.dirty.folder(&parent).is_some_and(|doubt| doubt.extent != Extent::Names) {
+            return;
+        }
         self.pass.queue.push(Task::Folder(FolderTask {
             path: parent,
             parent: None,
