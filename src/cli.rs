@@ -172,6 +172,9 @@ pub struct CopyOptions {
     /// Whether contents are on disk before they are published under their name [default: batch]
     #[arg(long, value_enum)]
     pub durability: Option<Durability>,
+    /// Take the folders as they are now for this pair, though they were others before
+    #[arg(long)]
+    pub accept_root: bool,
 }
 
 #[derive(Debug, Default, Args)]

@@ -48,6 +48,8 @@ pub struct Settings {
     pub name: Option<String>,
     /// Deletions that would be held happen.
     pub release: bool,
+    /// The folders are what is meant, whatever they were before.
+    pub accept_root: bool,
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, clap::ValueEnum)]
@@ -172,11 +174,13 @@ impl Settings {
             control: None,
             name: None,
             release: false,
+            accept_root: false,
         })
     }
 
     fn take_copying(&mut self, given: &CopyOptions) {
         self.checksum |= given.checksum;
+        self.accept_root |= given.accept_root;
         self.max_delete = given.max_delete.unwrap_or(self.max_delete);
         self.durability = given.durability.unwrap_or(self.durability);
     }

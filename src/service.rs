@@ -12,6 +12,7 @@ pub mod log;
 pub mod news;
 pub mod pair;
 pub mod pass;
+pub mod places;
 pub mod quiet;
 pub mod report;
 pub mod status;

@@ -15,7 +15,6 @@ use crate::fs::lock::{self, Refused};
 use crate::fs::metadata::Rights;
 use crate::fs::mounts::{Relation, relation};
 use crate::fs::root::Root;
-use crate::fs::scan;
 use crate::fs::stage::Stage;
 use crate::plan::mirror::Compare;
 use crate::service::claims::Claims;
@@ -23,6 +22,7 @@ use crate::service::links::LinkTable;
 use crate::service::log::Log;
 use crate::service::pair::{Options, Pair, Said};
 use crate::service::pass::describe;
+use crate::service::places::{Misplaced, Places};
 use crate::tree::exclude::{BadPattern, Exclude};
 use crate::tree::path::RelPath;
 use crate::tree::quote::quoted;
@@ -78,43 +78,52 @@ fn nested(relation: Relation, source: &Path, replica: &Path) -> String {
 
 /// The two folders, checked and resolved.
 #[derive(Debug)]
-pub struct Places {
+pub struct Paths {
     pub source: PathBuf,
     pub replica: PathBuf,
-    /// The replica's folder exists.
-    pub exists: bool,
+    pub has_source: bool,
+    pub has_replica: bool,
 }
 
 /// Checks the two folders without making or changing anything.
 ///
 /// # Errors
 /// The first thing that makes them unusable as a pair.
-pub fn check(settings: &Settings) -> Result<Places, Refusal> {
-    let source = &settings.source;
-    let unusable = |reason: String| Refusal::Source { path: source.clone(), reason };
-    let resolved = fs::canonicalize(source).map_err(|e| unusable(words(&e)))?;
-    if !resolved.is_dir() {
-        return Err(unusable("it is not a folder".into()));
-    }
-    let (replica, exists) = resolve(&settings.replica)?;
-    let relation = match (identity(&resolved), identity(&replica)) {
+pub fn check(settings: &Settings) -> Result<Paths, Refusal> {
+    let unusable = |reason| Refusal::Source { path: settings.source.clone(), reason };
+    let (source, has_source) = resolve(&settings.source).map_err(unusable)?;
+    let unusable = |reason| Refusal::Replica { path: settings.replica.clone(), reason };
+    let (replica, has_replica) = resolve(&settings.replica).map_err(unusable)?;
+    let relation = match (identity(&source), identity(&replica)) {
         (Some(a), Some(b)) if a == b => Relation::Same,
-        _ => relation(&resolved, &replica),
+        _ => relation(&source, &replica),
     };
-    match relation {
-        Relation::Apart => Ok(Places { source: resolved, replica, exists }),
-        _ => Err(Refusal::Nested { relation, origin: resolved, replica }),
+    if relation != Relation::Apart {
+        return Err(Refusal::Nested { relation, origin: source, replica });
+    }
+    let paths = Paths { source, replica, has_source, has_replica };
+    // One that was there before may come back; of another nothing is known but a slip of the pen.
+    if !has_source && (settings.dry_run || !paths.is_known()?) {
+        return Err(Refusal::Source { path: settings.source.clone(), reason: describe(Errno::NOENT) });
+    }
+    Ok(paths)
+}
+
+impl Paths {
+    /// Whether anything is kept of this pair.
+    fn is_known(&self) -> Result<bool, Refusal> {
+        let state = config::state_dir()?.join(config::pair_name(&self.source, &self.replica));
+        Ok(state.join(ARCHIVE).exists())
     }
 }
 
-/// The replica's real path, whether or not it exists yet.
-fn resolve(path: &Path) -> Result<(PathBuf, bool), Refusal> {
-    let unusable = |reason: String| Refusal::Replica { path: path.to_path_buf(), reason };
+/// A folder's real path, whether or not it exists.
+fn resolve(path: &Path) -> Result<(PathBuf, bool), String> {
     let mut missing = Vec::new();
     let mut at = path.to_path_buf();
     loop {
         match fs::canonicalize(&at) {
-            Ok(found) if !found.is_dir() => return Err(unusable("it is not a folder".into())),
+            Ok(found) if !found.is_dir() => return Err("it is not a folder".into()),
             Ok(found) => {
                 let exists = missing.is_empty();
                 return Ok((missing.iter().rev().fold(found, |path, name| path.join(name)), exists));
@@ -125,10 +134,10 @@ fn resolve(path: &Path) -> Result<(PathBuf, bool), Refusal> {
                         missing.push(name.to_os_string());
                         at = parent.to_path_buf();
                     }
-                    _ => return Err(unusable(words(&e))),
+                    _ => return Err(words(&e)),
                 }
             }
-            Err(e) => return Err(unusable(words(&e))),
+            Err(e) => return Err(words(&e)),
         }
     }
 }
@@ -160,37 +169,29 @@ pub fn patterns(settings: &Settings) -> Result<Exclude, Refusal> {
     })
 }
 
-/// What a command that writes needs before it can start its log: the folders are known to be usable by then.
+/// Opens both roots, and takes the replica's lock unless nothing is to be written. A replica that is not there is made,
+/// but only for a pair of which nothing is known: else its disk is, most likely, not mounted.
 ///
 /// # Errors
-/// The replica's folder cannot be made.
-pub fn make_replica(places: &Places) -> Result<(), Refusal> {
-    if places.exists {
-        return Ok(());
+/// A root that cannot be opened or made, or another writer.
+pub fn roots(paths: &Paths, settings: &Settings) -> Result<(Root, Root), Refusal> {
+    let open = |path: &Path, exists| if exists { Root::open(path) } else { Root::missing(path) };
+    let source = open(&paths.source, paths.has_source)
+        .map_err(|e| Refusal::Source { path: paths.source.clone(), reason: describe(e) })?;
+    let path = &paths.replica;
+    let unusable = |e: &dyn std::fmt::Display| Refusal::Replica { path: path.clone(), reason: e.to_string() };
+    let is_new = !paths.has_replica && !settings.dry_run && (settings.accept_root || !paths.is_known()?);
+    if is_new {
+        fs::create_dir_all(path).map_err(|e| unusable(&words(&e)))?;
     }
-    let path = &places.replica;
-    fs::create_dir_all(path).map_err(|e| Refusal::Replica { path: path.clone(), reason: words(&e) })
-}
-
-/// Opens both roots, and takes the replica's lock unless nothing is to be written.
-///
-/// # Errors
-/// A root that cannot be opened, or another writer.
-pub fn roots(places: &Places, settings: &Settings) -> Result<(Root, Root), Refusal> {
-    let reason = |e| describe(e);
-    let source =
-        Root::open(&places.source).map_err(|e| Refusal::Source { path: places.source.clone(), reason: reason(e) })?;
-    let path = &places.replica;
-    let unusable = |e| Refusal::Replica { path: path.clone(), reason: reason(e) };
-    if settings.dry_run {
-        let replica = if places.exists { Root::open(path) } else { Root::missing(path) };
-        return Ok((source, replica.map_err(unusable)?));
+    let replica = open(path, paths.has_replica || is_new).map_err(|e| unusable(&describe(e)))?;
+    if settings.dry_run || replica.is_missing() {
+        return Ok((source, replica));
     }
-    let replica = Root::open(path).map_err(unusable)?;
     match lock::take(&replica) {
         Ok(()) => Ok((source, replica)),
         Err(Refused::Held(pid)) => Err(Refusal::Locked { path: path.clone(), pid }),
-        Err(Refused::Failed(error)) => Err(unusable(error)),
+        Err(Refused::Failed(error)) => Err(unusable(&describe(error))),
     }
 }
 
@@ -207,25 +208,25 @@ pub fn exclude(roots: (&Root, &Root), settings: &Settings, log: &Log) -> Result<
     Ok(exclude)
 }
 
-/// Puts the pair together. The log is running by now: what is only worth a warning is said there.
+/// Puts the pair together, and says what keeps it from being worked on: then nothing in the replica has been touched.
+/// The log is running by now: what is only worth a warning is said there.
 ///
 /// # Errors
 /// A state folder that cannot be used.
-pub fn pair((source, replica): (Root, Root), exclude: Exclude, settings: &Settings, log: Log) -> Result<Pair, Refusal> {
+pub fn pair(
+    (source, replica): (Root, Root),
+    exclude: Exclude,
+    settings: &Settings,
+    log: Log,
+) -> Result<(Pair, Option<Misplaced>), Refusal> {
     let archive = if settings.dry_run { Archive::in_memory() } else { archive(&state_of(&source, &replica)?, &log) };
-    let is_emptied = is_emptied(&source, &archive);
-    if is_emptied {
-        log.error(format_args!(
-            "Held: {} is another folder than the last time, and empty: is its disk mounted? Nothing is removed from the replica",
-            shown(source.path())
-        ));
-    } else if !settings.dry_run {
-        archive.set_fact(IDENTITY, &source.inode().to_be_bytes());
+    let places = Places::restore(&archive);
+    if settings.accept_root {
+        places.forget();
     }
-    let stage = Stage::new();
-    if !settings.dry_run && stage.clear_leftovers(&replica).is_ok_and(|found| found) {
-        log.info("Removed what an interrupted run had left in the reserved folder");
-        stage.close(&replica);
+    let misplaced = if settings.dry_run { None } else { places.check(&source, &replica).err() };
+    if misplaced.is_none() && !settings.dry_run {
+        places.remember(&source, &replica, &archive);
     }
     let options = Options {
         jobs: settings.jobs,
@@ -235,12 +236,12 @@ pub fn pair((source, replica): (Root, Root), exclude: Exclude, settings: &Settin
         dry_run: settings.dry_run,
         max_delete: settings.max_delete,
     };
-    Ok(Pair {
+    let pair = Pair {
         source,
         replica,
         exclude,
         archive,
-        stage,
+        stage: Stage::new(),
         abilities: Abilities::default(),
         rights: Rights::of_this_process(),
         watches: None,
@@ -251,18 +252,16 @@ pub fn pair((source, replica): (Root, Root), exclude: Exclude, settings: &Settin
         said: Said::default(),
         turns: Default::default(),
         lost: Arc::default(),
-        is_emptied,
-    })
+        places,
+    };
+    if misplaced.is_none() && !settings.dry_run {
+        pair.clear_leftovers();
+    }
+    Ok((pair, misplaced))
 }
 
-/// The name under which the source's inode is remembered.
-const IDENTITY: &str = "source";
-
-/// Whether the source is not the folder that it was, and has nothing in it: a mount point without its disk, most likely.
-fn is_emptied(source: &Root, archive: &Archive) -> bool {
-    let is_other = archive.fact(IDENTITY).is_some_and(|known| known != source.inode().to_be_bytes());
-    is_other && scan::is_empty(source).unwrap_or(true)
-}
+/// The archive's file in the pair's state folder.
+const ARCHIVE: &str = "archive.redb";
 
 /// The folder for what is kept of this pair, made if it is missing.
 ///
@@ -275,7 +274,7 @@ pub fn state_of(source: &Root, replica: &Root) -> Result<PathBuf, Refusal> {
 }
 
 fn archive(state: &Path, log: &Log) -> Archive {
-    Archive::open(&state.join("archive.redb")).unwrap_or_else(|reason| {
+    Archive::open(&state.join(ARCHIVE)).unwrap_or_else(|reason| {
         log.warn(format_args!("{reason}; everything will be compared at each start"));
         Archive::in_memory()
     })

@@ -12,6 +12,7 @@ use crate::service::claims::Which;
 use crate::service::log::{self, LogOptions};
 use crate::service::pair::Pair;
 use crate::service::pass::{self, Brake, Order, Outcome, Release};
+use crate::service::places::{Misplaced, REMEDY};
 use crate::service::report;
 use crate::tree::doubt::DirtySet;
 use crate::tree::operation::Cause;
@@ -25,20 +26,26 @@ const ROUNDS: u32 = 5;
 /// What makes the folders or the options unusable.
 pub fn run(args: &SyncArgs) -> Result<ExitCode, Refusal> {
     let settings = Settings::for_sync(args)?;
-    let places = open::check(&settings)?;
+    let paths = open::check(&settings)?;
     open::patterns(&settings)?;
     let cancel = signals::stop_flag();
-    if !settings.dry_run {
-        open::make_replica(&places)?;
-    }
-    let roots = open::roots(&places, &settings)?;
+    let roots = open::roots(&paths, &settings)?;
     let options = LogOptions { file: settings.log_file.clone(), verbosity: settings.verbosity, console: true };
     let (log, guard) = log::start(&options).map_err(Refusal::Log)?;
     let result = open::exclude((&roots.0, &roots.1), &settings, &log)
         .and_then(|exclude| open::pair(roots, exclude, &settings, log))
-        .map(|pair| sweep(&pair, settings.release, &cancel));
+        .map(|(pair, misplaced)| match misplaced {
+            Some(reason) => held(&pair, &reason),
+            None => sweep(&pair, settings.release, &cancel),
+        });
     guard.finish();
     result
+}
+
+/// Nothing is done with folders that are not what they were.
+fn held(pair: &Pair, reason: &Misplaced) -> ExitCode {
+    pair.log.error(format_args!("Held: {reason} Nothing was done. {REMEDY}"));
+    ExitCode::from(3)
 }
 
 fn sweep(pair: &Pair, released: bool, cancel: &AtomicBool) -> ExitCode {
@@ -67,6 +74,7 @@ fn sweep(pair: &Pair, released: bool, cancel: &AtomicBool) -> ExitCode {
         pair.log.warn(format_args!("{reason}; the next sweep compares everything"));
     }
     report::problems(pair, &outcome);
+    outcome.gone.iter().for_each(|path| report::gone(pair, path));
     report::unsettled(pair, &outcome);
     report::hold(pair, &outcome, "Run `driftless sync --release` with the same folders to let them happen");
     report::sweep(pair, &outcome, start.elapsed());
@@ -76,7 +84,7 @@ fn sweep(pair: &Pair, released: bool, cancel: &AtomicBool) -> ExitCode {
 fn exit_code(outcome: &Outcome) -> ExitCode {
     let incomplete =
         !outcome.problems.is_empty() || outcome.full.is_some() || (!outcome.again.is_empty() && !outcome.cancelled);
-    let held = outcome.displaced || !outcome.held.is_empty();
+    let held = outcome.displaced || !outcome.gone.is_empty() || !outcome.held.is_empty();
     match (incomplete, held) {
         (_, true) => ExitCode::from(3),
         (true, false) => ExitCode::from(1),

@@ -46,13 +46,13 @@ pub fn run(args: &VerifyArgs) -> Result<ExitCode, Refusal> {
     let start = Instant::now();
     // Opened as for a dry run: nothing is made, nothing locked.
     let settings = Settings { dry_run: true, ..Settings::for_verify(args)? };
-    let places = open::check(&settings)?;
-    if !places.exists {
-        return Err(Refusal::Replica { path: places.replica, reason: "it does not exist".into() });
+    let paths = open::check(&settings)?;
+    if !paths.has_replica {
+        return Err(Refusal::Replica { path: paths.replica, reason: "it does not exist".into() });
     }
     let mut exclude = open::patterns(&settings)?;
     let cancel = signals::stop_flag();
-    let (source, replica) = open::roots(&places, &settings)?;
+    let (source, replica) = open::roots(&paths, &settings)?;
     if let Ok(state) = config::state_dir() {
         leave_out(&mut exclude, &state, [&source, &replica]);
     }

@@ -5,18 +5,19 @@ use std::process::ExitCode;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
-use crossbeam_channel::{Receiver, Sender, unbounded};
+use crossbeam_channel::{Receiver, Sender, TrySendError, bounded, never, unbounded};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGUSR1};
 use signal_hook::iterator::Signals;
 
 use super::open::{self, Refusal};
 use crate::cli::WatchArgs;
 use crate::config::{self, Settings};
+use crate::fs::mounts;
 use crate::fs::root::Root;
 use crate::fs::watch::{Heard, Watches};
 use crate::service::clock;
 use crate::service::control::{self, ControlServer, Request};
-use crate::service::dispatcher::{Dispatcher, Inbox, requests};
+use crate::service::dispatcher::{Dispatcher, Inbox, Renew, requests};
 use crate::service::intake::{Found, Intake};
 use crate::service::log::{self, Log, LogOptions};
 use crate::service::pair::Pair;
@@ -29,11 +30,10 @@ use crate::tree::path::RelPath;
 /// What makes the folders or the options unusable.
 pub fn run(args: &WatchArgs) -> Result<ExitCode, Refusal> {
     let settings = Settings::for_watch(args)?;
-    let places = open::check(&settings)?;
+    let paths = open::check(&settings)?;
     open::patterns(&settings)?;
     let signals = listen()?;
-    open::make_replica(&places)?;
-    let roots = open::roots(&places, &settings)?;
+    let roots = open::roots(&paths, &settings)?;
     config::make_state_dir()?;
     let options = LogOptions { file: settings.log_file.clone(), verbosity: settings.verbosity, console: true };
     let (log, guard) = log::start(&options).map_err(Refusal::Log)?;
@@ -54,12 +54,7 @@ fn serve(
         .map_err(|source| config::ConfigError::StateFolder { path: cookies.clone(), source })?;
     let (send, inbox) = requests();
     let control = control_server(settings, &source, &replica, send)?;
-    let looking = Root::open(source.path()).map_err(|e| start_failed(&e))?;
-    let probe = Box::new(move |path: &RelPath| match looking.look_at(path) {
-        Ok(Seen::Present(stat)) => Some(Found { kind: stat.kind, is_linked: stat.is_linked(), id: stat.id() }),
-        _ => None,
-    });
-    let intake = Intake::new(settings.debounce, settings.max_delay, probe);
+    let intake = Intake::new(settings.debounce, settings.max_delay, Box::new(|_| None));
     let listener = Arc::clone(&intake);
     let verbose = log.clone();
     let exclude = open::exclude((&source, &replica), settings, &log)?;
@@ -79,14 +74,42 @@ fn serve(
         }
         listener.hear(heard);
     };
-    let watches = Watches::start(source.path(), &cookies, hear).map_err(|e| start_failed(&e))?;
-    log.info(format_args!("Watching: {}", open::shown(source.path())));
-    let pair = open::pair((source, replica), exclude, settings, log)?;
-    let pair = Arc::new(Pair { watches: Some(watches), lost, ..pair });
-    let dispatcher = Dispatcher::new(pair, intake, settings.interval).map_err(|e| start_failed(&e))?;
-    dispatcher.run(&Inbox { requests: inbox, signals });
+    let (path, looker, teller) = (source.path().to_path_buf(), Arc::clone(&intake), log.clone());
+    let renew: Renew = Box::new(move || {
+        let looking = Root::open(&path).map_err(|e| e.to_string())?;
+        looker.look_with(Box::new(move |path: &RelPath| match looking.look_at(path) {
+            Ok(Seen::Present(stat)) => Some(Found { kind: stat.kind, is_linked: stat.is_linked(), id: stat.id() }),
+            _ => None,
+        }));
+        let watches = Watches::start(&path, &cookies, hear.clone()).map_err(|e| e.to_string())?;
+        teller.info(format_args!("Watching: {}", open::shown(&path)));
+        Ok(watches)
+    });
+    let (pair, misplaced) = open::pair((source, replica), exclude, settings, log)?;
+    let watches = match misplaced {
+        None => Some(renew().map_err(|reason| start_failed(&reason))?),
+        Some(_) => None,
+    };
+    let pair = Arc::new(Pair { watches, lost, ..pair });
+    let mounts = follow_mounts(&pair.log);
+    let dispatcher =
+        Dispatcher::new(pair, intake, settings.interval, (misplaced, renew)).map_err(|e| start_failed(&e))?;
+    dispatcher.run(&Inbox { requests: inbox, signals, mounts });
     control.stop();
     Ok(())
+}
+
+/// Tells of every change of the table of mounts. Without that, sweeps find them.
+fn follow_mounts(log: &Log) -> Receiver<()> {
+    let (tell, changed) = bounded(1);
+    let follow = move || !matches!(tell.try_send(()), Err(TrySendError::Disconnected(())));
+    match mounts::follow(follow) {
+        Ok(()) => changed,
+        Err(error) => {
+            log.debug(format_args!("Mounts are not followed: {error}"));
+            never()
+        }
+    }
 }
 
 fn control_server(

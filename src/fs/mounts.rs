@@ -1,9 +1,14 @@
-//! Owns where folders really lie: a path as the kernel's table of mounts resolves it, so that a bind mount does not
-//! hide that one folder is inside another. It reads the table and nothing else.
+//! Owns what the kernel's table of mounts tells: where a folder really lies, so that a bind mount does not hide that one
+//! folder is inside another, which filesystems are mounted below a folder, and when the table changes. It reads the
+//! table and nothing else.
 
+use std::collections::BTreeSet;
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
+
+use rustix::event::{PollFd, PollFlags, poll};
+use rustix::io::Errno;
 
 /// One line of /proc/self/mountinfo; see proc_pid_mountinfo(5).
 #[derive(Debug, PartialEq, Eq)]
@@ -36,6 +41,36 @@ pub enum Relation {
 pub fn relation(first: &Path, second: &Path) -> Relation {
     let table = std::fs::read("/proc/self/mountinfo").unwrap_or_default();
     relation_in(&parse(&table), first, second)
+}
+
+/// Where something is mounted below `root`, which is canonical; in order, each point once.
+pub fn below(root: &Path) -> BTreeSet<PathBuf> {
+    let table = std::fs::read("/proc/self/mountinfo").unwrap_or_default();
+    let points = parse(&table).into_iter().map(|mount| mount.point);
+    points.filter(|point| point != root && point.starts_with(root)).collect()
+}
+
+/// Calls `changed` in a thread of its own whenever something was mounted or unmounted anywhere, until it returns false.
+/// It sleeps in the kernel between.
+///
+/// # Errors
+/// The table cannot be opened, or there is no thread to be had.
+pub fn follow(mut changed: impl FnMut() -> bool + Send + 'static) -> std::io::Result<()> {
+    let table = std::fs::File::open("/proc/self/mountinfo")?;
+    let follow = move || {
+        loop {
+            let mut ready = [PollFd::new(&table, PollFlags::PRI)];
+            match poll(&mut ready, None) {
+                Ok(_) => {}
+                Err(Errno::INTR) => continue,
+                Err(_) => return,
+            }
+            if !changed() {
+                return;
+            }
+        }
+    };
+    std::thread::Builder::new().name("mounts".into()).spawn(follow).map(drop)
 }
 
 fn relation_in(mounts: &[Mount], first: &Path, second: &Path) -> Relation {

@@ -5,7 +5,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use rustix::fs::{self, AtFlags, CWD, FileType, Mode, OFlags, ResolveFlags};
+use rustix::fs::{self, AtFlags, CWD, FileType, Mode, OFlags, ResolveFlags, StatxFlags};
 use rustix::io::Errno;
 
 use crate::tree::entry::{Kind, Seen, Stat, Time};
@@ -22,6 +22,8 @@ pub struct Root {
     path: PathBuf,
     dev: u64,
     ino: u64,
+    /// The number of the mount that it was opened on, where the kernel tells: the same disk mounted again is another.
+    mount: Option<u64>,
     has_openat2: AtomicBool,
     missing: bool,
 }
@@ -36,16 +38,22 @@ impl Root {
         let stat = fs::fstat(&folder)?;
         let path = path.to_path_buf();
         let has_openat2 = AtomicBool::new(true);
-        Ok(Self { folder, path, dev: stat.st_dev, ino: stat.st_ino, has_openat2, missing: false })
+        let mount = mount_of(&folder, Path::new(""), AtFlags::EMPTY_PATH);
+        Ok(Self { folder, path, dev: stat.st_dev, ino: stat.st_ino, mount, has_openat2, missing: false })
     }
 
-    /// A root that does not exist, for a dry run: there is nothing in it, and nothing can be opened.
+    /// A root that does not exist, or not yet: there is nothing in it, and nothing can be opened.
     ///
     /// # Errors
     /// As of open(2), for the file system's root.
     pub fn missing(path: &Path) -> Result<Self, Errno> {
         let nowhere = Self::open(Path::new("/"))?;
         Ok(Self { path: path.to_path_buf(), missing: true, ..nowhere })
+    }
+
+    /// Whether there was no such folder.
+    pub fn is_missing(&self) -> bool {
+        self.missing
     }
 
     pub fn fd(&self) -> BorrowedFd<'_> {
@@ -67,7 +75,10 @@ impl Root {
 
     /// Whether the path that this was opened by still leads to the same folder.
     pub fn is_in_place(&self) -> bool {
-        fs::statat(CWD, &self.path, AtFlags::empty()).is_ok_and(|s| s.st_dev == self.dev && s.st_ino == self.ino)
+        let is_same = |s: fs::Stat| s.st_dev == self.dev && s.st_ino == self.ino;
+        !self.missing
+            && fs::statat(CWD, &self.path, AtFlags::empty()).is_ok_and(is_same)
+            && mount_of(CWD, &self.path, AtFlags::empty()) == self.mount
     }
 
     /// Opens a folder of the tree for listing.
@@ -148,6 +159,11 @@ impl Root {
             rdev: stat.st_rdev,
         }
     }
+}
+
+fn mount_of(at: impl AsFd, path: &Path, flags: AtFlags) -> Option<u64> {
+    let stat = fs::statx(at, path, flags, StatxFlags::MNT_ID).ok()?;
+    StatxFlags::from_bits_retain(stat.stx_mask).contains(StatxFlags::MNT_ID).then_some(stat.stx_mnt_id)
 }
 
 /// Opens a folder in a folder; never through a link.

@@ -4,6 +4,7 @@
 mod flush;
 mod held;
 mod lanes;
+mod roots;
 mod screen;
 
 use std::collections::BTreeSet;
@@ -22,6 +23,7 @@ use super::ledger::Ledger;
 use super::news::{News, Taken};
 use super::pair::Pair;
 use super::pass::{self, Brake};
+use super::places::{Misplaced, REMEDY};
 use super::report;
 use crate::plan::schedule::{Sweeps, later, pause, until};
 use crate::tree::doubt::{DirtySet, Doubt, Extent, Moment};
@@ -31,11 +33,14 @@ use crate::tree::totals::Totals;
 use flush::Flushes;
 use held::{Hold, Recent};
 use lanes::LaneState;
+use roots::Guards;
+pub use roots::Renew;
 use screen::{LastSweep, StateSince};
 
 /// All that can ever wake the service.
 enum Event {
     News,
+    Mounts,
     Finished(Box<Finished>),
     Request(Request),
     Signal(i32),
@@ -46,6 +51,8 @@ enum Event {
 pub struct Inbox {
     pub requests: Receiver<Request>,
     pub signals: Receiver<i32>,
+    /// Something was mounted or unmounted.
+    pub mounts: Receiver<()>,
 }
 
 /// Changed while it was looked at: the first pause before the next look.
@@ -69,6 +76,7 @@ pub struct Dispatcher {
     express: LaneState,
     bulk: LaneState,
     done: Receiver<Finished>,
+    tell: Sender<Finished>,
     sweeps: Sweeps,
     sweep_began: Option<Moment>,
     ledger: Ledger,
@@ -79,8 +87,7 @@ pub struct Dispatcher {
     began: Moment,
     polled: Moment,
     commit_due: Option<Moment>,
-    misplaced: Option<&'static str>,
-    root_due: Moment,
+    guards: Guards,
     full: Option<u32>,
     totals: Totals,
     uncertain: BTreeSet<RelPath>,
@@ -89,15 +96,23 @@ pub struct Dispatcher {
 }
 
 impl Dispatcher {
+    /// A service that holds from the start where its roots are `misplaced`.
+    ///
     /// # Errors
     /// When there is no thread to be had.
-    pub fn new(pair: Arc<Pair>, intake: Arc<Intake>, interval: Duration) -> std::io::Result<Self> {
+    pub fn new(
+        pair: Arc<Pair>,
+        intake: Arc<Intake>,
+        interval: Duration,
+        (misplaced, renew): (Option<Misplaced>, Renew),
+    ) -> std::io::Result<Self> {
         let (tell, done) = unbounded();
         let cancel = Arc::new(AtomicBool::new(false));
-        let lane = |which| {
-            let lane = Lane::start(which, Arc::clone(&pair), Arc::clone(&cancel), Sender::clone(&tell))?;
-            Ok::<_, std::io::Error>(LaneState::new(lane))
-        };
+        let lane = |which| Ok::<_, std::io::Error>(LaneState::new(Self::lane(which, &cancel, &tell)?));
+        if let Some(reason) = &misplaced {
+            pair.log.error(format_args!("Held: {reason} Nothing is done until then. {REMEDY}"));
+        }
+        let guards = Guards::new(misplaced, renew, pair.source.path());
         let ledger = Ledger::restore(&pair.archive.fact(LEDGER).unwrap_or_default());
         report::failing(&pair, &ledger);
         Ok(Self {
@@ -110,6 +125,8 @@ impl Dispatcher {
             intake,
             cancel,
             done,
+            tell,
+            guards,
             sweeps: Sweeps::new(interval),
             sweep_began: None,
             ledger,
@@ -117,14 +134,16 @@ impl Dispatcher {
             began: clock::now(),
             polled: clock::now(),
             commit_due: None,
-            misplaced: None,
-            root_due: Moment::default(),
             full: None,
             totals: Totals::default(),
             uncertain: BTreeSet::new(),
             last_sweep: None,
             shown: StateSince::default(),
         })
+    }
+
+    fn lane(which: Which, cancel: &Arc<AtomicBool>, tell: &Sender<Finished>) -> std::io::Result<Lane> {
+        Lane::start(which, Arc::clone(cancel), Sender::clone(tell))
     }
 
     /// Runs until a signal says stop.
@@ -140,6 +159,7 @@ impl Dispatcher {
             self.note_state();
             match self.wait(inbox) {
                 Event::News => self.take_news(),
+                Event::Mounts => self.mounts_changed(clock::now()),
                 Event::Finished(finished) => self.finished(*finished),
                 Event::Request(request) => self.answer(request),
                 Event::Signal(SIGHUP) => self.pair.log.reopen(),
@@ -162,6 +182,7 @@ impl Dispatcher {
             recv(self.intake.woken()) -> _ => Event::News,
             recv(self.done) -> finished => finished.map_or(Event::Due, |f| Event::Finished(Box::new(f))),
             recv(inbox.requests) -> request => request.map_or(Event::Due, Event::Request),
+            recv(inbox.mounts) -> changed => changed.map_or(Event::Due, |()| Event::Mounts),
             recv(inbox.signals) -> signal => signal.map_or(Event::Due, Event::Signal),
             recv(timer) -> _ => Event::Due,
         }
@@ -173,8 +194,8 @@ impl Dispatcher {
         due.extend(self.intake.deadline());
         due.extend(self.ledger.next());
         due.extend(self.commit_due);
-        if self.misplaced.is_some() {
-            due.push(self.root_due);
+        if self.guards.misplaced.is_some() {
+            due.push(self.guards.due);
         } else if self.bulk.running.is_none() {
             due.push(self.sweeps.due());
         }
@@ -269,36 +290,8 @@ impl Dispatcher {
         }
     }
 
-    /// Without its roots the service holds, and goes on when they are back.
-    fn look_for_roots(&mut self, now: Moment) {
-        if self.misplaced.is_some() && now < self.root_due {
-            return;
-        }
-        let idle = self.express.is_idle() && self.bulk.is_idle() && !self.sweeps.is_due(now);
-        if self.misplaced.is_none() && idle {
-            return;
-        }
-        self.root_due = later(now, LOOK_FOR_ROOT);
-        let misplaced = match (self.pair.source.is_in_place(), self.pair.replica.is_in_place()) {
-            (true, true) => None,
-            (false, _) => Some("the source folder is not in its place"),
-            (true, false) => Some("the replica folder is not in its place"),
-        };
-        match (self.misplaced, misplaced) {
-            (None, Some(reason)) => {
-                self.pair.log.error(format_args!("Held: {reason}; nothing is done until it is back"));
-            }
-            (Some(_), None) => {
-                self.pair.log.info("Both folders are in their places again");
-                self.sweeps.ask();
-            }
-            _ => {}
-        }
-        self.misplaced = misplaced;
-    }
-
     fn start_what_can(&mut self, now: Moment) {
-        if self.misplaced.is_some() {
+        if self.guards.misplaced.is_some() {
             return;
         }
         for lane in [&mut self.express, &mut self.bulk] {
@@ -309,7 +302,7 @@ impl Dispatcher {
         }
         if self.express.running.is_none() {
             // It removes nothing.
-            self.express.begin(Brake::default(), 1);
+            self.express.begin(&self.pair, Brake::default(), 1);
         }
         // A rename leaves a name that is gone, and what is renamed is not to be removed first.
         let is_renaming = self.express.running.is_some() && self.express.is_renaming;
@@ -329,7 +322,7 @@ impl Dispatcher {
                 let (held, release) = self.hold.take_release();
                 let entries = self.entries.filter(|_| !sweep);
                 let brake = Brake { entries, recent: self.recent.sum(now), held, release };
-                self.bulk.is_sweep = self.bulk.begin(brake, self.pair.options.jobs) && sweep;
+                self.bulk.is_sweep = self.bulk.begin(&self.pair, brake, self.pair.options.jobs) && sweep;
             }
         }
     }
@@ -338,6 +331,7 @@ impl Dispatcher {
         let Finished { which, dirty, mut outcome } = finished;
         let now = clock::now();
         let is_sweep = which == Which::Bulk && std::mem::take(&mut self.bulk.is_sweep);
+        self.note_gone(std::mem::take(&mut outcome.gone));
         let lane = match which {
             Which::Express => &mut self.express,
             Which::Bulk => &mut self.bulk,
@@ -455,7 +449,12 @@ impl Dispatcher {
                 }
                 let _ = reply.send(if is_held { Reply::Done } else { Reply::Failed("no removals are held".into()) });
             }
-            Request::Flush { reply, .. } => self.flushes.begin(reply, self.pair.watches.as_ref()),
+            Request::Flush { reply, .. } => {
+                self.flushes.begin(reply, self.pair.watches.as_ref());
+                if let Some(reason) = &self.guards.misplaced {
+                    self.flushes.refuse(&reason.to_string());
+                }
+            }
         }
     }
 
@@ -482,7 +481,7 @@ impl Dispatcher {
             }
         }
         let ended = self.express.running.is_none() && self.bulk.running.is_none();
-        if ended {
+        if ended && self.guards.misplaced.is_none() {
             pass::close(&self.pair);
         }
         self.keep_facts();

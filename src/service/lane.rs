@@ -16,6 +16,7 @@ use crate::tree::operation::Cause;
 
 /// An order that a lane can keep.
 pub struct Work {
+    pub pair: Arc<Pair>,
     pub dirty: DirtySet,
     pub renames: Vec<Rename>,
     pub brake: Brake,
@@ -40,18 +41,13 @@ impl Lane {
     ///
     /// # Errors
     /// When there is no thread to be had.
-    pub fn start(
-        which: Which,
-        pair: Arc<Pair>,
-        cancel: Arc<AtomicBool>,
-        done: Sender<Finished>,
-    ) -> std::io::Result<Self> {
+    pub fn start(which: Which, cancel: Arc<AtomicBool>, done: Sender<Finished>) -> std::io::Result<Self> {
         let (orders, incoming) = bounded(1);
         let name = match which {
             Which::Express => "express",
             Which::Bulk => "pass",
         };
-        let work = move || run(which, &pair, &cancel, &incoming, &done);
+        let work = move || run(which, &cancel, &incoming, &done);
         let thread = std::thread::Builder::new().name(name.into()).spawn(work)?;
         Ok(Self { orders, thread })
     }
@@ -68,11 +64,13 @@ impl Lane {
     }
 }
 
-fn run(which: Which, pair: &Pair, cancel: &AtomicBool, orders: &Receiver<Work>, done: &Sender<Finished>) {
+fn run(which: Which, cancel: &AtomicBool, orders: &Receiver<Work>, done: &Sender<Finished>) {
     for work in orders {
-        let Work { dirty, renames, brake, cause, jobs } = work;
+        let Work { pair, dirty, renames, brake, cause, jobs } = work;
         let order = Order { dirty: &dirty, renames: &renames, brake, cause, jobs, lane: which };
-        let outcome = pass::run(pair, &order, cancel);
+        let outcome = pass::run(&pair, &order, cancel);
+        // Who hears of the end may want it for itself.
+        drop(pair);
         if done.send(Finished { which, dirty, outcome }).is_err() {
             return;
         }

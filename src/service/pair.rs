@@ -8,6 +8,7 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use super::claims::Claims;
 use super::links::LinkTable;
 use super::log::Log;
+use super::places::Places;
 use crate::fs::archive::Archive;
 use crate::fs::copy::Abilities;
 use crate::fs::metadata::{Lost, Rights};
@@ -53,8 +54,8 @@ pub struct Pair {
     /// When events were last lost, until everything has been looked at since; 0 where none are missing. Set by who hears
     /// of it, before anything that was heard later can be acted on.
     pub lost: Arc<AtomicU64>,
-    /// The source is another folder than the last time, and empty: nothing is removed for what is not in it.
-    pub is_emptied: bool,
+    /// Which folders the roots and the mounts below them were.
+    pub places: Places,
 }
 
 /// Locks for folders, shared by folders whose paths hash alike.
@@ -67,6 +68,14 @@ impl Pair {
         folder.hash(&mut hash);
         let turn = &self.turns[hash.finish() as usize % self.turns.len()];
         turn.lock().unwrap_or_else(|e| e.into_inner())
+    }
+
+    /// Removes what an interrupted run has left in the replica.
+    pub fn clear_leftovers(&self) {
+        if self.stage.clear_leftovers(&self.replica).is_ok_and(|found| found) {
+            self.log.info("Removed what an interrupted run had left in the reserved folder");
+            self.stage.close(&self.replica);
+        }
     }
 
     /// When events were last lost that have not been made good.

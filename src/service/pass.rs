@@ -63,6 +63,8 @@ pub struct Outcome {
     pub entries: Option<u64>,
     /// The source is not in its place any more: nothing was removed.
     pub displaced: bool,
+    /// Mounts below the roots that were there and are not: nothing was done at or below them.
+    pub gone: BTreeSet<RelPath>,
     pub cancelled: bool,
 }
 
@@ -74,6 +76,8 @@ struct Pass<'a> {
     cause: Cause,
     queue: Queue,
     shared: Mutex<Shared>,
+    /// Mounts below the roots that are gone: they and all below them are left alone.
+    gone: BTreeSet<RelPath>,
     /// Folders whose lists the renames changed.
     touched_early: HashSet<RelPath>,
     entries: AtomicU64,
@@ -110,13 +114,18 @@ const FOLDERS_ONE_BY_ONE: usize = 4;
 
 /// Runs one pass until all in the order has been looked at, or `cancel` is set.
 pub fn run(pair: &Pair, order: &Order, cancel: &AtomicBool) -> Outcome {
+    if order.dirty.is_everything() && !pair.options.one_file_system {
+        // Before it is copied: what vanishes meanwhile has been there.
+        pair.places.learn(&pair.source, &pair.replica, &pair.exclude, &pair.archive);
+    }
     let mut pass = Pass::new(pair, order.dirty, (order.lane, order.cause), cancel);
+    pass.gone = pair.places.gone(&pair.source, &pair.replica);
     let mut totals = renames::carry_out(&mut pass, order.renames);
     let pass = pass;
     let seeds: BTreeSet<RelPath> = order.dirty.seeds().into_iter().collect();
     // Their times have to be set again even where nothing in them is in doubt.
     for folder in seeds.union(&pass.touched_early.iter().cloned().collect()).cloned() {
-        if !pair.exclude.skips_within(&folder, true) {
+        if !pass.skips_within(&folder, true) {
             pass.queue.push(walk::seed(&pass, folder));
         }
     }
@@ -136,8 +145,10 @@ pub fn run(pair: &Pair, order: &Order, cancel: &AtomicBool) -> Outcome {
     let sweep = order.dirty.is_everything();
     let cancelled = pass.is_cancelled();
     let entries = pass.entries.load(Ordering::Relaxed);
+    let gone = pass.gone;
     let mut outcome = pass.shared.into_inner().unwrap_or_else(|e| e.into_inner()).outcome;
     outcome.totals += totals;
+    outcome.gone = gone;
     outcome.cancelled = cancelled;
     outcome.totals.problems = outcome.problems.len() as u64;
     outcome.entries = (sweep && !cancelled).then_some(entries);
@@ -207,10 +218,26 @@ impl<'a> Pass<'a> {
             cause,
             queue: Queue::default(),
             shared: Mutex::default(),
+            gone: BTreeSet::new(),
             touched_early: HashSet::new(),
             entries: AtomicU64::new(0),
             is_full: AtomicBool::new(false),
         }
+    }
+
+    /// Whether this entry is left alone. Its folders are not asked about.
+    fn skips(&self, path: &RelPath, is_folder: bool) -> bool {
+        self.pair.exclude.skips(path, is_folder) || self.gone.contains(path)
+    }
+
+    /// Whether this entry, or a folder above it, is left alone.
+    fn skips_within(&self, path: &RelPath, is_folder: bool) -> bool {
+        self.pair.exclude.skips_within(path, is_folder) || self.gone.iter().any(|mount| path.is_within(mount))
+    }
+
+    /// Whether the source, or a mount below one of the roots, has gone since the pass began.
+    fn is_displaced(&self) -> bool {
+        !self.pair.source.is_in_place() || self.pair.places.gone(&self.pair.source, &self.pair.replica) != self.gone
     }
 
     /// Claims an entry for this pass's lane.

@@ -5,6 +5,7 @@ use std::time::Duration;
 use super::ledger::Ledger;
 use super::pair::Pair;
 use super::pass::{Outcome, describe};
+use super::places::REMEDY;
 use crate::tree::path::RelPath;
 
 /// Adds what a following pass came to.
@@ -19,6 +20,7 @@ pub fn add(outcome: &mut Outcome, next: Outcome) {
     outcome.uncertain = next.uncertain;
     outcome.full = next.full;
     outcome.displaced |= next.displaced;
+    outcome.gone.extend(next.gone);
     outcome.cancelled |= next.cancelled;
 }
 
@@ -33,8 +35,16 @@ pub fn problems(pair: &Pair, outcome: &Outcome) {
             .error(format_args!("The replica has no room: {}; what is missing is made when there is", describe(error)));
     }
     if outcome.displaced {
-        pair.log.error("The source is not in its place any more: nothing is removed from the replica");
+        pair.log.error("Held: a folder or a mount has gone during the pass: nothing is removed from the replica");
     }
+}
+
+/// Logs that what was mounted below a root is gone.
+pub fn gone(pair: &Pair, path: &RelPath) {
+    pair.log.error(format_args!(
+        "Held: what was mounted at {} or in its place in the replica is gone: nothing is done at or below it. {REMEDY}",
+        pair.shown_source(path)
+    ));
 }
 
 /// Logs what has failed and does not any more, each path once.

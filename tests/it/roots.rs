@@ -139,3 +139,89 @@ fn source_that_is_another_folder_and_empty_removes_nothing_at_the_next_pass() {
     pair.sync(&[]);
     pair.assert_same();
 }
+
+#[test]
+fn source_that_is_another_folder_is_taken_only_when_a_person_says_so() {
+    let pair = Pair::of("a \"x\"\n b/c \"y\"");
+    pair.sync(&[]);
+    fs::rename(pair.source(), pair.top().join("away")).expect("rename");
+    disk::write(&pair.source().join("d"), "z");
+    let ran = pair.try_sync(&[]).expect_code(3);
+    assert!(
+        ran.text().contains("another folder than before") && ran.text().contains("--accept-root"),
+        "{}",
+        ran.text()
+    );
+    assert!(pair.replica().join("b/c").exists() && !pair.replica().join("d").exists());
+    pair.try_sync(&["--accept-root", "--max-delete", "100%"]).expect_code(0);
+    pair.assert_same();
+    pair.try_sync(&[]).expect_code(0);
+}
+
+#[test]
+fn replica_that_is_gone_or_another_folder_is_not_written_to() {
+    let pair = Pair::of("a \"x\"\n b/c \"y\"");
+    pair.sync(&[]);
+    let away = pair.top().join("away");
+    fs::rename(pair.replica(), &away).expect("rename");
+    let ran = pair.try_sync(&[]).expect_code(3);
+    assert!(ran.text().contains("is not there"), "{}", ran.text());
+    assert!(!pair.replica().exists(), "made in the place of a disk");
+    fs::create_dir(pair.replica()).expect("an empty mount point");
+    let ran = pair.try_sync(&[]).expect_code(3);
+    assert!(ran.text().contains("another folder than before"), "{}", ran.text());
+    assert_eq!(fs::read_dir(pair.replica()).expect("list").count(), 0);
+    fs::remove_dir(pair.replica()).expect("rmdir");
+    fs::rename(&away, pair.replica()).expect("rename back");
+    pair.sync(&[]);
+    pair.assert_same();
+    fs::rename(pair.replica(), &away).expect("rename");
+    pair.try_sync(&["--accept-root"]).expect_code(0);
+    pair.assert_same();
+}
+
+#[test]
+fn service_that_starts_without_its_folders_holds_and_goes_on_when_they_are_there() {
+    let pair = filled();
+    pair.watch(&[]).stop();
+    for (folder, word) in [(pair.source(), "source"), (pair.replica(), "replica")] {
+        let away = pair.top().join("away");
+        fs::rename(&folder, &away).expect("rename");
+        let watch = pair.start_watch(&[]);
+        watch.wait_for_answer();
+        watch.wait_for_state("held");
+        let status = watch.status();
+        let reason = status["reason"].as_str().expect("a reason");
+        assert!(reason.contains(word) && reason.contains("is not there"), "{reason}");
+        watch.client("flush", &["--timeout", "20s"]).expect_code(1);
+        fs::create_dir(&folder).expect("an empty mount point");
+        eventually(Duration::from_secs(10), "it is seen to be another", || {
+            watch.status()["reason"].as_str().is_some_and(|r| r.contains("another folder")).then_some(())
+        });
+        assert_eq!(fs::read_dir(&folder).expect("list").count(), 0, "the {word} was written to");
+        fs::remove_dir(&folder).expect("rmdir");
+        disk::write(&pair.top().join(if word == "source" { "away/new" } else { "source/new too" }), "n");
+        fs::rename(&away, &folder).expect("rename back");
+        watch.wait_for_state("in_sync");
+        disk::write(&pair.source().join("folder-1/later"), word);
+        watch.assert_follows();
+        watch.stop();
+        pair.assert_same();
+    }
+}
+
+#[test]
+fn replica_renamed_away_under_the_service_is_not_made_anew() {
+    let pair = filled();
+    let watch = pair.watch(&[]);
+    let away = pair.top().join("away");
+    fs::rename(pair.replica(), &away).expect("rename");
+    disk::write(&pair.source().join("folder-1/new"), "n");
+    watch.wait_for_state("held");
+    assert!(!pair.replica().exists());
+    fs::rename(&away, pair.replica()).expect("rename back");
+    watch.wait_for_state("in_sync");
+    watch.assert_follows();
+    watch.stop();
+    pair.assert_same();
+}

@@ -41,6 +41,13 @@ impl Flushes {
         self.0.push(Flush { cookie, heard: None, is_last: false, reply });
     }
 
+    /// Nobody is made to wait for what may never come.
+    pub fn refuse(&mut self, reason: &str) {
+        for flush in self.0.drain(..) {
+            let _ = flush.reply.send(Reply::Failed(format!("held: {reason}")));
+        }
+    }
+
     pub fn heard(&mut self, cookie: &str, at: Moment) {
         for flush in self.0.iter_mut().filter(|f| f.cookie == cookie) {
             flush.heard = Some(at);

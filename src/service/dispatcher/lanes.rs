@@ -1,8 +1,11 @@
 //! Owns what waits for each lane and what it is doing, as the dispatcher sees it.
 
+use std::sync::Arc;
+
 use crate::service::clock;
 use crate::service::lane::{Lane, Work};
 use crate::service::news::Taken;
+use crate::service::pair::Pair;
 use crate::service::pass::Brake;
 use crate::tree::doubt::Moment;
 use crate::tree::operation::Cause;
@@ -40,7 +43,7 @@ impl LaneState {
     }
 
     /// Starts on what waits, if anything does.
-    pub(super) fn begin(&mut self, brake: Brake, jobs: usize) -> bool {
+    pub(super) fn begin(&mut self, pair: &Arc<Pair>, brake: Brake, jobs: usize) -> bool {
         if self.waiting.is_empty() {
             return false;
         }
@@ -48,8 +51,14 @@ impl LaneState {
         self.cause = cause;
         self.is_renaming = !renames.is_empty();
         self.running = Some(oldest.unwrap_or_else(clock::now));
-        self.lane.begin(Work { dirty, renames, brake, cause, jobs });
+        let pair = Arc::clone(pair);
+        self.lane.begin(Work { pair, dirty, renames, brake, cause, jobs });
         true
+    }
+
+    /// Works in another thread from now on; what waits, waits on.
+    pub(super) fn replace(&mut self, lane: Lane) {
+        self.lane = lane;
     }
 
     pub(super) fn is_idle(&self) -> bool {

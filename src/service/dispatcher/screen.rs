@@ -9,8 +9,8 @@ use super::Dispatcher;
 use super::held::REMEDY;
 use crate::fs::count;
 use crate::plan::schedule::until;
-use crate::service::clock;
 use crate::service::status::{self, Failing, HoldStatus, State, Status, Watches};
+use crate::service::{clock, places};
 use crate::tree::doubt::Moment;
 use crate::tree::totals::Totals;
 
@@ -111,8 +111,11 @@ impl Dispatcher {
     }
 
     fn state(&self) -> (State, Option<String>) {
-        if let Some(reason) = self.misplaced {
-            return (State::Held, Some(reason.into()));
+        if let Some(reason) = &self.guards.misplaced {
+            return (State::Held, Some(reason.to_string()));
+        }
+        if !self.guards.gone.is_empty() {
+            return (State::Held, Some("a mount below the folders is gone".into()));
         }
         if !self.hold.is_empty() {
             return (State::Held, Some("more removals than --max-delete allows at once".into()));
@@ -137,9 +140,10 @@ impl Dispatcher {
 
     fn holds(&self) -> Vec<HoldStatus> {
         let mut holds = Vec::new();
-        if let Some(reason) = self.misplaced {
-            let remedy = "It goes on by itself when the folder is back".into();
-            holds.push(HoldStatus { reason: reason.into(), remedy, removals: 0, since: None });
+        let gone = |path| format!("what was mounted at {} is gone", self.pair.shown_source(path));
+        let reasons = self.guards.misplaced.iter().map(|reason| reason.to_string());
+        for reason in reasons.chain(self.guards.gone.iter().map(gone)) {
+            holds.push(HoldStatus { reason, remedy: places::REMEDY.into(), removals: 0, since: None });
         }
         if !self.hold.is_empty() {
             holds.push(HoldStatus {

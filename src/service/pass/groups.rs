@@ -197,7 +197,7 @@ fn settle_group(pass: &Pass, id: InodeId, group: Group, touched: &mut BTreeSet<R
     let pair = pass.pair;
     let mut paths = group.names.clone();
     paths.extend(pair.links().names(id));
-    let excluded = |path: &RelPath| pair.exclude.skips_within(path, false);
+    let excluded = |path: &RelPath| pass.skips_within(path, false);
     let open = |path: &RelPath| if excluded(path) { None } else { open_name(pass, id, path) };
     let mut names: Vec<Name> = paths.iter().filter_map(open).collect();
     pair.links().set_names(id, names.iter().map(|n| n.path.clone()));

@@ -11,8 +11,8 @@ use super::files::Job;
 use super::queue::Task;
 use super::{Brake, Pass, folders, walk};
 use crate::fs::archive::Changes;
-use crate::fs::{remove, scan};
-use crate::plan::guard::{Release, Verdict};
+use crate::fs::remove;
+use crate::plan::guard::Verdict;
 use crate::plan::mirror::Step;
 use crate::service::clock;
 use crate::tree::doubt::Doubt;
@@ -41,10 +41,7 @@ pub fn carry_out(pass: &Pass, brake: &Brake) -> (Totals, Vec<Task>) {
     if removals.is_empty() || pass.is_cancelled() {
         return (totals, Vec::new());
     }
-    // It may have been filled since.
-    let is_asked = matches!(brake.release, Release::Everything);
-    let is_missed = pass.pair.is_emptied && !is_asked && scan::is_empty(&pass.pair.source).unwrap_or(true);
-    if is_missed || !pass.pair.source.is_in_place() {
+    if pass.is_displaced() {
         pass.shared().outcome.displaced = true;
         return (totals, Vec::new());
     }
@@ -195,7 +192,7 @@ fn below(folder: &RelPath, names: &[Box<[u8]>]) -> RelPath {
 
 fn goes(pass: &Pass, parent: &RelPath, names: &[Box<[u8]>], is_folder: bool) -> bool {
     let path = below(parent, names);
-    !pass.pair.exclude.skips(&path, is_folder)
+    !pass.skips(&path, is_folder)
 }
 
 /// Removes entries of one folder. Returns whether the folder's list changed.

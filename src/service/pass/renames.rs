@@ -70,7 +70,7 @@ fn carry_out_one(pass: &mut Pass, from: &RelPath, to: &RelPath) -> Result<bool, 
     if is_folder && pass.lane == Which::Express {
         return Ok(false);
     }
-    if pair.exclude.skips_within(from, is_folder) || pair.exclude.skips_within(to, is_folder) {
+    if pass.skips_within(from, is_folder) || pass.skips_within(to, is_folder) {
         return Ok(false);
     }
     let there_now = pair.source.look(old.source.as_fd(), &old.name)?;

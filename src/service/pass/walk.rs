@@ -290,7 +290,7 @@ impl<'a> Worker<'a> {
         let pair = self.pass.pair;
         let path = node.path.join(name);
         let is_folder = |seen: Seen| seen.stat().is_some_and(|s| s.kind == Kind::Directory);
-        if pair.exclude.skips(&path, is_folder(if source == Seen::Absent { replica } else { source })) {
+        if self.pass.skips(&path, is_folder(if source == Seen::Absent { replica } else { source })) {
             return;
         }
         let agreed = record.get(name);

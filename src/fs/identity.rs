@@ -1,0 +1,36 @@
+//! Owns asking the disk which folder this is (see `tree::identity`).
+
+use std::os::fd::BorrowedFd;
+use std::path::Path;
+
+use rustix::fs::{self, AtFlags, CWD, Mode, OFlags, StatxFlags};
+use rustix::io::Errno;
+
+use crate::tree::entry::Time;
+use crate::tree::identity::Identity;
+
+/// Filesystems whose number in statfs(2) is made from the UUID on the disk; of others it is the device's, or nothing.
+const WITH_VOLUME: [u64; 2] = [0xef53, 0x9123_683e];
+
+/// # Errors
+/// As of fstat(2) and fstatfs(2).
+pub fn of(folder: BorrowedFd) -> Result<Identity, Errno> {
+    let filesystem = fs::fstatfs(folder)?.f_type as u64;
+    let volume = WITH_VOLUME.contains(&filesystem).then(|| fs::fstatvfs(folder).map(|s| s.f_fsid)).transpose()?;
+    Ok(Identity { inode: fs::fstat(folder)?.st_ino, born: born(folder), filesystem, volume })
+}
+
+/// # Errors
+/// As of open(2), besides.
+pub fn of_path(path: &Path) -> Result<Identity, Errno> {
+    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let folder = fs::openat(CWD, path, flags, Mode::empty())?;
+    of(std::os::fd::AsFd::as_fd(&folder))
+}
+
+/// When it was made; not every filesystem keeps that, and not every kernel tells.
+fn born(folder: BorrowedFd) -> Option<Time> {
+    let stat = fs::statx(folder, c"", AtFlags::EMPTY_PATH, StatxFlags::BTIME).ok()?;
+    let is_told = StatxFlags::from_bits_retain(stat.stx_mask).contains(StatxFlags::BTIME);
+    is_told.then_some(Time { sec: stat.stx_btime.tv_sec, nsec: stat.stx_btime.tv_nsec })
+}

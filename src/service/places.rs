@@ -1,0 +1,155 @@
+//! Owns the identity guards: which folders the two roots and the mounts below them were, as the archive remembers it, and
+//! whether they still are. What follows from that is the dispatcher's and the pass's affair.
+
+use std::collections::BTreeSet;
+use std::fmt;
+use std::path::{Path, PathBuf};
+use std::sync::{Mutex, MutexGuard};
+
+use crate::fs::archive::Archive;
+use crate::fs::root::Root;
+use crate::fs::{identity, mounts};
+use crate::tree::exclude::Exclude;
+use crate::tree::identity::{Identity, Memory, Mount, Side};
+use crate::tree::path::RelPath;
+use crate::tree::quote::quoted;
+
+/// Why nothing can be done with the pair at present.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Misplaced {
+    /// There is no such folder.
+    Gone(Side, PathBuf),
+    /// There is one, but another than before.
+    Other(Side, PathBuf),
+    /// Somebody else writes to the replica.
+    Locked(PathBuf, Option<u32>),
+    /// It is there, but cannot be used.
+    Unusable(PathBuf, String),
+}
+
+/// What a person can do about it, where it is not enough to wait.
+pub const REMEDY: &str =
+    "It goes on by itself when that is back; if the change is meant, start once with --accept-root";
+
+impl Misplaced {
+    /// What is wrong with a root that is not where it was opened.
+    pub fn now(side: Side, path: &Path) -> Self {
+        if path.exists() { Misplaced::Other(side, path.into()) } else { Misplaced::Gone(side, path.into()) }
+    }
+}
+
+impl fmt::Display for Misplaced {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        use std::os::unix::ffi::OsStrExt;
+        let shown = |path: &Path| quoted(path.as_os_str().as_bytes());
+        match self {
+            Misplaced::Gone(side, path) => write!(f, "the {side} folder {} is not there.", shown(path)),
+            Misplaced::Other(side, path) => {
+                write!(f, "the {side} folder {} is another folder than before: is its disk mounted?", shown(path))
+            }
+            Misplaced::Locked(path, Some(pid)) => {
+                write!(f, "the replica {} is being written by process {pid}.", shown(path))
+            }
+            Misplaced::Locked(path, None) => {
+                write!(f, "the replica {} is being written by another process.", shown(path))
+            }
+            Misplaced::Unusable(path, reason) => write!(f, "{} cannot be used: {reason}.", shown(path)),
+        }
+    }
+}
+
+/// What is remembered of one pair's folders.
+#[derive(Debug, Default)]
+pub struct Places(Mutex<Memory>);
+
+/// The name of the fact in the archive.
+const FACT: &str = "places";
+/// More mounts below the roots are not remembered: something makes them in masses, and they are nobody's disks.
+const MOUNTS: usize = 1_000;
+
+impl Places {
+    pub fn restore(archive: &Archive) -> Self {
+        Self(Mutex::new(archive.fact(FACT).and_then(|bytes| Memory::decode(&bytes)).unwrap_or_default()))
+    }
+
+    /// Whether this side was seen before.
+    pub fn knows(&self, side: Side) -> bool {
+        self.memory().root(side).is_some()
+    }
+
+    /// Forgets everything: a person has said that what is there now is meant.
+    pub fn forget(&self) {
+        *self.memory() = Memory::default();
+    }
+
+    /// Whether the roots are the folders that they were, as far as anything is remembered.
+    ///
+    /// # Errors
+    /// The first that is not.
+    pub fn check(&self, source: &Root, replica: &Root) -> Result<(), Misplaced> {
+        for (side, root) in [(Side::Source, source), (Side::Replica, replica)] {
+            let found = match found(root) {
+                Some(found) if root.is_in_place() => found,
+                _ => return Err(Misplaced::now(side, root.path())),
+            };
+            if self.memory().root(side).is_some_and(|known| !known.is_same(found)) {
+                return Err(Misplaced::Other(side, root.path().into()));
+            }
+        }
+        Ok(())
+    }
+
+    /// Remembers the roots as they are.
+    pub fn remember(&self, source: &Root, replica: &Root, archive: &Archive) {
+        let mut memory = self.memory();
+        (memory.source, memory.replica) = (found(source), found(replica));
+        archive.set_fact(FACT, &memory.encode());
+    }
+
+    /// Remembers also what is mounted below the roots now. A mount that was there and is gone stays remembered.
+    pub fn learn(&self, source: &Root, replica: &Root, exclude: &Exclude, archive: &Archive) {
+        let mut memory = self.memory();
+        let before = memory.mounts.len();
+        for (side, root) in [(Side::Source, source), (Side::Replica, replica)] {
+            for point in mounts::below(root.path()) {
+                let Some(path) = RelPath::below(root.path(), &point) else { continue };
+                let is_known = memory.mounts.iter().any(|m| m.side == side && m.path == path);
+                if is_known || memory.mounts.len() >= MOUNTS || exclude.skips_within(&path, true) {
+                    continue;
+                }
+                if let Ok(identity) = identity::of_path(&point) {
+                    memory.mounts.push(Mount { side, path, identity });
+                }
+            }
+        }
+        if memory.mounts.len() != before {
+            archive.set_fact(FACT, &memory.encode());
+        }
+    }
+
+    /// The mounts below the roots that were there and are not. What lies there now is not what belongs there.
+    pub fn gone(&self, source: &Root, replica: &Root) -> BTreeSet<RelPath> {
+        let memory = self.memory();
+        if memory.mounts.is_empty() {
+            return BTreeSet::new();
+        }
+        let present = [mounts::below(source.path()), mounts::below(replica.path())];
+        let is_gone = |mount: &&Mount| {
+            let (root, present) = match mount.side {
+                Side::Source => (source, &present[0]),
+                Side::Replica => (replica, &present[1]),
+            };
+            let point = mount.path.to_path(root.path());
+            !present.contains(&point) || !identity::of_path(&point).is_ok_and(|found| found.is_same(mount.identity))
+        };
+        memory.mounts.iter().filter(is_gone).map(|mount| mount.path.clone()).collect()
+    }
+
+    fn memory(&self) -> MutexGuard<'_, Memory> {
+        self.0.lock().unwrap_or_else(|e| e.into_inner())
+    }
+}
+
+fn found(root: &Root) -> Option<Identity> {
+    if root.is_missing() { None } else { identity::of(root.fd()).ok() }
+}
