@@ -4,6 +4,7 @@ pub mod archive;
 pub mod compare;
 pub mod copy;
 pub mod count;
+pub mod disk;
 pub mod identity;
 pub mod lock;
 pub mod metadata;

@@ -47,7 +47,9 @@
 //! stamps of both sides when they were last found equal. A stamp holds the inode's identity and its ctime, which no
 //! program can set, so two equal stamps mean that nothing was written; the exceptions are in [`tree::record::Agreed`].
 //! It is a cache that proves itself: lost, damaged or of another version it costs one slow sweep. It is written after
-//! the disk, so it can be behind, never ahead.
+//! the disk, so it can be behind, never ahead: a stamp that a power cut has undone fits nothing any more, and a copy's
+//! contents were on disk before its name was. What is not sure of that, because others wrote it, is forgotten after a
+//! restart of the machine while it is young (`fs::archive::young`).
 //!
 //! Beside the records it keeps what must not be forgotten by a restart: removals that are held (`service::dispatcher`),
 //! how much was removed in the last minute, and what fails (`service::ledger`).

@@ -220,6 +220,14 @@ pub fn pair(
     log: Log,
 ) -> Result<(Pair, Option<Misplaced>), Refusal> {
     let archive = if settings.dry_run { Archive::in_memory() } else { archive(&state_of(&source, &replica)?, &log) };
+    let durable = settings.durability == Durability::Batch;
+    match archive.begin(durable) {
+        Ok(0) => {}
+        Ok(young) => log.info(format_args!(
+            "The last run may have been cut short: {young} entries that had changed shortly before are compared"
+        )),
+        Err(reason) => log.warn(reason),
+    }
     let places = Places::restore(&archive);
     if settings.accept_root {
         places.forget();
@@ -231,7 +239,7 @@ pub fn pair(
     let options = Options {
         jobs: settings.jobs,
         compare: if settings.checksum { Compare::Contents } else { Compare::Stamps },
-        durable: settings.durability == Durability::Batch,
+        durable,
         one_file_system: settings.one_file_system,
         dry_run: settings.dry_run,
         max_delete: settings.max_delete,

@@ -73,6 +73,7 @@ fn sweep(pair: &Pair, released: bool, cancel: &AtomicBool) -> ExitCode {
     if let Err(reason) = pair.archive.commit(crate::service::clock::now(), true) {
         pair.log.warn(format_args!("{reason}; the next sweep compares everything"));
     }
+    pair.archive.end();
     report::problems(pair, &outcome);
     outcome.gone.iter().for_each(|path| report::gone(pair, path));
     report::unsettled(pair, &outcome);

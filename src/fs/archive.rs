@@ -2,11 +2,14 @@
 //! agreed since the last commit. It is a cache that proves itself: lost or damaged, it costs one slow sweep. Records
 //! are kept by the identity of the source's folder, so that a renamed tree keeps all of its records.
 
+mod young;
+
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard};
+use std::time::SystemTime;
 
-use redb::{Database, Durability, ReadableDatabase, ReadableTable, TableDefinition};
+use redb::{Database, Durability, ReadableDatabase, ReadableTable, Table, TableDefinition};
 
 use crate::tree::doubt::Moment;
 use crate::tree::entry::InodeId;
@@ -21,6 +24,8 @@ const PENDING: usize = 50_000;
 /// After this time no event can be on its way any more that says otherwise.
 const PROVISIONAL: u64 = 60_000_000_000;
 const CACHE: usize = 4 << 20;
+/// The boot and the time of the last commit.
+const WRITTEN: &str = "written";
 
 /// The record that holds the root folder's own entry, under the empty name.
 pub const ROOT: InodeId = InodeId { dev: u64::MAX, ino: 0 };
@@ -33,6 +38,8 @@ pub type Changes = BTreeMap<Box<[u8]>, Option<Agreed>>;
 pub struct Archive {
     store: Option<Database>,
     recent: Mutex<Recent>,
+    /// Which start of the machine this is.
+    boot: String,
 }
 
 #[derive(Debug, Default)]
@@ -53,7 +60,7 @@ pub struct NoArchive {
 impl Archive {
     /// One that forgets at the end of the process.
     pub fn in_memory() -> Self {
-        Self { store: None, recent: Mutex::default() }
+        Self { store: None, recent: Mutex::default(), boot: String::new() }
     }
 
     /// Opens the store at `path`, or makes it; one that is damaged or of another version is made anew.
@@ -71,7 +78,9 @@ impl Archive {
                 }
             }
         };
-        Ok(Self { store: Some(store), recent: Mutex::default() })
+        // Without an answer, each start counts as one of the machine.
+        let boot = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default();
+        Ok(Self { store: Some(store), recent: Mutex::default(), boot: boot.trim().into() })
     }
 
     /// What was agreed in a folder, by the identity of the source's folder.
@@ -170,6 +179,9 @@ impl Archive {
     pub fn commit(&self, now: Moment, durable: bool) -> Result<(), NoArchive> {
         let Some(store) = &self.store else { return Ok(()) };
         let mut recent = self.recent();
+        if recent.entries == 0 {
+            return Ok(());
+        }
         let taken = std::mem::take(&mut *recent);
         // Readers wait: a folder's changes are at every moment either here or in the store.
         let mut stays = Recent::default();
@@ -194,19 +206,18 @@ impl Archive {
                     let mut record =
                         table.get(key(folder))?.and_then(|b| Record::decode(b.value())).unwrap_or_default();
                     record.merge(ready.iter().map(|(name, change)| (&**name, *change)));
-                    if record.is_empty() {
-                        table.remove(key(folder))?;
-                    } else {
-                        table.insert(key(folder), record.encode().as_slice())?;
-                    }
+                    put(&mut table, key(folder), &record)?;
                 }
+                let time = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+                let written = format!("{} {}", self.boot, time.as_secs());
+                transaction.open_table(FACTS)?.insert(WRITTEN, written.as_bytes())?;
             }
             transaction.commit()?;
             Ok(())
         };
         let result = write();
         *recent = stays;
-        result.map_err(|e| NoArchive { path: PathBuf::from("archive"), reason: e.to_string() })
+        result.map_err(no_archive)
     }
 
     /// A small fact kept beside the records.
@@ -232,9 +243,34 @@ impl Archive {
         let _ = write();
     }
 
+    fn remove_fact(&self, name: &str) {
+        let (Some(store), Some(_)) = (&self.store, self.fact(name)) else { return };
+        let write = || -> Result<(), redb::Error> {
+            let transaction = store.begin_write()?;
+            transaction.open_table(FACTS)?.remove(name)?;
+            transaction.commit()?;
+            Ok(())
+        };
+        // Left there, it costs a comparison.
+        let _ = write();
+    }
+
     fn recent(&self) -> MutexGuard<'_, Recent> {
         self.recent.lock().unwrap_or_else(|e| e.into_inner())
     }
+}
+
+fn no_archive(error: redb::Error) -> NoArchive {
+    NoArchive { path: PathBuf::from("archive"), reason: error.to_string() }
+}
+
+fn put(table: &mut Table<[u8; 16], &[u8]>, key: [u8; 16], record: &Record) -> Result<(), redb::Error> {
+    if record.is_empty() {
+        table.remove(key)?;
+    } else {
+        table.insert(key, record.encode().as_slice())?;
+    }
+    Ok(())
 }
 
 fn is_on_trust(change: &Option<Agreed>, now: Moment) -> bool {
@@ -278,16 +314,16 @@ mod tests {
     use super::*;
     use crate::tree::entry::{Kind, Stamp, Time};
 
-    fn agreed(ino: u64, provisional: bool) -> Agreed {
+    pub fn agreed(ino: u64, provisional: bool) -> Agreed {
         let time = Time { sec: 1, nsec: 2 };
         let id = InodeId { dev: 0, ino };
         let stamp = Stamp { id, kind: Kind::File, mode: 0o644, size: 3, mtime: time, ctime: time };
         Agreed { source: stamp, replica: stamp, racy: false, looked: Moment(5), provisional }
     }
 
-    const FOLDER: InodeId = InodeId { dev: 0, ino: 7 };
+    pub const FOLDER: InodeId = InodeId { dev: 0, ino: 7 };
 
-    fn one(name: &[u8], change: Option<Agreed>) -> Changes {
+    pub fn one(name: &[u8], change: Option<Agreed>) -> Changes {
         Changes::from([(name.into(), change)])
     }
 

@@ -65,7 +65,8 @@ impl Stage {
 
     fn folder(&self, root: &Root) -> Result<std::sync::Arc<OwnedFd>, Errno> {
         let mut folder = self.folder.lock().unwrap_or_else(|e| e.into_inner());
-        if let Some(open) = &*folder {
+        // Somebody may have removed it; then it is made again.
+        if let Some(open) = folder.as_ref().filter(|open| fs::fstat(open).is_ok_and(|s| s.st_nlink > 0)) {
             return Ok(open.clone());
         }
         let reserved = make_folder(root.fd(), RESERVED)?;
@@ -82,8 +83,15 @@ impl Stage {
         self.was_made.swap(false, Ordering::Relaxed)
     }
 
-    fn fresh_name(&self) -> Vec<u8> {
-        self.next.fetch_add(1, Ordering::Relaxed).to_string().into_bytes()
+    /// Makes something under a name that nothing has, not even what an interrupted run left and nobody could remove.
+    fn fresh<T>(&self, make: impl Fn(&[u8]) -> Result<T, Errno>) -> Result<(T, Vec<u8>), Errno> {
+        loop {
+            let name = self.next.fetch_add(1, Ordering::Relaxed).to_string().into_bytes();
+            match make(&name) {
+                Err(Errno::EXIST) => {}
+                made => return made.map(|made| (made, name)),
+            }
+        }
     }
 
     /// An empty file for a name in `target` that does not exist (`new`), or does.
@@ -102,9 +110,8 @@ impl Stage {
             }
         }
         let stage = self.folder(root)?;
-        let name = self.fresh_name();
         let flags = OFlags::CREATE | OFlags::EXCL | OFlags::RDWR | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        let fd = fs::openat(&stage, name.as_slice(), flags, Mode::from_raw_mode(0o600))?;
+        let (fd, name) = self.fresh(|name| fs::openat(&stage, name, flags, Mode::from_raw_mode(0o600)))?;
         Ok(StagedFile { fd, name: Some(Staged { stage, name }) })
     }
 
@@ -114,23 +121,16 @@ impl Stage {
     /// As of symlinkat(2) and mknodat(2).
     pub fn special(&self, root: &Root, kind: Kind, target: &[u8], rdev: u64) -> Result<Staged, Errno> {
         let stage = self.folder(root)?;
-        let name = self.fresh_name();
-        let file_type = match kind {
-            Kind::Symlink => {
-                fs::symlinkat(target, &stage, name.as_slice())?;
-                return Ok(Staged { stage, name });
-            }
-            Kind::Directory => {
-                fs::mkdirat(&stage, name.as_slice(), PRIVATE)?;
-                return Ok(Staged { stage, name });
-            }
-            Kind::Fifo => FileType::Fifo,
-            Kind::Socket => FileType::Socket,
-            Kind::CharDevice => FileType::CharacterDevice,
-            Kind::BlockDevice => FileType::BlockDevice,
-            Kind::File => FileType::RegularFile,
-        };
-        fs::mknodat(&stage, name.as_slice(), file_type, Mode::from_raw_mode(0o600), rdev)?;
+        let node = |name: &[u8], file_type| fs::mknodat(&stage, name, file_type, Mode::from_raw_mode(0o600), rdev);
+        let ((), name) = self.fresh(|name| match kind {
+            Kind::Symlink => fs::symlinkat(target, &stage, name),
+            Kind::Directory => fs::mkdirat(&stage, name, PRIVATE),
+            Kind::Fifo => node(name, FileType::Fifo),
+            Kind::Socket => node(name, FileType::Socket),
+            Kind::CharDevice => node(name, FileType::CharacterDevice),
+            Kind::BlockDevice => node(name, FileType::BlockDevice),
+            Kind::File => node(name, FileType::RegularFile),
+        })?;
         Ok(Staged { stage, name })
     }
 
@@ -140,9 +140,8 @@ impl Stage {
     /// As of linkat(2).
     pub fn link(&self, root: &Root, folder: BorrowedFd, name: &[u8]) -> Result<Staged, Errno> {
         let stage = self.folder(root)?;
-        let fresh = self.fresh_name();
-        fs::linkat(folder, name, &stage, fresh.as_slice(), AtFlags::empty())?;
-        Ok(Staged { stage, name: fresh })
+        let ((), name) = self.fresh(|fresh| fs::linkat(folder, name, &stage, fresh, AtFlags::empty()))?;
+        Ok(Staged { stage, name })
     }
 
     /// Publishes a file as `name` in `folder`, where the plan was made from `expected`.

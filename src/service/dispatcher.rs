@@ -488,6 +488,9 @@ impl Dispatcher {
         if let Err(reason) = self.pair.archive.commit(clock::now(), true) {
             self.pair.log.warn(format_args!("{reason}; the next sweep compares everything"));
         }
+        if ended {
+            self.pair.archive.end();
+        }
         let up = until(self.began, clock::now());
         self.pair.log.info(format_args!("Stopped: {} in {:.3} s", self.totals, up.as_secs_f64()));
         if ended {

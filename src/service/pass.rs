@@ -131,6 +131,10 @@ pub fn run(pair: &Pair, order: &Order, cancel: &AtomicBool) -> Outcome {
     }
     totals += walk(&pass, order.jobs);
     totals += groups::settle(&pass);
+    if !pass.shared().removals.is_empty() {
+        // What was moved from one folder to another by copying is on disk before it goes where it was.
+        bring_to_disk(&pass);
+    }
     let (removed, late) = removals::carry_out(&pass, &order.brake);
     totals += removed;
     if !late.is_empty() && !pass.is_cancelled() {
@@ -188,8 +192,8 @@ fn walk(pass: &Pass, jobs: usize) -> Totals {
 fn bring_to_disk(pass: &Pass) {
     let pair = pass.pair;
     let (touched, many) = {
-        let shared = pass.shared();
-        (shared.touched.clone(), shared.touched_many)
+        let mut shared = pass.shared();
+        (std::mem::take(&mut shared.touched), std::mem::take(&mut shared.touched_many))
     };
     if !pair.options.durable || pair.options.dry_run || pass.is_cancelled() || (touched.is_empty() && !many) {
         return;

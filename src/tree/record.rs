@@ -51,6 +51,11 @@ impl Record {
         }
     }
 
+    /// Keeps only what `keeps` says.
+    pub fn retain(&mut self, keeps: impl Fn(&Agreed) -> bool) {
+        self.rows.retain(|(_, agreed)| keeps(agreed));
+    }
+
     /// Applies many changes, sorted by name, in one walk; `None` removes.
     pub fn merge<'a>(&mut self, changes: impl Iterator<Item = (&'a [u8], Option<Agreed>)>) {
         let mut old = std::mem::take(&mut self.rows).into_iter().peekable();

@@ -23,6 +23,7 @@ mod random_work;
 mod refusals;
 mod renames;
 mod roots;
+mod staging;
 mod stopping;
 mod sync;
 mod tree;

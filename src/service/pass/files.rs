@@ -6,12 +6,12 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use rustix::fs;
 use rustix::io::Errno;
 
 use super::folders::{Node, complete};
 use super::walk::Worker;
 use crate::fs::copy::{self, Fault};
+use crate::fs::disk::Disk;
 use crate::fs::metadata::{self, Xattrs};
 use crate::fs::remove::{ensure_writable, make_writable};
 use crate::fs::root::open_file;
@@ -65,8 +65,6 @@ pub enum Stop {
 /// As many files, or bytes, wait to be brought to disk together at most.
 const GROUP: usize = 128;
 const GROUP_BYTES: u64 = 64 << 20;
-/// Up to this many files are brought to disk one by one, more with their whole filesystem.
-const ONE_BY_ONE: usize = 4;
 /// A file that changes while it is read is read as often as this.
 const READINGS: u32 = 3;
 /// A file of this size is not begun within the grain of its ctime: it would have to be compared again later.
@@ -119,6 +117,9 @@ impl Worker<'_> {
             return Ok(Claim::Free);
         }
         let folder = node.replica().map_err(failed("cannot open the folder"))?;
+        if pair.options.durable && self.disk.is_none() {
+            self.disk = Some(Disk::open(&pair.replica).map_err(failed("cannot open the replica"))?);
+        }
         if expected.is_some() && !pair.rights.are_full() {
             ensure_writable(folder);
         }
@@ -221,10 +222,9 @@ impl Worker<'_> {
         let synced = if self.pass.is_cancelled() {
             // A disk that is busy could take longer than a stop may.
             Err(Errno::CANCELED)
-        } else if ready.len() > ONE_BY_ONE {
-            fs::syncfs(self.pass.pair.replica.fd())
         } else {
-            ready.iter().try_for_each(|r| fs::fsync(r.file.fd()))
+            let disk = self.disk.as_ref().ok_or(Errno::BADF);
+            disk.and_then(|disk| disk.bring(ready.iter().map(|r| r.file.fd())))
         };
         for ready in ready {
             let node = ready.node.clone();

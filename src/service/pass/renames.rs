@@ -9,6 +9,8 @@ use rustix::io::Errno;
 
 use super::Pass;
 use crate::fs::archive::Changes;
+use crate::fs::compare::same_contents;
+use crate::fs::root::open_file;
 use crate::service::claims::{Claims, Which};
 use crate::tree::entry::{InodeId, Kind, Seen, Stat};
 use crate::tree::operation::Operation;
@@ -83,12 +85,15 @@ fn carry_out_one(pass: &mut Pass, from: &RelPath, to: &RelPath) -> Result<bool, 
         Kind::Directory => replica.id() == agreed.replica.id,
         _ => replica.stamp() == agreed.replica,
     };
-    if agreed.source.id != moved.id() || agreed.source.kind != moved.kind || !untouched {
+    if !untouched || !is_same(pass, &agreed, &moved, (&new, &old)) {
         return Ok(false);
     }
     let target = pair.replica.look(new.replica.as_fd(), &new.name)?;
     let agreed_there = pair.archive.agreed(new.id, &new.name);
     let swapped = agreed_there.filter(|a| there_now.stat().is_some_and(|s| s.id() == a.source.id));
+    if swapped.is_some_and(|a| !there_now.stat().is_some_and(|s| is_same(pass, &a, s, (&old, &new)))) {
+        return Ok(false);
+    }
     let (names, flags) = ((&*old.name, &*new.name), rename_flags(&target, swapped, &moved));
     let Some(flags) = flags else { return Ok(false) };
     let done = if flags.is_empty() {
@@ -114,6 +119,28 @@ fn carry_out_one(pass: &mut Pass, from: &RelPath, to: &RelPath) -> Result<bool, 
     let (shown_from, shown_to) = (pair.shown(from), pair.shown(to));
     pair.report_with(Operation::Renamed, format!("{shown_from} -> {shown_to}"));
     Ok(true)
+}
+
+/// Whether the source's entry is what was agreed, and with that what the replica's entry holds. A file that was written to
+/// since must not lend its new name an older, perhaps unfinished version of itself: it is copied instead.
+fn is_same(pass: &Pass, agreed: &Agreed, now: &Stat, (in_source, in_replica): (&End, &End)) -> bool {
+    if agreed.source.id != now.id() || agreed.source.kind != now.kind {
+        return false;
+    }
+    if now.kind != Kind::File {
+        return true;
+    }
+    if !now.stamp().same_contents_if_explained(&agreed.source) {
+        return false;
+    }
+    // Written within the clock's grain, perhaps: such files are small.
+    !agreed.racy || {
+        let from = open_file(in_source.source.as_fd(), &in_source.name);
+        let to = open_file(in_replica.replica.as_fd(), &in_replica.name);
+        from.is_ok_and(|from| {
+            to.is_ok_and(|to| same_contents(from.as_fd(), to.as_fd(), false, pass.cancel).unwrap_or(false))
+        })
+    }
 }
 
 /// How the rename has to be done so that nothing is lost that the source still has; `None` where a rename will not do.

@@ -12,6 +12,7 @@ use super::files::{Job, Ready};
 use super::folders::{self, Node, complete};
 use super::queue::{Next, Task};
 use crate::fs::count;
+use crate::fs::disk::Disk;
 use crate::fs::root::open_child;
 use crate::fs::scan;
 use crate::fs::watch::{NoWatch, Watching};
@@ -62,6 +63,8 @@ pub struct Worker<'a> {
     /// Built and not yet published.
     pub ready: Vec<Ready>,
     pub ready_bytes: u64,
+    /// Opened before the first file is built.
+    pub disk: Option<Disk>,
 }
 
 struct Busy<'a>(&'a Pass<'a>);
@@ -74,7 +77,7 @@ impl Drop for Busy<'_> {
 
 impl<'a> Worker<'a> {
     pub fn new(pass: &'a Pass<'a>) -> Self {
-        Self { pass, totals: Totals::default(), ready: Vec::new(), ready_bytes: 0 }
+        Self { pass, totals: Totals::default(), ready: Vec::new(), ready_bytes: 0, disk: None }
     }
 
     /// Works until no one has anything left to do.
