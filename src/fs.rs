@@ -12,5 +12,6 @@ pub mod mounts;
 pub mod remove;
 pub mod root;
 pub mod scan;
+pub mod share;
 pub mod stage;
 pub mod watch;

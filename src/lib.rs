@@ -74,6 +74,12 @@
 //! that exists; it gets all its attributes, is brought to disk together with others, and is then published in one step,
 //! if the name still shows what the plan was made from.
 //!
+//! # What does not rest
+//!
+//! A file that changes while it is read goes into `service::restless`, which says when it is looked at again and when it
+//! has waited long enough to be taken as it is; nothing waits in a worker. The files of an SQLite database are read in one
+//! window and published in an order, both of which [`plan::database`] decides and `service::pass::databases` carries out.
+//!
 //! # What is absent on purpose
 //!
 //! - No `unsafe`, and no path string that reaches the kernel for anything inside the roots, but for setting watches,

@@ -1,5 +1,6 @@
 //! What to do: pure functions from data to data. Nothing here can fail, touch a disk, log, or read a clock.
 
+pub mod database;
 pub mod guard;
 pub mod mirror;
 pub mod schedule;

@@ -15,4 +15,5 @@ pub mod pass;
 pub mod places;
 pub mod quiet;
 pub mod report;
+pub mod restless;
 pub mod status;

@@ -23,6 +23,7 @@ use crate::service::log::Log;
 use crate::service::pair::{Options, Pair, Said};
 use crate::service::pass::describe;
 use crate::service::places::{Misplaced, Places};
+use crate::service::restless::Restless;
 use crate::tree::exclude::{BadPattern, Exclude};
 use crate::tree::path::RelPath;
 use crate::tree::quote::quoted;
@@ -254,6 +255,7 @@ pub fn pair(
         rights: Rights::of_this_process(),
         watches: None,
         claims: Claims::default(),
+        restless: Restless::new(settings.max_delay),
         links: Mutex::new(LinkTable::default()),
         log,
         options,

@@ -9,16 +9,18 @@ use super::signals;
 use crate::cli::SyncArgs;
 use crate::config::Settings;
 use crate::service::claims::Which;
+use crate::service::clock;
 use crate::service::log::{self, LogOptions};
 use crate::service::pair::Pair;
 use crate::service::pass::{self, Brake, Order, Outcome, Release};
 use crate::service::places::{Misplaced, REMEDY};
 use crate::service::report;
-use crate::tree::doubt::DirtySet;
+use crate::service::restless::Look;
+use crate::tree::doubt::{DirtySet, Doubt};
 use crate::tree::operation::Cause;
 
 /// What changed while it was looked at is looked at again this often.
-const ROUNDS: u32 = 5;
+const ROUNDS: u32 = 7;
 
 /// Runs `driftless sync`.
 ///
@@ -57,20 +59,24 @@ fn sweep(pair: &Pair, released: bool, cancel: &AtomicBool) -> ExitCode {
         let order = Order { dirty, renames: &[], brake, cause, jobs: pair.options.jobs, lane: Which::Bulk };
         pass::run(pair, &order, cancel)
     };
-    let mut outcome = run(&DirtySet::everything(), &brake);
+    let everything = DirtySet::everything();
+    let mut outcome = run(&everything, &brake);
     brake.entries = outcome.entries;
+    note_restless(pair, &everything, &outcome);
     for round in 0..ROUNDS {
-        if outcome.again.is_empty() || outcome.full.is_some() || cancel.load(Ordering::Relaxed) || pair.options.dry_run
-        {
+        let dirty = to_look_at_again(&mut outcome);
+        if dirty.is_empty() || outcome.full.is_some() || cancel.load(Ordering::Relaxed) || pair.options.dry_run {
+            outcome.again = dirty;
             break;
         }
         std::thread::park_timeout(Duration::from_millis(20 << round));
-        let dirty = std::mem::take(&mut outcome.again);
         brake.recent = outcome.unasked;
         report::add(&mut outcome, run(&dirty, &brake));
+        note_restless(pair, &dirty, &outcome);
     }
+    outcome.again = to_look_at_again(&mut outcome);
     pass::close(pair);
-    if let Err(reason) = pair.archive.commit(crate::service::clock::now(), true) {
+    if let Err(reason) = pair.archive.commit(clock::now(), true) {
         pair.log.warn(format_args!("{reason}; the next sweep compares everything"));
     }
     pair.archive.end();
@@ -79,12 +85,31 @@ fn sweep(pair: &Pair, released: bool, cancel: &AtomicBool) -> ExitCode {
     report::unsettled(pair, &outcome);
     report::hold(pair, &outcome, "Run `driftless sync --release` with the same folders to let them happen");
     report::sweep(pair, &outcome, start.elapsed());
-    exit_code(&outcome)
+    exit_code(&outcome, pair.restless.unsettled())
 }
 
-fn exit_code(outcome: &Outcome) -> ExitCode {
-    let incomplete =
-        !outcome.problems.is_empty() || outcome.full.is_some() || (!outcome.again.is_empty() && !outcome.cancelled);
+/// Takes in what came of files that changed while they were looked at.
+fn note_restless(pair: &Pair, dirty: &DirtySet, outcome: &Outcome) {
+    let now = clock::now();
+    let rested = pair.restless.settle(dirty, &outcome.again, &outcome.restless, now, now);
+    report::rested(pair, &rested);
+}
+
+/// What changed while it was looked at. What was taken as it was at some instant of the pass is done with.
+fn to_look_at_again(outcome: &mut Outcome) -> DirtySet {
+    let mut dirty = std::mem::take(&mut outcome.again);
+    for (path, look) in &outcome.restless {
+        if matches!(look, Look::Waits | Look::Behind) {
+            dirty.insert(path, Doubt::contents(clock::now()));
+        }
+    }
+    dirty
+}
+
+fn exit_code(outcome: &Outcome, unsettled: usize) -> ExitCode {
+    let incomplete = !outcome.problems.is_empty()
+        || outcome.full.is_some()
+        || ((!outcome.again.is_empty() || unsettled > 0) && !outcome.cancelled);
     let held = outcome.displaced || !outcome.gone.is_empty() || !outcome.held.is_empty();
     match (incomplete, held) {
         (_, true) => ExitCode::from(3),

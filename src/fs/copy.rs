@@ -3,10 +3,13 @@
 
 use std::cell::RefCell;
 use std::os::fd::BorrowedFd;
+use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use rustix::fs::{self, SeekFrom};
 use rustix::io::{self, Errno};
+
+use crate::tree::entry::Stat;
 
 /// From this size on the kernel's own copy is faster than a buffer.
 const IN_KERNEL: u64 = 64 << 10;
@@ -22,17 +25,68 @@ pub enum Fault {
     Cancelled,
 }
 
-/// What has been learnt of the two filesystems: calls that one of them does not know are not made again.
+/// What has been learnt of the two filesystems: calls that one of them does not know are not made again. (A reflink is
+/// tried each time: whether it can be made depends on the file, and on what is mounted where.)
 #[derive(Debug)]
 pub struct Abilities {
-    reflink: AtomicBool,
     in_kernel: AtomicBool,
+    fine_times: OnceLock<bool>,
 }
 
 impl Default for Abilities {
     fn default() -> Self {
-        Self { reflink: AtomicBool::new(true), in_kernel: AtomicBool::new(true) }
+        Self { in_kernel: AtomicBool::new(true), fine_times: OnceLock::new() }
     }
+}
+
+impl Abilities {
+    /// Whether the source's filesystem gives a change that follows a stat another ctime, however soon it comes.
+    pub fn has_fine_times(&self, file: BorrowedFd, stat: &Stat) -> bool {
+        if stat.dev != 0 {
+            // Of another filesystem mounted in the source: nothing is known.
+            return false;
+        }
+        let ask = || {
+            let known = fs::fstatfs(file).is_ok_and(|s| FINE_TIMES.contains(&(s.f_type as u64)));
+            known && kernel() >= (6, 13)
+        };
+        *self.fine_times.get_or_init(ask)
+    }
+}
+
+const XFS: u64 = 0x5846_5342;
+const BTRFS: u64 = 0x9123_683e;
+const EXT: u64 = 0xef53;
+const TMPFS: u64 = 0x0102_1994;
+/// Since Linux 6.13.
+const FINE_TIMES: [u64; 4] = [XFS, BTRFS, EXT, TMPFS];
+
+fn kernel() -> (u32, u32) {
+    let release = std::fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
+    let mut numbers = release.split(|c: char| !c.is_ascii_digit()).map(|n| n.parse().unwrap_or(0));
+    (numbers.next().unwrap_or(0), numbers.next().unwrap_or(0))
+}
+
+/// Whether a reflink is the file at one instant, whoever writes to it meanwhile. On these filesystems it holds writers
+/// off (the inode's lock, exclusively against writes) and has what is in memory written first; of others it is not known.
+pub fn clone_is_instant(file: BorrowedFd) -> bool {
+    fs::fstatfs(file).is_ok_and(|s| [XFS, BTRFS].contains(&(s.f_type as u64)))
+}
+
+/// For which files a reflink is tried.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Reflink {
+    /// Those that are copied more slowly.
+    Large,
+    Any,
+}
+
+/// What a copy came to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Copied {
+    pub bytes: u64,
+    /// The copy is a reflink.
+    pub is_clone: bool,
 }
 
 thread_local! {
@@ -57,21 +111,40 @@ pub fn contents(
     to: BorrowedFd,
     size: u64,
     sparse: bool,
+    reflink: Reflink,
     abilities: &Abilities,
     cancel: &AtomicBool,
-) -> Result<u64, Fault> {
+) -> Result<Copied, Fault> {
     if size == 0 {
-        return Ok(0);
+        return Ok(Copied { bytes: 0, is_clone: false });
     }
-    if size >= IN_KERNEL && abilities.reflink.load(Ordering::Relaxed) {
-        match fs::ioctl_ficlone(to, from) {
-            Ok(()) => return Ok(fs::fstat(to).map_or(size, |s| u64::try_from(s.st_size).unwrap_or(size))),
-            // This file cannot be (it is in use in a way that forbids it); others may.
-            Err(Errno::TXTBSY | Errno::INVAL | Errno::IO | Errno::PERM) => {}
-            Err(_) => abilities.reflink.store(false, Ordering::Relaxed),
+    if (size >= IN_KERNEL || reflink == Reflink::Any) && fs::ioctl_ficlone(to, from).is_ok() {
+        let bytes = fs::fstat(to).map_or(size, |s| u64::try_from(s.st_size).unwrap_or(size));
+        return Ok(Copied { bytes, is_clone: true });
+    }
+    let bytes = if sparse {
+        with_holes(from, to, size, abilities, cancel)
+    } else {
+        range(from, to, 0, size, abilities, cancel)
+    }?;
+    Ok(Copied { bytes, is_clone: false })
+}
+
+/// Up to `length` bytes of the beginning of a file.
+///
+/// # Errors
+/// As of pread(2).
+pub fn head(file: BorrowedFd, length: usize) -> Result<Vec<u8>, Errno> {
+    let mut bytes = vec![0; length];
+    loop {
+        match io::pread(file, bytes.as_mut_slice(), 0) {
+            Err(Errno::INTR) => {}
+            done => {
+                bytes.truncate(done?);
+                return Ok(bytes);
+            }
         }
     }
-    if sparse { with_holes(from, to, size, abilities, cancel) } else { range(from, to, 0, size, abilities, cancel) }
 }
 
 fn with_holes(

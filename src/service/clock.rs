@@ -25,7 +25,12 @@ pub fn wall() -> u64 {
 
 /// Whether a change at this moment could get the same ctime once more.
 pub fn is_racy(ctime: Time) -> bool {
+    since(ctime) < GRAIN
+}
+
+/// Nanoseconds from a change to now.
+pub fn since(ctime: Time) -> i128 {
     let now = clock_gettime(ClockId::Realtime);
     let now = Time { sec: now.tv_sec, nsec: now.tv_nsec as u32 };
-    now.since(ctime) < GRAIN
+    now.since(ctime)
 }

@@ -90,7 +90,6 @@ pub struct Dispatcher {
     guards: Guards,
     full: Option<u32>,
     totals: Totals,
-    uncertain: BTreeSet<RelPath>,
     last_sweep: Option<LastSweep>,
     shown: StateSince,
 }
@@ -136,7 +135,6 @@ impl Dispatcher {
             commit_due: None,
             full: None,
             totals: Totals::default(),
-            uncertain: BTreeSet::new(),
             last_sweep: None,
             shown: StateSince::default(),
         })
@@ -193,6 +191,7 @@ impl Dispatcher {
         let mut due = vec![];
         due.extend(self.intake.deadline());
         due.extend(self.ledger.next());
+        due.extend(self.pair.restless.next());
         due.extend(self.commit_due);
         if self.guards.misplaced.is_some() {
             due.push(self.guards.due);
@@ -238,6 +237,12 @@ impl Dispatcher {
             cause: if retries.is_everything() { Cause::Retry } else { Cause::Event },
             dirty: retries,
             renames: vec![],
+        });
+        let restless = self.pair.restless.take_due(now);
+        self.bulk.waiting.union(Taken {
+            oldest: (!restless.is_empty()).then_some(now),
+            dirty: restless,
+            ..Taken::default()
         });
         if self.commit_due.is_some_and(|due| due <= now) {
             self.commit(now);
@@ -338,6 +343,8 @@ impl Dispatcher {
         };
         let since = lane.running.take().unwrap_or(now);
         let again = outcome.again.clone();
+        let rested = self.pair.restless.settle(&dirty, &again, &outcome.restless, since, now);
+        report::rested(&self.pair, &rested);
         if again.is_empty() {
             lane.soon_tries = 0;
         } else {
@@ -358,8 +365,6 @@ impl Dispatcher {
         }
         outcome.problems = news;
         report::problems(&self.pair, &outcome);
-        self.uncertain.retain(|path| !dirty.covers(path));
-        self.uncertain.extend(outcome.uncertain.iter().cloned());
         self.recent.add(&self.pair, now, outcome.unasked);
         let added = outcome.totals.files_copied + outcome.totals.directories_created + outcome.totals.links;
         self.entries = self.entries.map(|n| (n + added).saturating_sub(outcome.totals.removed));
@@ -462,7 +467,7 @@ impl Dispatcher {
     fn oldest(&self) -> Option<Moment> {
         let lanes = [&self.express, &self.bulk].into_iter().flat_map(|l| [l.waiting.oldest, l.running, l.soon.oldest]);
         let first_sweep = self.last_sweep.is_none().then_some(Moment::default());
-        lanes.chain([first_sweep]).flatten().min()
+        lanes.chain([first_sweep, self.pair.restless.oldest()]).flatten().min()
     }
 
     fn stop(mut self) {

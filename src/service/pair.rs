@@ -9,6 +9,7 @@ use super::claims::Claims;
 use super::links::LinkTable;
 use super::log::Log;
 use super::places::Places;
+use super::restless::Restless;
 use crate::fs::archive::Archive;
 use crate::fs::copy::Abilities;
 use crate::fs::metadata::{Lost, Rights};
@@ -46,6 +47,7 @@ pub struct Pair {
     pub rights: Rights,
     pub watches: Option<Watches>,
     pub claims: Claims,
+    pub restless: Restless,
     pub links: Mutex<LinkTable>,
     pub log: Log,
     pub options: Options,

@@ -1,6 +1,8 @@
 //! Owns one pass, as a straight line: renames, the walk, links, removals, folders, disk. Every decision is made in
 //! `plan`, every system call in `fs`; here they are joined. A pass knows nothing of when it runs or why.
 
+mod databases;
+mod examine;
 mod files;
 mod folders;
 mod groups;
@@ -20,6 +22,7 @@ use rustix::io::Errno;
 
 use super::claims::Which;
 use super::pair::Pair;
+use super::restless::Look;
 use crate::fs::archive::Changes;
 pub use crate::plan::guard::{Brake, Release};
 use crate::tree::doubt::{DirtySet, Doubt};
@@ -55,8 +58,8 @@ pub struct Outcome {
     pub held_entries: u64,
     /// Removals that the brake let through by itself.
     pub unasked: u64,
-    /// Files that changed during every reading; what was published may be no version that ever was.
-    pub uncertain: Vec<RelPath>,
+    /// What came of files that changed while they were looked at; they are not in `again`.
+    pub restless: Vec<(RelPath, Look)>,
     /// The replica's disk has no room.
     pub full: Option<Errno>,
     /// Entries of the replica, where the pass saw them all.
@@ -309,13 +312,22 @@ impl<'a> Pass<'a> {
         }
     }
 
-    /// Notes a file that was published though it changed during every reading.
-    fn uncertain(&self, path: &RelPath) {
-        let shown = self.pair.shown(path);
-        self.pair.log.warn(format_args!("Uncertain: {shown} changed during every reading; it will be copied again"));
-        let mut shared = self.shared();
-        shared.outcome.uncertain.push(path.clone());
-        shared.outcome.again.insert(path, Doubt::contents(super::clock::now()));
+    /// Notes what came of a file that changed while it was looked at.
+    fn looked(&self, path: &RelPath, look: Look) {
+        let pair = self.pair;
+        if matches!(look, Look::Uncertain | Look::Behind) && pair.restless.first_said(path) {
+            let shown = pair.shown(path);
+            if look == Look::Behind {
+                pair.log.warn(format_args!(
+                    "Uncertain: {shown} cannot be read in one state; it keeps its last version until it can"
+                ));
+            } else {
+                pair.log.warn(format_args!(
+                    "Uncertain: {shown} changed during every reading; it is copied again until it rests"
+                ));
+            }
+        }
+        self.shared().outcome.restless.push((path.clone(), look));
     }
 
     /// Remembers what is agreed now in a folder, less what was taken on trust from events when events had been lost:

@@ -17,7 +17,7 @@ pub fn add(outcome: &mut Outcome, next: Outcome) {
     outcome.held.extend(next.held);
     outcome.held_entries += next.held_entries;
     outcome.unasked += next.unasked;
-    outcome.uncertain = next.uncertain;
+    outcome.restless = next.restless;
     outcome.full = next.full;
     outcome.displaced |= next.displaced;
     outcome.gone.extend(next.gone);
@@ -72,6 +72,13 @@ pub fn unsettled(pair: &Pair, outcome: &Outcome) {
             let shown = pair.shown(&folder);
             pair.log.warn(format_args!("Not settled: something in {shown} changed each time it was looked at"));
         }
+    }
+}
+
+/// Logs what has come to rest that was said not to.
+pub fn rested(pair: &Pair, paths: &[RelPath]) {
+    for path in paths {
+        pair.log.info(format_args!("Certain again, read in one state: {}", pair.shown(path)));
     }
 }
 

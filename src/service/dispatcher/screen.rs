@@ -98,7 +98,7 @@ impl Dispatcher {
                     }
                 })
                 .collect(),
-            uncertain: self.uncertain.iter().take(NAMED).map(shown).collect(),
+            uncertain: self.pair.restless.uncertain(NAMED).iter().map(shown).collect(),
         }
     }
 

@@ -1,5 +1,6 @@
-//! Owns what is done to one file: built unseen, given its attributes, brought to disk with others, and published; or
-//! looked at closely and found equal. A file that changes while it is read is read again.
+//! Owns what is done to one file: built unseen, given its attributes, brought to disk with others, and published.
+//! A file that changes while it is read is read again, at once and later: see
+//! `service::restless`.
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
@@ -10,15 +11,16 @@ use rustix::io::Errno;
 
 use super::folders::{Node, complete};
 use super::walk::Worker;
-use crate::fs::copy::{self, Fault};
+use crate::fs::copy::{self, Fault, Reflink};
 use crate::fs::disk::Disk;
-use crate::fs::metadata::{self, Xattrs};
+use crate::fs::metadata;
 use crate::fs::remove::{ensure_writable, make_writable};
 use crate::fs::root::open_file;
 use crate::fs::stage::{Published, StagedFile};
 use crate::fs::{compare, metadata::Lost};
-use crate::plan::mirror::{Compare, Contents, Step};
+use crate::plan::mirror::Step;
 use crate::service::clock;
+use crate::service::restless::Look;
 use crate::tree::doubt::{Doubt, Moment};
 use crate::tree::entry::{Kind, Stat};
 use crate::tree::operation::Operation;
@@ -42,16 +44,27 @@ pub struct Ready {
     file: StagedFile,
     expected: Option<Stat>,
     reading: Reading,
+    /// What is to be said of it if the file does not rest.
+    look: Option<Look>,
 }
 
 /// One reading of a source file.
 #[derive(Clone, Copy)]
-struct Reading {
-    source: Stat,
+pub(super) struct Reading {
+    pub(super) source: Stat,
     looked: Moment,
     racy: bool,
-    /// It changed during every reading.
-    uncertain: bool,
+}
+
+/// What a reading is worth.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Worth {
+    /// The file was the same before and after it.
+    Settled,
+    /// The file has changed, but this is what it was at one instant.
+    Instant,
+    /// It may be a mixture.
+    Torn,
 }
 
 /// Why a job did not come to its end.
@@ -65,8 +78,11 @@ pub enum Stop {
 /// As many files, or bytes, wait to be brought to disk together at most.
 const GROUP: usize = 128;
 const GROUP_BYTES: u64 = 64 << 20;
-/// A file that changes while it is read is read as often as this.
+/// A file that changes while it is read is read as often as this at once, if it is no larger than this.
 const READINGS: u32 = 3;
+const READ_AGAIN: u64 = 4 << 20;
+/// A write of this size takes its time.
+const WORTH_A_BREATH: u64 = 256 << 10;
 /// A file of this size is not begun within the grain of its ctime: it would have to be compared again later.
 const WORTH_WAITING: u64 = 1 << 20;
 
@@ -105,7 +121,13 @@ impl Worker<'_> {
         }
     }
 
-    fn copy(&mut self, node: &Arc<Node>, path: &RelPath, job: &Job, expected: Option<Stat>) -> Result<Claim, Stop> {
+    pub(super) fn copy(
+        &mut self,
+        node: &Arc<Node>,
+        path: &RelPath,
+        job: &Job,
+        expected: Option<Stat>,
+    ) -> Result<Claim, Stop> {
         let pair = self.pass.pair;
         if pair.options.dry_run {
             let is_update = expected.is_some_and(|old| old.kind == Kind::File);
@@ -123,54 +145,59 @@ impl Worker<'_> {
         if expected.is_some() && !pair.rights.are_full() {
             ensure_writable(folder);
         }
-        let mut reading = 0;
-        loop {
-            reading += 1;
-            let (file, source) = match self.read_once(node, folder, job, expected.is_none()) {
-                Ok((file, source, coherent)) if coherent || reading >= READINGS => {
-                    (file, Reading { uncertain: !coherent, ..source })
-                }
-                Ok((file, ..)) => {
+        let mut readings = 0;
+        let (file, reading, look) = loop {
+            readings += 1;
+            let reflink = if readings > 1 { Reflink::Any } else { Reflink::Large };
+            let (file, reading, worth) = self.read_once(node, folder, job, expected.is_none(), reflink)?;
+            match worth {
+                Worth::Settled => break (file, reading, None),
+                Worth::Instant => break (file, reading, Some(Look::Taken)),
+                Worth::Torn if readings < READINGS && reading.source.size <= READ_AGAIN => {
                     file.discard(&pair.replica);
-                    std::thread::park_timeout(Duration::from_millis(4 << reading));
-                    continue;
+                    std::thread::park_timeout(Duration::from_millis(1));
                 }
-                Err(stop) => return Err(stop),
-            };
-            let ready = Ready { node: node.clone(), name: job.name.clone(), file, expected, reading: source };
-            if !pair.options.durable {
-                self.publish(ready);
-                return Ok(Claim::Kept);
+                Worth::Torn if pair.restless.is_overdue(path, clock::now()) => {
+                    break (file, reading, Some(Look::Uncertain));
+                }
+                Worth::Torn => {
+                    file.discard(&pair.replica);
+                    self.pass.looked(path, Look::Waits);
+                    return Ok(Claim::Free);
+                }
             }
-            node.hold();
-            self.ready_bytes += source.source.size;
-            self.ready.push(ready);
-            if self.ready.len() >= GROUP || self.ready_bytes >= GROUP_BYTES {
-                self.publish_ready();
-            }
+        };
+        let size = reading.source.size;
+        let ready = Ready { node: node.clone(), name: job.name.clone(), file, expected, reading, look };
+        if !pair.options.durable {
+            self.publish(ready);
             return Ok(Claim::Kept);
         }
+        node.hold();
+        self.ready_bytes += size;
+        self.ready.push(ready);
+        if self.ready.len() >= GROUP || self.ready_bytes >= GROUP_BYTES {
+            self.publish_ready();
+        }
+        Ok(Claim::Kept)
     }
 
-    /// Reads the file once into a staged one. Returns also whether it stayed as it was meanwhile.
+    /// Reads the file once into a staged one.
     fn read_once(
         &self,
         node: &Node,
         folder: BorrowedFd,
         job: &Job,
         new: bool,
-    ) -> Result<(StagedFile, Reading, bool), Stop> {
+        reflink: Reflink,
+    ) -> Result<(StagedFile, Reading, Worth), Stop> {
         let pair = self.pass.pair;
         let (from, reading) = self.open_source(node, job)?;
-        let file = match pair.stage.file(&pair.replica, folder, new) {
-            Err(Errno::ACCESS) => make_writable(folder).and_then(|()| pair.stage.file(&pair.replica, folder, new)),
-            done => done,
-        }
-        .map_err(failed("cannot create a file"))?;
-        match self.fill(from.as_fd(), &file, &reading) {
-            Ok((coherent, lost)) => {
+        let file = self.stage_file(folder, new)?;
+        match self.fill(from.as_fd(), &file, &reading, reflink) {
+            Ok((worth, lost)) => {
                 pair.report_lost(lost, &node.path.join(&job.name));
-                Ok((file, reading, coherent))
+                Ok((file, reading, worth))
             }
             Err(stop) => {
                 file.discard(&pair.replica);
@@ -179,23 +206,60 @@ impl Worker<'_> {
         }
     }
 
-    fn fill(&self, from: BorrowedFd, file: &StagedFile, reading: &Reading) -> Result<(bool, Lost), Stop> {
+    pub(super) fn stage_file(&self, folder: BorrowedFd, new: bool) -> Result<StagedFile, Stop> {
         let pair = self.pass.pair;
-        let source = &reading.source;
-        let copied =
-            copy::contents(from, file.fd(), source.size, source.is_sparse(), &pair.abilities, self.pass.cancel)
-                .map_err(fault)?;
-        let wanted = metadata::xattrs(from).map_err(failed("cannot read the extended attributes"))?;
-        let now = pair.replica.stat(file.fd()).map_err(failed("cannot read the attributes"))?;
-        let lost = metadata::apply(file.fd(), source, &wanted, &now, &pair.rights)
-            .map_err(failed("cannot set the attributes"))?;
-        let after = pair.source.stat(from).map_err(failed("cannot read the attributes"))?;
-        // A link made or removed meanwhile moves the ctime, and what is read again then is still the file.
-        let coherent = after.stamp() == source.stamp() && copied == source.size;
-        Ok((coherent, lost))
+        match pair.stage.file(&pair.replica, folder, new) {
+            Err(Errno::ACCESS) => make_writable(folder).and_then(|()| pair.stage.file(&pair.replica, folder, new)),
+            done => done,
+        }
+        .map_err(failed("cannot create a file"))
     }
 
-    fn open_source(&self, node: &Node, job: &Job) -> Result<(OwnedFd, Reading), Stop> {
+    fn fill(
+        &self,
+        from: BorrowedFd,
+        file: &StagedFile,
+        reading: &Reading,
+        reflink: Reflink,
+    ) -> Result<(Worth, Lost), Stop> {
+        let pair = self.pass.pair;
+        let (source, cancel) = (&reading.source, self.pass.cancel);
+        let copied = copy::contents(from, file.fd(), source.size, source.is_sparse(), reflink, &pair.abilities, cancel)
+            .map_err(fault)?;
+        let lost = self.dress(from, file, source)?;
+        let after = pair.source.stat(from).map_err(failed("cannot read the attributes"))?;
+        // A link made or removed meanwhile moves the ctime, and what is read again then is still the file.
+        let is_same = after.stamp() == source.stamp() && copied.bytes == source.size;
+        let worth = if copied.is_clone && copy::clone_is_instant(file.fd()) {
+            if is_same { Worth::Settled } else { Worth::Instant }
+        } else if is_same && (!reading.racy || self.reads_alike(from, file, source)?) {
+            Worth::Settled
+        } else {
+            Worth::Torn
+        };
+        Ok((worth, lost))
+    }
+
+    /// Whether a second reading gives the same: what was read twice alike was so in between. The times of a file that has
+    /// just been written do not tell: they move when a write begins, and it may be in progress still.
+    ///
+    /// RACE: a write that is interrupted for the whole of both readings is not noticed. Its end is an event.
+    fn reads_alike(&self, from: BorrowedFd, file: &StagedFile, source: &Stat) -> Result<bool, Stop> {
+        if source.size >= WORTH_A_BREATH {
+            std::thread::park_timeout(Duration::from_millis(1));
+        }
+        compare::same_contents(from, file.fd(), false, self.pass.cancel).map_err(fault)
+    }
+
+    /// Gives a staged file the attributes of the source's.
+    pub(super) fn dress(&self, from: BorrowedFd, file: &StagedFile, source: &Stat) -> Result<Lost, Stop> {
+        let pair = self.pass.pair;
+        let wanted = metadata::xattrs(from).map_err(failed("cannot read the extended attributes"))?;
+        let now = pair.replica.stat(file.fd()).map_err(failed("cannot read the attributes"))?;
+        metadata::apply(file.fd(), source, &wanted, &now, &pair.rights).map_err(failed("cannot set the attributes"))
+    }
+
+    pub(super) fn open_source(&self, node: &Node, job: &Job) -> Result<(OwnedFd, Reading), Stop> {
         let from = match open_file(node.source.as_fd(), &job.name) {
             Err(Errno::NOENT | Errno::LOOP | Errno::NXIO | Errno::NODEV) => return Err(Stop::Changed),
             done => done.map_err(failed("cannot open the source file"))?,
@@ -212,7 +276,7 @@ impl Worker<'_> {
         if source.kind != Kind::File || source.id() != job.source.id() {
             return Err(Stop::Changed);
         }
-        Ok((from, Reading { source, looked, racy, uncertain: false }))
+        Ok((from, Reading { source, looked, racy }))
     }
 
     /// Brings all that is built to disk together, then publishes it.
@@ -246,7 +310,7 @@ impl Worker<'_> {
 
     fn publish(&mut self, ready: Ready) {
         let pair = self.pass.pair;
-        let Ready { node, name, file, expected, reading } = ready;
+        let Ready { node, name, file, expected, reading, look } = ready;
         let path = node.path.join(&name);
         let result = node
             .replica()
@@ -262,10 +326,9 @@ impl Worker<'_> {
                 };
                 pair.report(operation, &path);
                 self.count_file(operation, reading.source.size);
-                if reading.uncertain {
-                    self.pass.uncertain(&path);
-                } else {
-                    self.agree(&node, &path, &name, &reading, &replica, false);
+                match look {
+                    Some(look) => self.pass.looked(&path, look),
+                    None => self.agree(&node, &path, &name, &reading, &replica, false),
                 }
             }
             Ok((Published::Changed, _)) => self.pass.again(&path, Doubt::contents(clock::now())),
@@ -274,7 +337,7 @@ impl Worker<'_> {
         self.pass.release(&path);
     }
 
-    fn count_file(&mut self, operation: Operation, bytes: u64) {
+    pub(super) fn count_file(&mut self, operation: Operation, bytes: u64) {
         match operation {
             Operation::FileUpdated => self.totals.files_updated += 1,
             _ => self.totals.files_copied += 1,
@@ -282,7 +345,15 @@ impl Worker<'_> {
         self.totals.bytes += bytes;
     }
 
-    fn agree(&self, node: &Node, path: &RelPath, name: &[u8], reading: &Reading, replica: &Stat, provisional: bool) {
+    pub(super) fn agree(
+        &self,
+        node: &Node,
+        path: &RelPath,
+        name: &[u8],
+        reading: &Reading,
+        replica: &Stat,
+        provisional: bool,
+    ) {
         let (source, replica_stamp) = (reading.source.stamp(), replica.stamp());
         let Reading { looked, racy, .. } = *reading;
         node.change(name, Some(Agreed { source, replica: replica_stamp, racy, looked, provisional }));
@@ -290,80 +361,10 @@ impl Worker<'_> {
             self.pass.note_links(path, &reading.source, replica);
         }
     }
-
-    /// Looks closely at a file that may be equal; makes it so where it is not.
-    fn examine(&mut self, node: &Arc<Node>, path: &RelPath, job: &Job, contents: Contents) -> Result<Claim, Stop> {
-        let pair = self.pass.pair;
-        let (from, reading) = self.open_source(node, job)?;
-        let folder = node.replica().map_err(failed("cannot open the folder"))?;
-        let to = match open_file(folder, &job.name) {
-            Err(Errno::ACCESS) if !pair.options.dry_run => metadata::open_for_change(folder, &job.name, Kind::File),
-            done => done,
-        };
-        let to = match to {
-            Err(Errno::NOENT | Errno::LOOP | Errno::NXIO) => return Err(Stop::Changed),
-            done => done.map_err(failed("cannot open the replica's file"))?,
-        };
-        let replica = pair.replica.stat(to.as_fd()).map_err(failed("cannot read the attributes"))?;
-        if Some(replica.id()) != job.replica.map(|r| r.id()) {
-            return Err(Stop::Changed);
-        }
-        if contents == Contents::Compare && !self.same_contents(from.as_fd(), to.as_fd(), &reading, &replica)? {
-            return self.copy(node, path, job, Some(replica));
-        }
-        let wanted = metadata::xattrs(from.as_fd()).map_err(failed("cannot read the extended attributes"))?;
-        let after = pair.source.stat(from.as_fd()).map_err(failed("cannot read the attributes"))?;
-        if after.stamp() != reading.source.stamp() {
-            return Err(Stop::Changed);
-        }
-        let replica = self.set_attributes(path, to.as_fd(), &reading.source, &wanted, replica)?;
-        if let Some(replica) = replica {
-            self.agree(node, path, &job.name, &reading, &replica, contents == Contents::Explained);
-        }
-        Ok(Claim::Free)
-    }
-
-    fn same_contents(&self, from: BorrowedFd, to: BorrowedFd, reading: &Reading, replica: &Stat) -> Result<bool, Stop> {
-        let cancel = self.pass.cancel;
-        if reading.source.size != replica.size {
-            return Ok(false);
-        }
-        if self.pass.pair.options.compare == Compare::Contents {
-            let digest = |fd| compare::md5(fd, cancel).map_err(fault);
-            return Ok(digest(from)? == digest(to)?);
-        }
-        let sparse = reading.source.is_sparse() && replica.is_sparse();
-        compare::same_contents(from, to, sparse, cancel).map_err(fault)
-    }
-
-    /// Makes the attributes equal. Returns the stat afterwards, nothing in a dry run.
-    fn set_attributes(
-        &mut self,
-        path: &RelPath,
-        to: BorrowedFd,
-        source: &Stat,
-        wanted: &Xattrs,
-        replica: Stat,
-    ) -> Result<Option<Stat>, Stop> {
-        let pair = self.pass.pair;
-        let have = metadata::xattrs(to).map_err(failed("cannot read the extended attributes"))?;
-        if metadata::same_stat(source, &replica, &pair.rights) && have == *wanted {
-            return Ok((!pair.options.dry_run).then_some(replica));
-        }
-        pair.report(Operation::MetadataUpdated, path);
-        self.totals.metadata += 1;
-        if pair.options.dry_run {
-            return Ok(None);
-        }
-        let lost =
-            metadata::apply(to, source, wanted, &replica, &pair.rights).map_err(failed("cannot set the attributes"))?;
-        pair.report_lost(lost, path);
-        pair.replica.stat(to).map(Some).map_err(failed("cannot read the attributes"))
-    }
 }
 
 /// Whether a path's claim is released by the job or later, when it is published.
-enum Claim {
+pub(super) enum Claim {
     Free,
     Kept,
 }
@@ -373,7 +374,7 @@ pub fn failed(what: &'static str) -> impl Fn(Errno) -> Stop {
     move |error| Stop::Failed(what, error)
 }
 
-fn fault(fault: Fault) -> Stop {
+pub fn fault(fault: Fault) -> Stop {
     match fault {
         Fault::Read(error) => Stop::Failed("cannot read the source", error),
         Fault::Write(error) => Stop::Failed("cannot write the replica", error),

@@ -2,6 +2,7 @@
 
 use std::sync::{Arc, Condvar, Mutex, MutexGuard};
 
+use super::databases::InDoubt;
 use super::files::Job;
 use super::folders::Node;
 use super::walk::FolderTask;
@@ -9,6 +10,7 @@ use super::walk::FolderTask;
 pub enum Task {
     Folder(FolderTask),
     Files(Arc<Node>, Vec<Job>),
+    Database(Arc<Node>, Box<[u8]>, InDoubt),
 }
 
 #[derive(Default)]

@@ -8,6 +8,7 @@ use std::sync::atomic::Ordering;
 use rustix::io::Errno;
 
 use super::Pass;
+use super::databases::InDoubt;
 use super::files::{Job, Ready};
 use super::folders::{self, Node, complete};
 use super::queue::{Next, Task};
@@ -56,6 +57,14 @@ pub fn seed(pass: &Pass, path: RelPath) -> Task {
     Task::Folder(FolderTask { path, parent: None, extent, names, fresh: false, attributes_agreed })
 }
 
+/// What there is to do in a folder.
+#[derive(Default)]
+struct Found {
+    jobs: Vec<Job>,
+    /// By the names of the databases' own files.
+    databases: BTreeMap<Box<[u8]>, InDoubt>,
+}
+
 /// One thread of a pass.
 pub struct Worker<'a> {
     pub pass: &'a Pass<'a>,
@@ -89,6 +98,7 @@ impl<'a> Worker<'a> {
                     match task {
                         Task::Folder(task) => self.folder(task),
                         Task::Files(node, jobs) => self.files(node, jobs),
+                        Task::Database(node, base, in_doubt) => self.database(node, &base, in_doubt),
                     }
                 }
                 _ if !self.ready.is_empty() => self.publish_ready(),
@@ -167,14 +177,19 @@ impl<'a> Worker<'a> {
         if let Some(parent) = &node.parent {
             parent.hold();
         }
-        let mut jobs = Vec::new();
+        let mut found = Found::default();
         if task.extent == Extent::Names {
             let record = if task.names.is_empty() { Record::default() } else { pair.archive.record(id) };
             for (name, doubt) in task.names {
-                self.look_at_name(&node, &name, doubt, &record, &mut jobs);
+                self.look_at_name(&node, &name, doubt, &record, &mut found);
             }
         } else {
-            self.look_at_all(&node, task.extent, &task.names, &mut jobs);
+            self.look_at_all(&node, task.extent, &task.names, &mut found);
+        }
+        let Found { jobs, databases } = found;
+        for (base, in_doubt) in databases {
+            node.hold();
+            self.pass.queue.push(Task::Database(node.clone(), base, in_doubt));
         }
         if jobs.len() <= CHUNK {
             self.files(node, jobs);
@@ -231,7 +246,7 @@ impl<'a> Worker<'a> {
         }
     }
 
-    fn look_at_name(&mut self, node: &Arc<Node>, name: &[u8], doubt: Doubt, record: &Record, jobs: &mut Vec<Job>) {
+    fn look_at_name(&mut self, node: &Arc<Node>, name: &[u8], doubt: Doubt, record: &Record, found: &mut Found) {
         let pair = self.pass.pair;
         // The other lane may be about to publish what it has read of a file that is gone by now.
         let path = node.path.join(name);
@@ -244,16 +259,10 @@ impl<'a> Worker<'a> {
             None => Seen::Absent,
         };
         self.pass.release(&path);
-        self.decide_name(node, (name, source, replica), record, Some(doubt), Extent::Names, jobs);
+        self.decide_name(node, (name, source, replica), record, Some(doubt), Extent::Names, found);
     }
 
-    fn look_at_all(
-        &mut self,
-        node: &Arc<Node>,
-        extent: Extent,
-        names: &BTreeMap<Box<[u8]>, Doubt>,
-        jobs: &mut Vec<Job>,
-    ) {
+    fn look_at_all(&mut self, node: &Arc<Node>, extent: Extent, names: &BTreeMap<Box<[u8]>, Doubt>, found: &mut Found) {
         let pair = self.pass.pair;
         if pair.watches.is_some() && pair.claims.others_in(&node.path, self.pass.lane) {
             // The express lane publishes here in this moment, perhaps what belongs elsewhere by now.
@@ -271,7 +280,7 @@ impl<'a> Worker<'a> {
         self.pass.entries.fetch_add(replica.len() as u64, Ordering::Relaxed);
         for (name, source, replica) in merge(&source, &replica) {
             let doubt = names.get(name).copied();
-            self.decide_name(node, (name, source, replica), &record, doubt, extent, jobs);
+            self.decide_name(node, (name, source, replica), &record, doubt, extent, found);
         }
         // What is on neither side any more.
         for (name, _) in record.iter() {
@@ -288,7 +297,7 @@ impl<'a> Worker<'a> {
         record: &Record,
         doubt: Option<Doubt>,
         extent: Extent,
-        jobs: &mut Vec<Job>,
+        found: &mut Found,
     ) {
         let pair = self.pass.pair;
         let path = node.path.join(name);
@@ -306,6 +315,10 @@ impl<'a> Worker<'a> {
         if pair.log.is_verbose() && (step != Step::Nothing || doubt.is_some()) {
             let asked = if doubt.is_some() { "named" } else { "listed" };
             pair.log.debug(format_args!("Decided: {step:?} ({asked}): {}", pair.shown(&path)));
+        }
+        if let Some((base, part)) = self.database_of(node, name, step, (source, replica)) {
+            found.databases.entry(base).or_default().push((part, doubt));
+            return;
         }
         let contents_in_doubt = !doubt.is_some_and(Doubt::spares_contents);
         let job = |source: &Stat, replica: Option<Stat>| Job {
@@ -360,7 +373,7 @@ impl<'a> Worker<'a> {
             (Step::Create | Step::Update | Step::Replace | Step::Examine(_), Seen::Present(source), replica) => {
                 let job = job(&source, replica.stat().copied());
                 if let Some(job) = self.pass.admit_linked(&path, job) {
-                    jobs.push(job);
+                    found.jobs.push(job);
                 }
             }
             _ => {}

@@ -1,0 +1,115 @@
+//! Owns the close look at a file that may be equal: its contents, its attributes, and making these so.
+
+use std::os::fd::{AsFd, BorrowedFd};
+use std::sync::Arc;
+
+use rustix::io::Errno;
+
+use super::files::{Claim, Job, Reading, Stop, failed, fault};
+use super::folders::Node;
+use super::walk::Worker;
+use crate::fs::compare;
+use crate::fs::metadata::{self, Xattrs};
+use crate::fs::root::open_file;
+use crate::plan::mirror::{Compare, Contents};
+use crate::service::restless::Look;
+use crate::tree::entry::{Kind, Stat};
+use crate::tree::operation::Operation;
+use crate::tree::path::RelPath;
+
+impl Worker<'_> {
+    /// Looks closely at a file that may be equal; makes it so where it is not.
+    pub(super) fn examine(
+        &mut self,
+        node: &Arc<Node>,
+        path: &RelPath,
+        job: &Job,
+        contents: Contents,
+    ) -> Result<Claim, Stop> {
+        match self.compare(node, path, job, contents)? {
+            Some(replica) => self.copy(node, path, job, Some(replica)),
+            None => Ok(Claim::Free),
+        }
+    }
+
+    /// Looks closely at a file that may be equal. Returns the replica's if its contents are not; else it is equal now.
+    pub(super) fn compare(
+        &mut self,
+        node: &Arc<Node>,
+        path: &RelPath,
+        job: &Job,
+        contents: Contents,
+    ) -> Result<Option<Stat>, Stop> {
+        let pair = self.pass.pair;
+        let (from, reading) = self.open_source(node, job)?;
+        let folder = node.replica().map_err(failed("cannot open the folder"))?;
+        let to = match open_file(folder, &job.name) {
+            Err(Errno::ACCESS) if !pair.options.dry_run => metadata::open_for_change(folder, &job.name, Kind::File),
+            done => done,
+        };
+        let to = match to {
+            Err(Errno::NOENT | Errno::LOOP | Errno::NXIO) => return Err(Stop::Changed),
+            done => done.map_err(failed("cannot open the replica's file"))?,
+        };
+        let replica = pair.replica.stat(to.as_fd()).map_err(failed("cannot read the attributes"))?;
+        if Some(replica.id()) != job.replica.map(|r| r.id()) {
+            return Err(Stop::Changed);
+        }
+        if contents == Contents::Compare && !self.same_contents(from.as_fd(), to.as_fd(), &reading, &replica)? {
+            return Ok(Some(replica));
+        }
+        let wanted = metadata::xattrs(from.as_fd()).map_err(failed("cannot read the extended attributes"))?;
+        let after = pair.source.stat(from.as_fd()).map_err(failed("cannot read the attributes"))?;
+        if after.stamp() != reading.source.stamp() {
+            if contents == Contents::Explained {
+                return Err(Stop::Changed);
+            }
+            // The replica's file is one whole version, and it was just found here.
+            self.pass.looked(path, Look::Taken);
+            return Ok(None);
+        }
+        let replica = self.set_attributes(path, to.as_fd(), &reading.source, &wanted, replica)?;
+        if let Some(replica) = replica {
+            self.agree(node, path, &job.name, &reading, &replica, contents == Contents::Explained);
+        }
+        Ok(None)
+    }
+
+    fn same_contents(&self, from: BorrowedFd, to: BorrowedFd, reading: &Reading, replica: &Stat) -> Result<bool, Stop> {
+        let cancel = self.pass.cancel;
+        if reading.source.size != replica.size {
+            return Ok(false);
+        }
+        if self.pass.pair.options.compare == Compare::Contents {
+            let digest = |fd| compare::md5(fd, cancel).map_err(fault);
+            return Ok(digest(from)? == digest(to)?);
+        }
+        let sparse = reading.source.is_sparse() && replica.is_sparse();
+        compare::same_contents(from, to, sparse, cancel).map_err(fault)
+    }
+
+    /// Makes the attributes equal. Returns the stat afterwards, nothing in a dry run.
+    fn set_attributes(
+        &mut self,
+        path: &RelPath,
+        to: BorrowedFd,
+        source: &Stat,
+        wanted: &Xattrs,
+        replica: Stat,
+    ) -> Result<Option<Stat>, Stop> {
+        let pair = self.pass.pair;
+        let have = metadata::xattrs(to).map_err(failed("cannot read the extended attributes"))?;
+        if metadata::same_stat(source, &replica, &pair.rights) && have == *wanted {
+            return Ok((!pair.options.dry_run).then_some(replica));
+        }
+        pair.report(Operation::MetadataUpdated, path);
+        self.totals.metadata += 1;
+        if pair.options.dry_run {
+            return Ok(None);
+        }
+        let lost =
+            metadata::apply(to, source, wanted, &replica, &pair.rights).map_err(failed("cannot set the attributes"))?;
+        pair.report_lost(lost, path);
+        pair.replica.stat(to).map(Some).map_err(failed("cannot read the attributes"))
+    }
+}
