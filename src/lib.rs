@@ -80,6 +80,15 @@
 //! has waited long enough to be taken as it is; nothing waits in a worker. The files of an SQLite database are read in one
 //! window and published in an order, both of which [`plan::database`] decides and `service::pass::databases` carries out.
 //!
+//! # What fails
+//!
+//! A failure is one of three things. *The path's*: a problem, logged, kept in `service::ledger` and tried again, while
+//! everything else goes on. *The replica's as a whole* (`service::condition`: full, over quota, read-only): what is missing
+//! is put off and is no problem of any path; `service::dispatcher` says it once, tries again with growing pauses, and says
+//! when it is over. *Common* to many paths most likely (a failing disk, a limit): problems of their paths, with a
+//! log that names the first of them only. ENOENT, ENOTDIR and ELOOP are none of these: the disk is not what it was when
+//! it was listed, and is looked at again. Calls that a kernel or a filesystem does not have are replaced by older ones.
+//!
 //! # What is absent on purpose
 //!
 //! - No `unsafe`, and no path string that reaches the kernel for anything inside the roots, but for setting watches,

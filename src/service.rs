@@ -2,6 +2,7 @@
 
 pub mod claims;
 pub mod clock;
+pub mod condition;
 pub mod control;
 pub mod dispatcher;
 pub mod intake;

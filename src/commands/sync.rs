@@ -14,7 +14,7 @@ use crate::service::log::{self, LogOptions};
 use crate::service::pair::Pair;
 use crate::service::pass::{self, Brake, Order, Outcome, Release};
 use crate::service::places::{Misplaced, REMEDY};
-use crate::service::report;
+use crate::service::report::{self, Common};
 use crate::service::restless::Look;
 use crate::tree::doubt::{DirtySet, Doubt};
 use crate::tree::operation::Cause;
@@ -65,7 +65,7 @@ fn sweep(pair: &Pair, released: bool, cancel: &AtomicBool) -> ExitCode {
     note_restless(pair, &everything, &outcome);
     for round in 0..ROUNDS {
         let dirty = to_look_at_again(&mut outcome);
-        if dirty.is_empty() || outcome.full.is_some() || cancel.load(Ordering::Relaxed) || pair.options.dry_run {
+        if dirty.is_empty() || outcome.condition.is_some() || cancel.load(Ordering::Relaxed) || pair.options.dry_run {
             outcome.again = dirty;
             break;
         }
@@ -80,7 +80,10 @@ fn sweep(pair: &Pair, released: bool, cancel: &AtomicBool) -> ExitCode {
         pair.log.warn(format_args!("{reason}; the next sweep compares everything"));
     }
     pair.archive.end();
-    report::problems(pair, &outcome);
+    report::problems(pair, &outcome, &mut Common::default());
+    if let Some(condition) = outcome.condition {
+        report::condition(pair, condition);
+    }
     outcome.gone.iter().for_each(|path| report::gone(pair, path));
     report::unsettled(pair, &outcome);
     report::hold(pair, &outcome, "Run `driftless sync --release` with the same folders to let them happen");
@@ -108,7 +111,7 @@ fn to_look_at_again(outcome: &mut Outcome) -> DirtySet {
 
 fn exit_code(outcome: &Outcome, unsettled: usize) -> ExitCode {
     let incomplete = !outcome.problems.is_empty()
-        || outcome.full.is_some()
+        || outcome.condition.is_some()
         || ((!outcome.again.is_empty() || unsettled > 0) && !outcome.cancelled);
     let held = outcome.displaced || !outcome.gone.is_empty() || !outcome.held.is_empty();
     match (incomplete, held) {

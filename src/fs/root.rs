@@ -126,14 +126,14 @@ impl Root {
         }
     }
 
-    /// Looks at an entry by its path; absent if a folder above it is.
+    /// Looks at an entry by its path; absent if a folder above it is. ELOOP, a link in the way, is no answer.
     pub fn look_at(&self, path: &RelPath) -> Result<Seen, Errno> {
         let Some((parent, name)) = path.split() else {
             return Ok(Seen::Present(self.stat(self.fd())?));
         };
         match self.open_folder(&parent) {
             Ok(folder) => self.look(folder.as_fd(), name),
-            Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP) => Ok(Seen::Absent),
+            Err(Errno::NOENT | Errno::NOTDIR) => Ok(Seen::Absent),
             Err(error) => Err(error),
         }
     }

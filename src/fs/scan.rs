@@ -1,8 +1,9 @@
 //! Owns listing one folder: its names by getdents, a stat for each, sorted. It never descends.
 
+use std::collections::BTreeSet;
 use std::os::fd::{AsFd, BorrowedFd};
 
-use rustix::fs::RawDir;
+use rustix::fs::{RawDir, SeekFrom, seek};
 use rustix::io::Errno;
 
 use super::root::Root;
@@ -14,24 +15,51 @@ const BUFFER: usize = 64 << 10;
 
 /// Lists a folder that was opened for this, once.
 ///
-/// An entry that vanished meanwhile stands as absent, one whose stat failed as unknown.
+/// An entry that vanished meanwhile stands as absent, one whose stat failed as unknown: also one that the folder still
+/// lists and that is not there when asked for, as on a damaged filesystem.
 ///
 /// # Errors
 /// When the folder could not be listed to its end; then nothing is known of any name in it.
 pub fn list(root: &Root, folder: BorrowedFd) -> Result<Listing, Errno> {
     let mut listing = Listing::default();
+    let mut has_room = true;
+    each_name(folder, |name| has_room &= listing.push(name, Seen::Absent))?;
+    if !has_room {
+        return Err(Errno::OVERFLOW);
+    }
+    listing.sort();
+    let mut vanished = BTreeSet::new();
+    listing.fill(|name| {
+        let seen = root.look(folder, name).unwrap_or(Seen::Unknown);
+        if seen == Seen::Absent {
+            vanished.insert(Box::from(name));
+        }
+        seen
+    });
+    if !vanished.is_empty() {
+        let mut listed = BTreeSet::new();
+        seek(folder, SeekFrom::Start(0))?;
+        each_name(folder, |name| listed.extend(vanished.get(name).cloned()))?;
+        listing.fill_absent(|name| match root.look(folder, name) {
+            Ok(Seen::Absent) if !listed.contains(name) => Seen::Absent,
+            Ok(seen @ Seen::Present(_)) => seen,
+            _ => Seen::Unknown,
+        });
+    }
+    Ok(listing)
+}
+
+fn each_name(folder: BorrowedFd, mut take: impl FnMut(&[u8])) -> Result<(), Errno> {
     let mut buffer: Vec<u8> = Vec::with_capacity(BUFFER);
     let mut entries = RawDir::new(folder, buffer.spare_capacity_mut());
     while let Some(entry) = entries.next() {
         let entry = entry?;
         let name = entry.file_name().to_bytes();
-        if name != b"." && name != b".." && !listing.push(name, Seen::Absent) {
-            return Err(Errno::OVERFLOW);
+        if name != b"." && name != b".." {
+            take(name);
         }
     }
-    listing.sort();
-    listing.fill(|name| root.look(folder, name).unwrap_or(Seen::Unknown));
-    Ok(listing)
+    Ok(())
 }
 
 /// Whether a folder holds nothing at all.

@@ -286,7 +286,11 @@ fn exchange(staged: &Staged, folder: BorrowedFd, name: &[u8]) -> Result<Publishe
         Err(Errno::INVAL | Errno::NOSYS) => {
             let aside = [from, b".old"].concat();
             fs::renameat(folder, name, staged.folder(), aside.as_slice())?;
-            fs::renameat(staged.folder(), from, folder, name)?;
+            if let Err(error) = fs::renameat(staged.folder(), from, folder, name) {
+                // What was there is put back rather than lost.
+                fs::renameat(staged.folder(), aside.as_slice(), folder, name)?;
+                return Err(error);
+            }
             fs::renameat(staged.folder(), aside.as_slice(), staged.folder(), from)?;
         }
         done => done?,

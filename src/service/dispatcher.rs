@@ -6,6 +6,7 @@ mod held;
 mod lanes;
 mod roots;
 mod screen;
+mod trouble;
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -25,7 +26,7 @@ use super::pair::Pair;
 use super::pass::{self, Brake};
 use super::places::{Misplaced, REMEDY};
 use super::report;
-use crate::plan::schedule::{Sweeps, later, pause, until};
+use crate::plan::schedule::{Sweeps, later, until};
 use crate::tree::doubt::{DirtySet, Doubt, Extent, Moment};
 use crate::tree::operation::Cause;
 use crate::tree::path::RelPath;
@@ -36,6 +37,7 @@ use lanes::LaneState;
 use roots::Guards;
 pub use roots::Renew;
 use screen::{LastSweep, StateSince};
+use trouble::Trouble;
 
 /// All that can ever wake the service.
 enum Event {
@@ -88,7 +90,7 @@ pub struct Dispatcher {
     polled: Moment,
     commit_due: Option<Moment>,
     guards: Guards,
-    full: Option<u32>,
+    trouble: Trouble,
     totals: Totals,
     last_sweep: Option<LastSweep>,
     shown: StateSince,
@@ -133,7 +135,7 @@ impl Dispatcher {
             began: clock::now(),
             polled: clock::now(),
             commit_due: None,
-            full: None,
+            trouble: Trouble::default(),
             totals: Totals::default(),
             last_sweep: None,
             shown: StateSince::default(),
@@ -303,6 +305,7 @@ impl Dispatcher {
             if lane.running.is_none() && !lane.soon.is_empty() && lane.soon_due <= now {
                 let soon = std::mem::take(&mut lane.soon);
                 lane.waiting.union(soon);
+                lane.retries = lane.puts_off;
             }
         }
         if self.express.running.is_none() {
@@ -342,6 +345,7 @@ impl Dispatcher {
             Which::Bulk => &mut self.bulk,
         };
         let since = lane.running.take().unwrap_or(now);
+        let retried = std::mem::take(&mut lane.is_retry);
         let again = outcome.again.clone();
         let rested = self.pair.restless.settle(&dirty, &again, &outcome.restless, since, now);
         report::rested(&self.pair, &rested);
@@ -353,18 +357,15 @@ impl Dispatcher {
             lane.soon_due = later(now, wait);
             lane.soon.union(Taken { dirty: again, oldest: Some(since), renames: Vec::new(), cause: lane.cause });
         }
-        if let Some(tries) = self.note_room(&outcome) {
-            let wait = pause(tries);
-            let lane = if which == Which::Bulk { &mut self.bulk } else { &mut self.express };
-            lane.soon_due = later(now, wait);
-        }
+        self.note_condition(which, now, &outcome, retried);
         let news = self.ledger.note(&dirty, &outcome.problems, now, clock::wall());
         match which {
             Which::Express => self.hand_over(&dirty, &outcome, since),
             Which::Bulk => self.note_ends(&dirty, &outcome),
         }
         outcome.problems = news;
-        report::problems(&self.pair, &outcome);
+        let common = outcome.common.clone();
+        self.report_problems(&dirty, &outcome, common);
         self.recent.add(&self.pair, now, outcome.unasked);
         let added = outcome.totals.files_copied + outcome.totals.directories_created + outcome.totals.links;
         self.entries = self.entries.map(|n| (n + added).saturating_sub(outcome.totals.removed));
@@ -399,22 +400,6 @@ impl Dispatcher {
         }
         self.last_sweep = Some(LastSweep::now(duration, outcome.totals));
         self.commit(now);
-    }
-
-    /// Keeps the one condition that the disk is full. Returns how often it was found so in a row.
-    fn note_room(&mut self, outcome: &pass::Outcome) -> Option<u32> {
-        match (outcome.full, self.full) {
-            (Some(_), known) => {
-                self.full = Some(known.unwrap_or(0).saturating_add(1));
-            }
-            (None, Some(_)) if outcome.totals.changes() > 0 => {
-                self.full = None;
-                self.pair.said.forget("full");
-                self.pair.log.info("The replica has room again");
-            }
-            (None, _) => {}
-        }
-        self.full.filter(|_| outcome.full.is_some())
     }
 
     /// What failed or was held, and was looked at, is done with, if nothing more is said of it.
@@ -480,7 +465,7 @@ impl Dispatcher {
                     Err(_) => break,
                 },
                 recv(limit) -> _ => {
-                    self.pair.log.warn("A pass does not end: it is left behind");
+                    self.pair.log.warn("A pass does not end, perhaps because a disk does not answer: it is left behind");
                     break;
                 }
             }

@@ -21,6 +21,7 @@ use std::sync::{Mutex, MutexGuard};
 use rustix::io::Errno;
 
 use super::claims::Which;
+use super::condition::{Condition, is_common};
 use super::pair::Pair;
 use super::restless::Look;
 use crate::fs::archive::Changes;
@@ -60,8 +61,10 @@ pub struct Outcome {
     pub unasked: u64,
     /// What came of files that changed while they were looked at; they are not in `again`.
     pub restless: Vec<(RelPath, Look)>,
-    /// The replica's disk has no room.
-    pub full: Option<Errno>,
+    /// Nothing can be added to the replica: what is missing is put off.
+    pub condition: Option<Condition>,
+    /// Of the problems, those that a disk or a limit may make for many paths at once.
+    pub common: BTreeSet<RelPath>,
     /// Entries of the replica, where the pass saw them all.
     pub entries: Option<u64>,
     /// The source is not in its place any more: nothing was removed.
@@ -84,7 +87,8 @@ struct Pass<'a> {
     /// Folders whose lists the renames changed.
     touched_early: HashSet<RelPath>,
     entries: AtomicU64,
-    is_full: AtomicBool,
+    /// Files of this size and above are put off, for want of room; with 0 everything that adds to the replica is.
+    no_room_from: AtomicU64,
 }
 
 /// What the workers gather.
@@ -202,16 +206,26 @@ fn bring_to_disk(pass: &Pass) {
         return;
     }
     let result = if many {
-        rustix::fs::syncfs(pair.replica.fd())
+        match rustix::fs::syncfs(pair.replica.fd()) {
+            Err(Errno::NOSYS) => {
+                rustix::fs::sync();
+                Ok(())
+            }
+            done => done,
+        }
     } else {
         touched.iter().try_for_each(|folder| match pair.replica.open_folder(folder) {
-            Ok(fd) => rustix::fs::fsync(fd),
+            Ok(fd) => match rustix::fs::fsync(fd) {
+                // This filesystem has nothing to be told about folders.
+                Err(Errno::INVAL | Errno::NOTSUP | Errno::NOSYS) => Ok(()),
+                done => done,
+            },
             Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP) => Ok(()),
             Err(error) => Err(error),
         })
     };
     if let Err(error) = result {
-        pass.problem(&RelPath::root(), format!("the replica could not be brought to disk: {}", describe(error)));
+        pass.problem_of(&RelPath::root(), "the replica could not be brought to disk", error);
     }
 }
 
@@ -228,7 +242,7 @@ impl<'a> Pass<'a> {
             gone: BTreeSet::new(),
             touched_early: HashSet::new(),
             entries: AtomicU64::new(0),
-            is_full: AtomicBool::new(false),
+            no_room_from: AtomicU64::new(u64::MAX),
         }
     }
 
@@ -297,19 +311,44 @@ impl<'a> Pass<'a> {
         self.shared().outcome.problems.push(Problem { path: path.clone(), reason });
     }
 
-    /// Notes what went wrong with a path. A full disk is one condition and no problem of the path's.
+    /// Whether something of this size is put off: there is no room for it.
+    fn is_put_off(&self, size: u64) -> bool {
+        size >= self.no_room_from.load(Ordering::Relaxed)
+    }
+
+    /// Notes what went wrong with a path.
     fn failed(&self, path: &RelPath, what: &str, error: Errno) {
-        if matches!(error, Errno::NOSPC | Errno::DQUOT) {
-            self.is_full.store(true, Ordering::Relaxed);
+        self.failed_at(path, what, error, 0);
+    }
+
+    /// The same for a file of `size` bytes. What is wrong with the replica as a whole is one condition and no problem of
+    /// the path's.
+    fn failed_at(&self, path: &RelPath, what: &str, error: Errno, size: u64) {
+        if let Some(condition) = Condition::of(error, size, &self.pair.replica) {
+            // One large file without room does not keep small ones out; it takes few tries to find out what fits.
+            let from = if condition == Condition::ReadOnly { 0 } else { size / 2 };
+            self.no_room_from.fetch_min(from, Ordering::Relaxed);
             let mut shared = self.shared();
-            shared.outcome.full = Some(error);
+            shared.outcome.condition = Some(condition);
             shared.outcome.again.insert(path, Doubt::subtree(super::clock::now()));
         } else if matches!(error, Errno::NOENT | Errno::NOTDIR | Errno::LOOP) {
             // It is not what it was when it was listed: no problem, but another look.
             self.again(path, Doubt::subtree(super::clock::now()));
         } else {
-            self.problem(path, format!("{what}: {}", describe(error)));
+            self.problem_of(path, what, error);
         }
+    }
+
+    /// Notes that nobody knows what is at a path, so that nothing at it or below it is touched.
+    fn unreadable(&self, path: &RelPath, error: Errno) {
+        self.problem_of(path, "cannot be read, so it is left alone", error);
+    }
+
+    fn problem_of(&self, path: &RelPath, what: &str, error: Errno) {
+        if is_common(error) {
+            self.shared().outcome.common.insert(path.clone());
+        }
+        self.problem(path, format!("{what}: {}", describe(error)));
     }
 
     /// Notes what came of a file that changed while it was looked at.

@@ -6,11 +6,12 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard};
 
+use super::pass::describe;
 use crate::fs::archive::Archive;
 use crate::fs::root::Root;
 use crate::fs::{identity, mounts};
 use crate::tree::exclude::Exclude;
-use crate::tree::identity::{Identity, Memory, Mount, Side};
+use crate::tree::identity::{Memory, Mount, Side};
 use crate::tree::path::RelPath;
 use crate::tree::quote::quoted;
 
@@ -82,16 +83,16 @@ impl Places {
         *self.memory() = Memory::default();
     }
 
-    /// Whether the roots are the folders that they were, as far as anything is remembered.
+    /// Whether the roots, just opened, are the folders that they were, as far as anything is remembered.
     ///
     /// # Errors
     /// The first that is not.
     pub fn check(&self, source: &Root, replica: &Root) -> Result<(), Misplaced> {
         for (side, root) in [(Side::Source, source), (Side::Replica, replica)] {
-            let found = match found(root) {
-                Some(found) if root.is_in_place() => found,
-                _ => return Err(Misplaced::now(side, root.path())),
-            };
+            if root.is_missing() {
+                return Err(Misplaced::Gone(side, root.path().into()));
+            }
+            let found = identity::of(root.fd()).map_err(|e| Misplaced::Unusable(root.path().into(), describe(e)))?;
             if self.memory().root(side).is_some_and(|known| !known.is_same(found)) {
                 return Err(Misplaced::Other(side, root.path().into()));
             }
@@ -102,7 +103,7 @@ impl Places {
     /// Remembers the roots as they are.
     pub fn remember(&self, source: &Root, replica: &Root, archive: &Archive) {
         let mut memory = self.memory();
-        (memory.source, memory.replica) = (found(source), found(replica));
+        (memory.source, memory.replica) = (identity::of(source.fd()).ok(), identity::of(replica.fd()).ok());
         archive.set_fact(FACT, &memory.encode());
     }
 
@@ -148,8 +149,4 @@ impl Places {
     fn memory(&self) -> MutexGuard<'_, Memory> {
         self.0.lock().unwrap_or_else(|e| e.into_inner())
     }
-}
-
-fn found(root: &Root) -> Option<Identity> {
-    if root.is_missing() { None } else { identity::of(root.fd()).ok() }
 }

@@ -2,10 +2,12 @@
 
 use std::time::Duration;
 
+use super::condition::Condition;
 use super::ledger::Ledger;
 use super::pair::Pair;
-use super::pass::{Outcome, describe};
+use super::pass::Outcome;
 use super::places::REMEDY;
+use crate::tree::operation::Problem;
 use crate::tree::path::RelPath;
 
 /// Adds what a following pass came to.
@@ -18,21 +20,52 @@ pub fn add(outcome: &mut Outcome, next: Outcome) {
     outcome.held_entries += next.held_entries;
     outcome.unasked += next.unasked;
     outcome.restless = next.restless;
-    outcome.full = next.full;
+    outcome.condition = next.condition;
+    outcome.common.extend(next.common);
     outcome.displaced |= next.displaced;
     outcome.gone.extend(next.gone);
     outcome.cancelled |= next.cancelled;
 }
 
-/// Logs what went wrong, each path once, and what is held, with its remedy.
-pub fn problems(pair: &Pair, outcome: &Outcome) {
+/// How much was said of problems that many paths may share.
+#[derive(Debug, Default)]
+pub struct Common {
+    said: usize,
+    summed_up: Option<String>,
+}
+
+/// As many paths are named that fail for a reason that many may share.
+const NAMED: usize = 3;
+
+impl Common {
+    /// The reason that was given for many paths at once.
+    pub fn reason(&self) -> Option<&str> {
+        self.summed_up.as_deref()
+    }
+}
+
+/// Logs what went wrong, each path once; of a reason that many paths may share, the first paths only.
+pub fn problems(pair: &Pair, outcome: &Outcome, common: &mut Common) {
+    let mut rest: Vec<&Problem> = Vec::new();
     for problem in &outcome.problems {
+        if outcome.common.contains(&problem.path) {
+            if common.said >= NAMED {
+                rest.push(problem);
+                continue;
+            }
+            common.said += 1;
+        }
         pair.log.error(format_args!("Failed: {}: {}", pair.shown(&problem.path), problem.reason));
     }
-    // One condition, said once until there is room again.
-    if let Some(error) = outcome.full.filter(|_| pair.said.first("full")) {
-        pair.log
-            .error(format_args!("The replica has no room: {}; what is missing is made when there is", describe(error)));
+    if let Some(problem) = rest.first().filter(|_| common.summed_up.is_none()) {
+        common.summed_up = Some(problem.reason.clone());
+        let (count, path) = (rest.len(), pair.shown(&problem.path));
+        let listed = if pair.watches.is_some() { ", and `driftless status` lists the paths" } else { "" };
+        let paths = if count == 1 { "path" } else { "paths" };
+        pair.log.error(format_args!(
+            "Failed: {count} more {paths}, {path} among them: {}; that looks like one condition{listed}",
+            problem.reason
+        ));
     }
     if outcome.displaced {
         pair.log.error("Held: a folder or a mount has gone during the pass: nothing is removed from the replica");
@@ -65,9 +98,15 @@ pub fn failing(pair: &Pair, ledger: &Ledger) {
     }
 }
 
+/// Logs that nothing can be added to the replica.
+pub fn condition(pair: &Pair, condition: Condition) {
+    let then = if pair.watches.is_some() { "is done by itself when that is over" } else { "is left to the next run" };
+    pair.log.error(format_args!("{}; what is missing {then}", condition.beginning()));
+}
+
 /// Logs, where nobody will look again, that something changed at each look.
 pub fn unsettled(pair: &Pair, outcome: &Outcome) {
-    if !outcome.again.is_empty() && outcome.full.is_none() && !outcome.cancelled {
+    if !outcome.again.is_empty() && outcome.condition.is_none() && !outcome.cancelled {
         for folder in outcome.again.seeds() {
             let shown = pair.shown(&folder);
             pair.log.warn(format_args!("Not settled: something in {shown} changed each time it was looked at"));

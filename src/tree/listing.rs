@@ -60,6 +60,13 @@ impl Listing {
             row.seen = look(name_of(&self.names, row));
         }
     }
+
+    /// The same for the names that stand as absent.
+    pub fn fill_absent(&mut self, mut look: impl FnMut(&[u8]) -> Seen) {
+        for row in self.rows.iter_mut().filter(|row| row.seen == Seen::Absent) {
+            row.seen = look(name_of(&self.names, row));
+        }
+    }
 }
 
 fn name_of<'a>(names: &'a [u8], row: &Row) -> &'a [u8] {

@@ -63,6 +63,9 @@ fn exhausted_limit_on_watches_is_explained_once() {
     let log = watch.log();
     let advice: Vec<_> = log.lines().filter(|line| line.contains("max_user_watches")).collect();
     assert_eq!(advice.len(), 1, "the sysctl is named once:\n{log}");
+    assert!(advice[0].contains("needs 201"), "the number that is needed: {}", advice[0]);
+    let limit = fs::read_to_string("/proc/sys/fs/inotify/max_user_watches").expect("the limit");
+    assert!(advice[0].contains(&format!("it is {}", limit.trim())), "the present value: {}", advice[0]);
     assert_eq!(log.matches("WARN").count(), 1, "one condition, one warning:\n{log}");
 }
 

@@ -8,6 +8,7 @@ mod databases;
 mod deletions;
 mod disk;
 mod excludes;
+mod faults;
 mod fixture;
 mod holds;
 mod idle;

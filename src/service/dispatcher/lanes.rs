@@ -25,6 +25,11 @@ pub(super) struct LaneState {
     pub(super) soon: Taken,
     pub(super) soon_due: Moment,
     pub(super) soon_tries: u32,
+    /// Something of `soon`, or of what became of it, was put off for a condition of the disk.
+    pub(super) puts_off: bool,
+    /// What was put off is in `waiting`, or in the pass that runs.
+    pub(super) retries: bool,
+    pub(super) is_retry: bool,
 }
 
 impl LaneState {
@@ -39,6 +44,9 @@ impl LaneState {
             soon: Taken::default(),
             soon_due: Moment::default(),
             soon_tries: 0,
+            puts_off: false,
+            retries: false,
+            is_retry: false,
         }
     }
 
@@ -50,6 +58,7 @@ impl LaneState {
         let Taken { dirty, oldest, renames, cause } = std::mem::take(&mut self.waiting);
         self.cause = cause;
         self.is_renaming = !renames.is_empty();
+        self.is_retry = std::mem::take(&mut self.retries);
         self.running = Some(oldest.unwrap_or_else(clock::now));
         let pair = Arc::clone(pair);
         self.lane.begin(Work { pair, dirty, renames, brake, cause, jobs });

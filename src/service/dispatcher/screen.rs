@@ -120,14 +120,14 @@ impl Dispatcher {
         if !self.hold.is_empty() {
             return (State::Held, Some("more removals than --max-delete allows at once".into()));
         }
-        if self.full.is_some() {
-            return (State::Degraded, Some("the replica has no room".into()));
+        if let Some(reason) = self.trouble.reason() {
+            return (State::Degraded, Some(reason));
         }
         if self.last_sweep.is_none() || self.bulk.is_sweep {
             return (State::Sweeping, None);
         }
         if !self.ledger.is_empty() {
-            return (State::Degraded, Some(format!("{} paths fail", self.ledger.len())));
+            return (State::Degraded, Some(self.trouble.failing(self.ledger.len())));
         }
         if self.pair.watches.as_ref().is_some_and(|w| w.count().1 > 0) {
             return (State::Degraded, Some("some folders have no watch".into()));

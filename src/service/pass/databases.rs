@@ -6,7 +6,6 @@ mod reading;
 
 use std::os::fd::AsFd;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use rustix::fs::{self, AtFlags};
@@ -85,7 +84,7 @@ impl Worker<'_> {
             let seen = pair.source.look(node.source.as_fd(), &name).ok()?;
             let there = pair.replica.look(node.replica.as_ref()?.as_fd(), &name).ok()?;
             let is_fit = if other == Part::Database { seen.stat().is_some_and(is_base) } else { plain(seen) };
-            let is_excluded = pair.exclude.skips(&node.path.join(&name), false);
+            let is_excluded = self.pass.skips(&node.path.join(&name), false);
             if !is_fit || !plain(there) || (is_excluded && other != Part::Index) {
                 return None;
             }
@@ -100,7 +99,9 @@ impl Worker<'_> {
             let place = Place { node: &node, base, in_doubt: &in_doubt };
             let paths: Vec<RelPath> = Part::ALL.iter().map(|part| node.path.join(&part.name(base))).collect();
             let claimed = paths.iter().take_while(|path| self.pass.claim(path)).count();
-            let is_free = claimed == paths.len() && !self.pass.is_full.load(Ordering::Relaxed);
+            let seen = self.pass.pair.source.look(node.source.as_fd(), base);
+            let size = seen.ok().and_then(|seen| seen.stat().map(|s| s.size)).unwrap_or(0);
+            let is_free = claimed == paths.len() && !self.pass.is_put_off(size);
             let result = if is_free && node.is_in_place(self.pass) { self.take(&place) } else { Err(Stop::Changed) };
             for path in &paths[..claimed] {
                 self.pass.release(path);
@@ -113,6 +114,7 @@ impl Worker<'_> {
                         self.pass.again(&path, doubt.unwrap_or(Doubt::contents(clock::now())));
                     }
                 }
+                Err(Stop::Failed(what, error)) => self.pass.failed_at(&node.path.join(base), what, error, size),
                 Err(stop) => self.stopped(&node.path.join(base), stop),
             }
             self.index(&place);

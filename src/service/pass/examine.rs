@@ -102,14 +102,16 @@ impl Worker<'_> {
         if metadata::same_stat(source, &replica, &pair.rights) && have == *wanted {
             return Ok((!pair.options.dry_run).then_some(replica));
         }
+        if !pair.options.dry_run {
+            let lost = metadata::apply(to, source, wanted, &replica, &pair.rights)
+                .map_err(failed("cannot set the attributes"))?;
+            pair.report_lost(lost, path);
+        }
         pair.report(Operation::MetadataUpdated, path);
         self.totals.metadata += 1;
         if pair.options.dry_run {
             return Ok(None);
         }
-        let lost =
-            metadata::apply(to, source, wanted, &replica, &pair.rights).map_err(failed("cannot set the attributes"))?;
-        pair.report_lost(lost, path);
         pair.replica.stat(to).map(Some).map_err(failed("cannot read the attributes"))
     }
 }

@@ -4,7 +4,6 @@
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use rustix::io::Errno;
@@ -90,7 +89,7 @@ impl Worker<'_> {
     /// Does one job, or puts it back into doubt, or reports why it cannot be done.
     pub fn job(&mut self, node: &Arc<Node>, job: Job) {
         let path = node.path.join(&job.name);
-        if self.pass.is_full.load(Ordering::Relaxed) {
+        if self.pass.is_put_off(job.source.size) {
             return self.pass.again(&path, Doubt::contents(clock::now()));
         }
         if !self.pass.claim(&path) {
@@ -108,6 +107,7 @@ impl Worker<'_> {
         match result {
             Ok(Claim::Kept) => return,
             Ok(Claim::Free) => {}
+            Err(Stop::Failed(what, error)) => self.pass.failed_at(&path, what, error, job.source.size),
             Err(stop) => self.stopped(&path, stop),
         }
         self.pass.release(&path);

@@ -198,8 +198,15 @@ fn settle_group(pass: &Pass, id: InodeId, group: Group, touched: &mut BTreeSet<R
     let mut paths = group.names.clone();
     paths.extend(pair.links().names(id));
     let excluded = |path: &RelPath| pass.skips_within(path, false);
-    let open = |path: &RelPath| if excluded(path) { None } else { open_name(pass, id, path) };
-    let mut names: Vec<Name> = paths.iter().filter_map(open).collect();
+    let open = |path: &RelPath| match open_name(pass, id, path) {
+        Ok(name) => name,
+        // Whether it is a name of the file is not known then.
+        Err(error) => {
+            pass.failed(path, "cannot open the folder", error);
+            None
+        }
+    };
+    let mut names: Vec<Name> = paths.iter().filter(|path| !excluded(path)).filter_map(open).collect();
     pair.links().set_names(id, names.iter().map(|n| n.path.clone()));
     let Some((leader, agreed)) = find_leader(pass, &group, &names, totals) else {
         for name in names.iter().filter(|n| group.names.contains(&n.path)) {
@@ -210,7 +217,9 @@ fn settle_group(pass: &Pass, id: InodeId, group: Group, touched: &mut BTreeSet<R
     let Some(at) = names.iter().position(|n| n.path == leader) else { return };
     let first = names.remove(at);
     let look = |name: &Name| pair.replica.look(name.replica.as_fd(), &name.name).unwrap_or(Seen::Unknown);
-    let Some(inode) = look(&first).stat().map(|s| s.id()) else { return };
+    let Some(inode) = look(&first).stat().map(|s| s.id()) else {
+        return pass.again(&first.path, Doubt::contents(clock::now()));
+    };
     let mut linked: Vec<&Name> = vec![&first];
     for name in &names {
         // Only now: each link moves the ctime of the names that the old inode still has.
@@ -294,18 +303,26 @@ fn examine(pass: &Pass, name: &Name, contents: Contents, totals: &mut Totals) ->
     Some(())
 }
 
-fn open_name(pass: &Pass, id: InodeId, path: &RelPath) -> Option<Name> {
+/// Opens the folders of a name; nothing if it is no name of the file any more, or has no place in the replica yet.
+fn open_name(pass: &Pass, id: InodeId, path: &RelPath) -> Result<Option<Name>, Errno> {
     let pair = pass.pair;
-    let (folder, name) = path.split()?;
-    let source = pair.source.open_folder(&folder).ok()?;
-    let stat = *pair.source.look(source.as_fd(), name).ok()?.stat()?;
-    if stat.id() != id {
-        return None;
-    }
-    let folder_id = pair.source.stat(source.as_fd()).ok()?.id();
-    let replica = pair.replica.open_folder(&folder).ok()?;
+    let Some((folder, name)) = path.split() else { return Ok(None) };
+    let is_gone = |error| matches!(error, Errno::NOENT | Errno::NOTDIR);
+    let source = match pair.source.open_folder(&folder) {
+        Err(error) if is_gone(error) => return Ok(None),
+        done => done?,
+    };
+    let stat = match pair.source.look(source.as_fd(), name)? {
+        Seen::Present(stat) if stat.id() == id => stat,
+        _ => return Ok(None),
+    };
+    let folder_id = pair.source.stat(source.as_fd())?.id();
+    let replica = match pair.replica.open_folder(&folder) {
+        Err(error) if is_gone(error) => return Ok(None),
+        done => done?,
+    };
     let seen = pair.replica.look(replica.as_fd(), name).unwrap_or(Seen::Unknown);
-    Some(Name { path: path.clone(), folder, name: name.into(), id: folder_id, replica, source_stat: stat, seen })
+    Ok(Some(Name { path: path.clone(), folder, name: name.into(), id: folder_id, replica, source_stat: stat, seen }))
 }
 
 /// Makes `name` a link to the leader. Returns whether it is one now.
@@ -316,7 +333,7 @@ fn link(pass: &Pass, leader: &Name, name: &Name, seen: Seen) -> Result<bool, Sto
         Seen::Present(stat) if stat.kind == Kind::Directory => return Ok(false),
         Seen::Present(stat) => Some(stat),
         Seen::Absent => None,
-        Seen::Unknown => return Ok(false),
+        Seen::Unknown => return Err(Stop::Changed),
     };
     // Neither lane may be about to publish something else there, nor may the source's name be gone since it was seen.
     if !pass.claim(&name.path) {
@@ -360,8 +377,11 @@ fn link_claimed(pass: &Pass, leader: &Name, name: &Name, expected: Option<Stat>)
 fn copy_instead(pass: &Pass, name: &Name, replica: Option<Stat>) {
     let step = if replica.is_some() { Step::Update } else { Step::Create };
     let job = Job { name: name.name.clone(), step, source: name.source_stat, replica, contents_in_doubt: true };
-    if let Ok(task) = single(pass, &name.folder, job) {
-        pass.queue.push(task);
-        Worker::new(pass).work();
+    match single(pass, &name.folder, job) {
+        Ok(task) => {
+            pass.queue.push(task);
+            Worker::new(pass).work();
+        }
+        Err(error) => pass.failed(&name.path, "cannot open the folder", error),
     }
 }

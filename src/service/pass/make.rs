@@ -1,5 +1,6 @@
 //! Owns making a folder in the replica, also where something else stands, and going on below it.
 
+use std::os::fd::AsFd;
 use std::sync::Arc;
 
 use rustix::fs::Mode;
@@ -8,6 +9,7 @@ use rustix::io::Errno;
 use super::folders::Node;
 use super::walk::Worker;
 use crate::fs::remove::make_writable;
+use crate::fs::root::open_child;
 use crate::fs::stage::Published;
 use crate::service::clock;
 use crate::tree::doubt::{Doubt, Extent};
@@ -20,6 +22,9 @@ impl Worker<'_> {
     pub(super) fn make_folder(&mut self, node: &Arc<Node>, path: RelPath, stat: &Stat, old: Option<Stat>) {
         let pair = self.pass.pair;
         let Some((_, name)) = path.split() else { return };
+        if self.pass.is_put_off(0) {
+            return self.pass.again(&path, Doubt::subtree(clock::now()));
+        }
         let claimed = self.pass.claim(&path);
         let result = match (claimed, pair.options.dry_run) {
             (false, _) => Ok(false),
@@ -49,6 +54,8 @@ impl Worker<'_> {
         let pair = self.pass.pair;
         let folder = node.replica()?;
         if let Some(old) = old {
+            // What cannot be read is no reason to give up what is there.
+            drop(open_child(node.source.as_fd(), name)?);
             let staged = pair.stage.special(&pair.replica, Kind::Directory, b"", 0)?;
             let published = pair.stage.publish(&pair.replica, staged, folder, name, Some(&old))?;
             return Ok(published == Published::Yes);

@@ -255,7 +255,11 @@ impl<'a> Worker<'a> {
         }
         let source = pair.source.look(node.source.as_fd(), name).unwrap_or(Seen::Unknown);
         let replica = match &node.replica {
-            Some(fd) => pair.replica.look(fd.as_fd(), name).unwrap_or(Seen::Unknown),
+            Some(fd) => match pair.replica.look(fd.as_fd(), name) {
+                // What cannot be named there is not there; making it says what is wrong.
+                Err(Errno::NAMETOOLONG) => Seen::Absent,
+                seen => seen.unwrap_or(Seen::Unknown),
+            },
             None => Seen::Absent,
         };
         self.pass.release(&path);
@@ -337,7 +341,7 @@ impl<'a> Worker<'a> {
                     watches.forget(&path);
                 }
             }
-            (Step::LeaveAlone, ..) => self.pass.problem(&path, "cannot be read, so it is left alone".into()),
+            (Step::LeaveAlone, ..) => self.leave_alone(node, &path, name),
             (Step::Nothing, Seen::Present(source), Seen::Present(replica))
                 if source.is_linked() || replica.is_linked() =>
             {
@@ -377,6 +381,17 @@ impl<'a> Worker<'a> {
                 }
             }
             _ => {}
+        }
+    }
+
+    /// Reports what keeps an entry from being known; where nothing does any more, it is looked at again.
+    fn leave_alone(&self, node: &Node, path: &RelPath, name: &[u8]) {
+        let pair = self.pass.pair;
+        let source = pair.source.look(node.source.as_fd(), name);
+        let replica = node.replica.as_ref().map(|fd| pair.replica.look(fd.as_fd(), name));
+        match source.err().or_else(|| replica.and_then(Result::err)) {
+            Some(error) => self.pass.unreadable(path, error),
+            None => self.pass.again(path, Doubt::subtree(clock::now())),
         }
     }
 
