@@ -89,6 +89,14 @@
 //! log that names the first of them only. ENOENT, ENOTDIR and ELOOP are none of these: the disk is not what it was when
 //! it was listed, and is looked at again. Calls that a kernel or a filesystem does not have are replaced by older ones.
 //!
+//! # Two walls
+//!
+//! Others may write in both folders while the program runs as root. The first wall is `Root`: nothing but descriptors
+//! and single names reaches the kernel. The second is Landlock ([`fs::sandbox`]): the threads that run passes can open
+//! nothing but the two roots. The dispatcher, the log and the control socket have threads outside of it, since they
+//! open files anew. Neither helps where an inode has names on both sides of the wall, or where somebody has it open:
+//! [`fs::trust`] says which entry of the replica may be changed where it is; any other is built anew.
+//!
 //! # What is absent on purpose
 //!
 //! - No `unsafe`, and no path string that reaches the kernel for anything inside the roots, but for setting watches,

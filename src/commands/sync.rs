@@ -10,6 +10,7 @@ use crate::cli::SyncArgs;
 use crate::config::Settings;
 use crate::service::claims::Which;
 use crate::service::clock;
+use crate::service::lane;
 use crate::service::log::{self, LogOptions};
 use crate::service::pair::Pair;
 use crate::service::pass::{self, Brake, Order, Outcome, Release};
@@ -36,9 +37,9 @@ pub fn run(args: &SyncArgs) -> Result<ExitCode, Refusal> {
     let (log, guard) = log::start(&options).map_err(Refusal::Log)?;
     let result = open::exclude((&roots.0, &roots.1), &settings, &log)
         .and_then(|exclude| open::pair(roots, exclude, &settings, log))
-        .map(|(pair, misplaced)| match misplaced {
-            Some(reason) => held(&pair, &reason),
-            None => sweep(&pair, settings.release, &cancel),
+        .and_then(|(pair, misplaced)| match misplaced {
+            Some(reason) => Ok(held(&pair, &reason)),
+            None => in_thread(&pair, || sweep(&pair, settings.release, &cancel)),
         });
     guard.finish();
     result
@@ -48,6 +49,19 @@ pub fn run(args: &SyncArgs) -> Result<ExitCode, Refusal> {
 fn held(pair: &Pair, reason: &Misplaced) -> ExitCode {
     pair.log.error(format_args!("Held: {reason} Nothing was done. {REMEDY}"));
     ExitCode::from(3)
+}
+
+/// Runs in a thread that can open nothing but the folders; the program's own must still be able to write its log.
+fn in_thread(pair: &Pair, work: impl FnOnce() -> ExitCode + Send) -> Result<ExitCode, Refusal> {
+    let confined = || {
+        lane::confine(pair);
+        work()
+    };
+    std::thread::scope(|scope| {
+        let thread = std::thread::Builder::new().name("pass".into()).spawn_scoped(scope, confined);
+        let thread = thread.map_err(|e| Refusal::Start(e.to_string()))?;
+        Ok(thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)))
+    })
 }
 
 fn sweep(pair: &Pair, released: bool, cancel: &AtomicBool) -> ExitCode {

@@ -2,7 +2,7 @@
 //! carried over, one of when two sides are equal, one order of setting them. It never decides which side is right.
 
 use std::collections::BTreeMap;
-use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 
 use rustix::fs::{self, AtFlags, Gid, Mode, OFlags, Timespec, Timestamps, Uid, XattrFlags};
 use rustix::io::Errno;
@@ -15,6 +15,7 @@ pub type Xattrs = BTreeMap<Box<[u8]>, Box<[u8]>>;
 /// What this process may set.
 #[derive(Clone, Debug)]
 pub struct Rights {
+    uid: u32,
     privileged: bool,
     groups: Vec<u32>,
 }
@@ -24,7 +25,17 @@ impl Rights {
         let mut groups: Vec<u32> =
             rustix::process::getgroups().unwrap_or_default().iter().map(|g| g.as_raw()).collect();
         groups.push(rustix::process::getegid().as_raw());
-        Self { privileged: rustix::process::geteuid().is_root(), groups }
+        let uid = rustix::process::geteuid();
+        Self { uid: uid.as_raw(), privileged: uid.is_root(), groups }
+    }
+
+    #[cfg(test)]
+    pub(super) fn of(uid: u32, groups: &[u32]) -> Self {
+        Self { uid, privileged: uid == 0, groups: groups.to_vec() }
+    }
+
+    pub fn uid(&self) -> u32 {
+        self.uid
     }
 
     /// Whether no mode keeps this process from anything.
@@ -32,7 +43,8 @@ impl Rights {
         self.privileged
     }
 
-    fn may_give_to(&self, gid: u32) -> bool {
+    /// Whether it may give files to this group.
+    pub fn may_give_to(&self, gid: u32) -> bool {
         self.privileged || self.groups.contains(&gid)
     }
 
@@ -89,7 +101,19 @@ pub fn xattrs(fd: BorrowedFd) -> Result<Xattrs, Errno> {
     collect(|buffer| fs::flistxattr(fd, buffer), |name, buffer| fs::fgetxattr(fd, name, buffer))
 }
 
-/// The same of an entry that cannot be opened: a link, a FIFO, a device.
+/// Those of the source's open file, less what this process may not set: that is no difference to be mended.
+///
+/// # Errors
+/// As of `xattrs`.
+pub fn wanted_xattrs(fd: BorrowedFd, rights: &Rights) -> Result<Xattrs, Errno> {
+    let mut wanted = xattrs(fd)?;
+    if !rights.privileged {
+        wanted.remove(CAPABILITY);
+    }
+    Ok(wanted)
+}
+
+/// All that are carried of an entry that cannot be opened: a link, a FIFO, a device.
 ///
 /// # Errors
 /// As of llistxattr(2) and lgetxattr(2).
@@ -200,7 +224,7 @@ pub fn apply(fd: BorrowedFd, source: &Stat, wanted: &Xattrs, now: &Stat, rights:
     Ok(lost)
 }
 
-const CAPABILITY: &[u8] = b"security.capability";
+pub const CAPABILITY: &[u8] = b"security.capability";
 
 /// Sets what differs and removes what the source has not. Returns whether an ACL, and so perhaps the mode, changed.
 fn set_xattrs(fd: BorrowedFd, wanted: &Xattrs, lost: &mut Lost) -> Result<bool, Errno> {
@@ -283,7 +307,7 @@ fn set_owner(
     }
 }
 
-fn is_inability(error: Errno) -> bool {
+pub(super) fn is_inability(error: Errno) -> bool {
     matches!(error, Errno::PERM | Errno::NOTSUP | Errno::NOSYS | Errno::INVAL | Errno::OVERFLOW)
 }
 
@@ -298,7 +322,8 @@ fn times(mtime: Time) -> Timestamps {
 /// owner from doing so. The caller sets the mode afterwards in any case.
 ///
 /// # Errors
-/// As of openat(2).
+/// As of openat(2). EMLINK for a file with several names: whether they are all the replica's is not known here, and the
+/// mode is that of all of them.
 pub fn open_for_change(folder: BorrowedFd, name: &[u8], kind: Kind) -> Result<OwnedFd, Errno> {
     let mut flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
     if kind == Kind::Directory {
@@ -307,6 +332,9 @@ pub fn open_for_change(folder: BorrowedFd, name: &[u8], kind: Kind) -> Result<Ow
     match fs::openat(folder, name, flags, Mode::empty()) {
         Err(Errno::ACCESS) => {
             let handle = fs::openat(folder, name, OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC, Mode::empty())?;
+            if kind == Kind::File && !super::trust::is_only_name(handle.as_fd(), folder, name)? {
+                return Err(Errno::MLINK);
+            }
             let path = format!("/proc/self/fd/{}", handle.as_raw_fd());
             fs::chmod(&path, Mode::from_raw_mode(0o700))?;
             fs::openat(folder, name, flags, Mode::empty())
@@ -335,10 +363,10 @@ mod tests {
 
     #[test]
     fn an_owner_that_cannot_be_given_is_no_difference() {
-        let user = Rights { privileged: false, groups: vec![5] };
+        let user = Rights { uid: 1000, privileged: false, groups: vec![5] };
         assert!(user.same_owner(&stat(0, 0, 0), &stat(1000, 1000, 0)));
         assert!(!user.same_owner(&stat(0, 5, 0), &stat(1000, 1000, 0)));
-        let root = Rights { privileged: true, groups: vec![0] };
+        let root = Rights { uid: 0, privileged: true, groups: vec![0] };
         assert!(!root.same_owner(&stat(1, 0, 0), &stat(0, 0, 0)));
     }
 }

@@ -6,7 +6,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use rustix::fs::{self, Access, AtFlags, FileType, Mode, RawDir};
 use rustix::io::Errno;
 
-use super::root::open_child;
+use super::root::open_child_unmounted;
 use crate::tree::entry::Kind;
 
 /// What lies below a folder, as removal sees it: called for each entry with the names that lead to it; says whether it goes.
@@ -170,9 +170,13 @@ pub fn ensure_writable(folder: BorrowedFd) {
     }
 }
 
+/// Opens a folder that is to go. What is mounted in it is not the tree's to empty: nothing of that is even listed.
 fn open_level(parent: BorrowedFd, name: &[u8]) -> Result<Level, Errno> {
-    let fd = match open_child(parent, name) {
-        Err(Errno::ACCESS) => super::metadata::open_for_change(parent, name, Kind::Directory)?,
+    let fd = match open_child_unmounted(parent, name) {
+        Err(Errno::ACCESS) => {
+            super::metadata::open_for_change(parent, name, Kind::Directory)?;
+            open_child_unmounted(parent, name)?
+        }
         done => done?,
     };
     let mut todo = Vec::new();

@@ -51,13 +51,13 @@ impl Root {
         Ok(Self { path: path.to_path_buf(), missing: true, ..nowhere })
     }
 
-    /// Whether there was no such folder.
-    pub fn is_missing(&self) -> bool {
-        self.missing
-    }
-
     pub fn fd(&self) -> BorrowedFd<'_> {
         self.folder.as_fd()
+    }
+
+    /// Whether there is no such folder, so that nothing in it can be opened.
+    pub fn is_missing(&self) -> bool {
+        self.missing
     }
 
     pub fn path(&self) -> &Path {
@@ -105,7 +105,7 @@ impl Root {
             match fs::openat2(at, part, FOLDER, Mode::empty(), beneath) {
                 // EPERM: a sandbox that does not know the call.
                 Err(Errno::NOSYS | Errno::PERM) => self.has_openat2.store(false, Ordering::Relaxed),
-                // RACE: a rename during the walk; the walk by names cannot be disturbed.
+                // A rename during the walk; the walk by names cannot be disturbed by one.
                 Err(Errno::AGAIN) => {}
                 done => return done,
             }
@@ -174,8 +174,29 @@ pub fn open_child(folder: BorrowedFd, name: &[u8]) -> Result<OwnedFd, Errno> {
     fs::openat(folder, name, FOLDER, Mode::empty())
 }
 
+/// Opens a folder in a folder, unless something is mounted there.
+///
+/// # Errors
+/// As of openat2(2); EBUSY for a mount point, as of rmdir(2).
+pub fn open_child_unmounted(folder: BorrowedFd, name: &[u8]) -> Result<OwnedFd, Errno> {
+    let beneath = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_XDEV;
+    match fs::openat2(folder, name, FOLDER, Mode::empty(), beneath) {
+        Err(Errno::XDEV) => Err(Errno::BUSY),
+        // Without the call, or in a sandbox that does not know it, the device has to tell.
+        Err(Errno::NOSYS | Errno::PERM | Errno::AGAIN) => {
+            let child = open_child(folder, name)?;
+            let is_same = fs::fstat(&child)?.st_dev == fs::fstat(folder)?.st_dev;
+            if is_same { Ok(child) } else { Err(Errno::BUSY) }
+        }
+        done => done,
+    }
+}
+
 /// Opens a file in a folder for reading; never through a link, never waiting on a FIFO, without marking it as read
 /// where that is allowed.
+///
+/// RACE: a FIFO or a device that took the file's place since it was looked at is opened for a moment, and nothing is
+/// read from it.
 ///
 /// # Errors
 /// As of openat(2).

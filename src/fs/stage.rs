@@ -9,7 +9,7 @@ use rustix::fs::{self, AtFlags, CWD, FileType, Mode, OFlags, RenameFlags};
 use rustix::io::Errno;
 
 use super::remove;
-use super::root::{Root, open_child};
+use super::root::{Root, open_child, open_child_unmounted};
 use crate::tree::entry::{Kind, Seen, Stat};
 use crate::tree::exclude::RESERVED;
 
@@ -263,12 +263,14 @@ fn publish_named(
             done => done.map(|()| Published::Yes),
         },
         (Some(expected), Seen::Present(now)) if expected.kind == Kind::Directory && now.id() == expected.id() => {
-            exchange(staged, folder, name)
+            exchange(root, staged, folder, name, expected)
         }
         (Some(expected), Seen::Present(now)) if expected.stamp() == now.stamp() => {
             let becomes_folder = root.look(staged.folder(), from)?.stat().is_some_and(|s| s.kind == Kind::Directory);
             if becomes_folder {
-                exchange(staged, folder, name)?;
+                if exchange(root, staged, folder, name, expected)? == Published::Changed {
+                    return Ok(Published::Changed);
+                }
                 // Under the staged name lies now what was replaced.
                 fs::unlinkat(staged.folder(), from, AtFlags::empty())?;
                 return Ok(Published::Yes);
@@ -279,7 +281,14 @@ fn publish_named(
     }
 }
 
-fn exchange(staged: &Staged, folder: BorrowedFd, name: &[u8]) -> Result<Published, Errno> {
+/// Puts what is staged in the place of `expected`, which lies under the staged name then.
+fn exchange(
+    root: &Root,
+    staged: &Staged,
+    folder: BorrowedFd,
+    name: &[u8],
+    expected: &Stat,
+) -> Result<Published, Errno> {
     let from = staged.name.as_slice();
     match fs::renameat_with(staged.folder(), from, folder, name, RenameFlags::EXCHANGE) {
         // RACE: without the call the name is missing for a moment, and a crash there leaves it so until the next pass.
@@ -294,6 +303,11 @@ fn exchange(staged: &Staged, folder: BorrowedFd, name: &[u8]) -> Result<Publishe
             fs::renameat(staged.folder(), aside.as_slice(), staged.folder(), from)?;
         }
         done => done?,
+    }
+    // What came there since it was looked at is nobody's to remove: it goes back.
+    if root.look(staged.folder(), from)?.stat().map(Stat::id) != Some(expected.id()) {
+        fs::renameat_with(staged.folder(), from, folder, name, RenameFlags::EXCHANGE)?;
+        return Ok(Published::Changed);
     }
     Ok(Published::Yes)
 }
@@ -310,9 +324,54 @@ fn link_open(fd: BorrowedFd, folder: BorrowedFd, name: &[u8]) -> Result<(), Errn
     }
 }
 
+/// Opens a folder of the program's own, made if it is missing. One that somebody else has made, or opened to others, is
+/// taken over first: who may write where things are built could have any of them published.
 fn make_folder(parent: BorrowedFd, name: &[u8]) -> Result<OwnedFd, Errno> {
     match fs::mkdirat(parent, name, PRIVATE) {
-        Ok(()) | Err(Errno::EXIST) => open_child(parent, name),
-        Err(error) => Err(error),
+        Ok(()) | Err(Errno::EXIST) => {}
+        Err(error) => return Err(error),
+    }
+    let folder = open_child_unmounted(parent, name)?;
+    let now = fs::fstat(&folder)?;
+    let owner = rustix::process::geteuid();
+    if now.st_uid != owner.as_raw() {
+        fs::fchown(&folder, Some(owner), None)?;
+    }
+    if now.st_uid != owner.as_raw() || now.st_mode & 0o077 != 0 {
+        fs::fchmod(&folder, PRIVATE)?;
+    }
+    Ok(folder)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::unix::fs::{MetadataExt, PermissionsExt};
+
+    #[test]
+    fn a_folder_that_was_opened_to_others_is_closed_before_it_is_used() {
+        let top = tempfile::tempdir().expect("a folder");
+        let reserved = top.path().join(".driftless");
+        std::fs::create_dir(&reserved).expect("made");
+        std::fs::set_permissions(&reserved, std::fs::Permissions::from_mode(0o777)).expect("a mode");
+        let root = Root::open(top.path()).expect("a root");
+        make_folder(root.fd(), RESERVED).expect("taken over");
+        assert_eq!(std::fs::metadata(&reserved).expect("its stat").mode() & 0o7777, 0o700);
+    }
+
+    #[test]
+    fn what_came_in_the_place_of_a_folder_meanwhile_goes_back() {
+        let top = tempfile::tempdir().expect("a folder");
+        let root = Root::open(top.path()).expect("a root");
+        std::fs::create_dir_all(top.path().join("precious/deep")).expect("made");
+        std::fs::create_dir(top.path().join("known")).expect("made");
+        let look = |name: &[u8]| *root.look(root.fd(), name).expect("a look").stat().expect("it is there");
+        let (precious, known) = (look(b"precious"), look(b"known"));
+        let stage = Stage::new();
+        let staged = stage.special(&root, Kind::Symlink, b"nowhere", 0).expect("staged");
+        let done = exchange(&root, &staged, root.fd(), b"precious", &known).expect("no error");
+        assert_eq!((done, look(b"precious").id()), (Published::Changed, precious.id()));
+        let done = exchange(&root, &staged, root.fd(), b"known", &known).expect("no error");
+        assert_eq!((done, look(b"known").kind), (Published::Yes, Kind::Symlink));
     }
 }

@@ -11,6 +11,7 @@ pub use super::claims::Which;
 use super::news::Rename;
 use super::pair::Pair;
 use super::pass::{self, Brake, Order, Outcome};
+use crate::fs::sandbox;
 use crate::tree::doubt::DirtySet;
 use crate::tree::operation::Cause;
 
@@ -64,9 +65,27 @@ impl Lane {
     }
 }
 
+/// Restricts this thread, and all that it starts, to the pair's roots, as far as the kernel can. What it needs besides
+/// is open by now: the log and the archive have threads and files of their own.
+pub fn confine(pair: &Pair) {
+    let (source, replica) = (&pair.source, &pair.replica);
+    let wall = if pair.options.dry_run {
+        sandbox::confine(&[source, replica], &[])
+    } else {
+        sandbox::confine(&[source], &[replica])
+    };
+    if pair.said.first("sandbox") {
+        pair.log.debug(format_args!("Threads that touch the folders are confined to them: {wall}"));
+    }
+}
+
 fn run(which: Which, cancel: &AtomicBool, orders: &Receiver<Work>, done: &Sender<Finished>) {
+    let mut is_confined = false;
     for work in orders {
         let Work { pair, dirty, renames, brake, cause, jobs } = work;
+        if !std::mem::replace(&mut is_confined, true) {
+            confine(&pair);
+        }
         let order = Order { dirty: &dirty, renames: &renames, brake, cause, jobs, lane: which };
         let outcome = pass::run(&pair, &order, cancel);
         // Who hears of the end may want it for itself.

@@ -154,6 +154,10 @@ impl Said {
         said.len() < SAID && said.insert(what.to_string())
     }
 
+    pub fn has(&self, what: &str) -> bool {
+        self.0.lock().unwrap_or_else(|e| e.into_inner()).contains(what)
+    }
+
     pub fn forget(&self, what: &str) {
         self.0.lock().unwrap_or_else(|e| e.into_inner()).remove(what);
     }

@@ -11,6 +11,7 @@ mod queue;
 mod removals;
 mod renames;
 mod specials;
+mod trust;
 mod walk;
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};
@@ -25,6 +26,7 @@ use super::condition::{Condition, is_common};
 use super::pair::Pair;
 use super::restless::Look;
 use crate::fs::archive::Changes;
+use crate::fs::root::Root;
 pub use crate::plan::guard::{Brake, Release};
 use crate::tree::doubt::{DirtySet, Doubt};
 use crate::tree::entry::{InodeId, Kind, Stat};
@@ -331,8 +333,11 @@ impl<'a> Pass<'a> {
             let mut shared = self.shared();
             shared.outcome.condition = Some(condition);
             shared.outcome.again.insert(path, Doubt::subtree(super::clock::now()));
-        } else if matches!(error, Errno::NOENT | Errno::NOTDIR | Errno::LOOP) {
-            // It is not what it was when it was listed: no problem, but another look.
+        } else if matches!(error, Errno::NOENT | Errno::NOTDIR | Errno::LOOP)
+            || (matches!(error, Errno::ACCESS | Errno::XDEV) && !self.is_there(path))
+        {
+            // It is not what it was when it was listed: no problem, but another look. What has been moved out of a root
+            // cannot even be opened any more.
             self.again(path, Doubt::subtree(super::clock::now()));
         } else {
             self.problem_of(path, what, error);
@@ -367,6 +372,14 @@ impl<'a> Pass<'a> {
             }
         }
         self.shared().outcome.restless.push((path.clone(), look));
+    }
+
+    /// Whether the folder of this entry is there on both sides.
+    fn is_there(&self, path: &RelPath) -> bool {
+        let Some((folder, _)) = path.split() else { return true };
+        let is_gone =
+            |root: &Root| matches!(root.open_folder(&folder), Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP));
+        !is_gone(&self.pair.source) && !is_gone(&self.pair.replica)
     }
 
     /// Remembers what is agreed now in a folder, less what was taken on trust from events when events had been lost:

@@ -1,5 +1,6 @@
 //! The integration tests: the program driven from outside, by its command line alone.
 
+mod attacks;
 mod attributes;
 mod compare;
 mod console;

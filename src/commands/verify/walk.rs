@@ -16,7 +16,7 @@ use super::Verify;
 use super::entry::{Difference, Finding, Folder, Row, Side, examine, examine_folder, look};
 use super::report::Report;
 use crate::fs::root::Root;
-use crate::fs::scan;
+use crate::fs::{sandbox, scan};
 use crate::service::pass::describe;
 use crate::tree::entry::{Kind, Seen, Stat};
 use crate::tree::listing::{Listing, merge};
@@ -75,6 +75,8 @@ pub fn run(verify: &Verify, jobs: usize, report: &mut Report, cancel: &AtomicBoo
 }
 
 fn work(verify: &Verify, queue: &Receiver<Unit>, cancel: &AtomicBool) {
+    // Where the kernel cannot, nothing is lost but a second wall.
+    sandbox::confine(&[&verify.source, &verify.replica], &[]);
     for Unit { folder, rows, done } in queue {
         if cancel.load(Ordering::Relaxed) {
             continue;

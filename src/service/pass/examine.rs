@@ -49,16 +49,23 @@ impl Worker<'_> {
         };
         let to = match to {
             Err(Errno::NOENT | Errno::LOOP | Errno::NXIO) => return Err(Stop::Changed),
+            // It has names that nobody knows.
+            Err(Errno::MLINK) => return Ok(job.replica),
             done => done.map_err(failed("cannot open the replica's file"))?,
         };
         let replica = pair.replica.stat(to.as_fd()).map_err(failed("cannot read the attributes"))?;
-        if Some(replica.id()) != job.replica.map(|r| r.id()) {
+        if Some(replica.id()) != job.replica.map(|r| r.id()) || replica.kind != Kind::File {
             return Err(Stop::Changed);
+        }
+        let both = [(from.as_fd(), &reading.source), (to.as_fd(), &replica)];
+        if !self.may_change(path, folder, both, contents)? {
+            return Ok(Some(replica));
         }
         if contents == Contents::Compare && !self.same_contents(from.as_fd(), to.as_fd(), &reading, &replica)? {
             return Ok(Some(replica));
         }
-        let wanted = metadata::xattrs(from.as_fd()).map_err(failed("cannot read the extended attributes"))?;
+        let wanted = metadata::wanted_xattrs(from.as_fd(), &pair.rights)
+            .map_err(failed("cannot read the extended attributes"))?;
         let after = pair.source.stat(from.as_fd()).map_err(failed("cannot read the attributes"))?;
         if after.stamp() != reading.source.stamp() {
             if contents == Contents::Explained {

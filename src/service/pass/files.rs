@@ -16,7 +16,7 @@ use crate::fs::metadata;
 use crate::fs::remove::{ensure_writable, make_writable};
 use crate::fs::root::open_file;
 use crate::fs::stage::{Published, StagedFile};
-use crate::fs::{compare, metadata::Lost};
+use crate::fs::{compare, metadata::Lost, trust};
 use crate::plan::mirror::Step;
 use crate::service::clock;
 use crate::service::restless::Look;
@@ -237,6 +237,9 @@ impl Worker<'_> {
         } else {
             Worth::Torn
         };
+        if worth == Worth::Torn {
+            trust::disempower(file.fd()).map_err(failed("cannot set the attributes"))?;
+        }
         Ok((worth, lost))
     }
 
@@ -254,7 +257,8 @@ impl Worker<'_> {
     /// Gives a staged file the attributes of the source's.
     pub(super) fn dress(&self, from: BorrowedFd, file: &StagedFile, source: &Stat) -> Result<Lost, Stop> {
         let pair = self.pass.pair;
-        let wanted = metadata::xattrs(from).map_err(failed("cannot read the extended attributes"))?;
+        let wanted =
+            metadata::wanted_xattrs(from, &pair.rights).map_err(failed("cannot read the extended attributes"))?;
         let now = pair.replica.stat(file.fd()).map_err(failed("cannot read the attributes"))?;
         metadata::apply(file.fd(), source, &wanted, &now, &pair.rights).map_err(failed("cannot set the attributes"))
     }

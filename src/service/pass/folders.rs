@@ -9,7 +9,7 @@ use rustix::io::Errno;
 
 use super::{Pass, parent_id};
 use crate::fs::archive::Changes;
-use crate::fs::metadata;
+use crate::fs::{metadata, trust};
 use crate::service::claims::Which;
 use crate::service::clock;
 use crate::tree::doubt::Doubt;
@@ -189,9 +189,10 @@ fn settle(pass: &Pass, node: &Node, own: bool, totals: &mut Totals) -> Result<Op
 /// As of openat2(2) for the side that cannot be opened.
 pub fn open(pass: &Pass, path: &RelPath) -> Result<Arc<Node>, Errno> {
     let source = pass.pair.source.open_folder(path)?;
-    let id = pass.pair.source.stat(source.as_fd())?.id();
+    let stat = pass.pair.source.stat(source.as_fd())?;
     let replica = pass.pair.replica.open_folder(path)?;
-    Ok(Arc::new(Node::new(path.clone(), (source, id), Some(replica), None).with(false, true)))
+    let is_closed = !pass.pair.options.dry_run && trust::close_off(replica.as_fd(), &stat, &pass.pair.rights)?;
+    Ok(Arc::new(Node::new(path.clone(), (source, stat.id()), Some(replica), None).with(false, !is_closed)))
 }
 
 /// Sets the attributes of folders whose lists were changed outside the walk, the deepest first.

@@ -11,6 +11,7 @@ use super::walk::{Worker, single};
 use super::{Group, Pass, folders};
 use crate::fs::archive::Changes;
 use crate::fs::stage::Published;
+use crate::fs::trust;
 use crate::plan::mirror::{Contents, Step};
 use crate::service::clock;
 use crate::tree::doubt::{Doubt, Moment};
@@ -316,11 +317,15 @@ fn open_name(pass: &Pass, id: InodeId, path: &RelPath) -> Result<Option<Name>, E
         Seen::Present(stat) if stat.id() == id => stat,
         _ => return Ok(None),
     };
-    let folder_id = pair.source.stat(source.as_fd())?.id();
+    let folder_stat = pair.source.stat(source.as_fd())?;
+    let folder_id = folder_stat.id();
     let replica = match pair.replica.open_folder(&folder) {
         Err(error) if is_gone(error) => return Ok(None),
         done => done?,
     };
+    if !pair.options.dry_run && trust::close_off(replica.as_fd(), &folder_stat, &pair.rights)? {
+        pass.again(&folder, Doubt::attributes(clock::now()));
+    }
     let seen = pair.replica.look(replica.as_fd(), name).unwrap_or(Seen::Unknown);
     Ok(Some(Name { path: path.clone(), folder, name: name.into(), id: folder_id, replica, source_stat: stat, seen }))
 }

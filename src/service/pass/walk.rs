@@ -15,8 +15,8 @@ use super::queue::{Next, Task};
 use crate::fs::count;
 use crate::fs::disk::Disk;
 use crate::fs::root::open_child;
-use crate::fs::scan;
 use crate::fs::watch::{NoWatch, Watching};
+use crate::fs::{scan, trust};
 use crate::plan::mirror::{Case, Step, decide};
 use crate::service::claims::Which;
 use crate::service::clock;
@@ -161,7 +161,14 @@ impl<'a> Worker<'a> {
     fn visit(&mut self, mut task: FolderTask) -> Result<(), Errno> {
         let pair = self.pass.pair;
         let (source, replica) = self.open_both(&task)?;
-        let id = pair.source.stat(source.as_fd())?.id();
+        let stat = pair.source.stat(source.as_fd())?;
+        let id = stat.id();
+        if let Some(replica) = &replica
+            && !pair.options.dry_run
+            && trust::close_off(replica.as_fd(), &stat, &pair.rights)?
+        {
+            task.attributes_agreed = false;
+        }
         let watching = self.watch(&task, id);
         if watching == Watching::Unsure {
             self.pass.shared().outcome.again.insert_extent(task.path.clone(), Extent::Listing);
