@@ -4,11 +4,16 @@
 
 use std::collections::BTreeSet;
 use std::ffi::OsStr;
+use std::fs::File;
+use std::io::{Read, Seek, SeekFrom};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
+use std::sync::Mutex;
 
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::io::Errno;
+
+const TABLE: &str = "/proc/self/mountinfo";
 
 /// One line of /proc/self/mountinfo; see proc_pid_mountinfo(5).
 #[derive(Debug, PartialEq, Eq)]
@@ -39,15 +44,28 @@ pub enum Relation {
 
 /// How `second` lies to `first`, both canonical.
 pub fn relation(first: &Path, second: &Path) -> Relation {
-    let table = std::fs::read("/proc/self/mountinfo").unwrap_or_default();
+    let table = std::fs::read(TABLE).unwrap_or_default();
     relation_in(&parse(&table), first, second)
 }
 
-/// Where something is mounted below `root`, which is canonical; in order, each point once.
-pub fn below(root: &Path) -> BTreeSet<PathBuf> {
-    let table = std::fs::read("/proc/self/mountinfo").unwrap_or_default();
-    let points = parse(&table).into_iter().map(|mount| mount.point);
-    points.filter(|point| point != root && point.starts_with(root)).collect()
+/// The table, open: it can be read by a thread that may not open it.
+#[derive(Debug)]
+pub struct Table(Option<Mutex<File>>);
+
+impl Table {
+    /// One that cannot be opened shows nothing, as in a container that hides it.
+    pub fn open() -> Self {
+        Self(File::open(TABLE).ok().map(Mutex::new))
+    }
+
+    /// Where something is mounted below `root`, which is canonical; each point once. `None` if nobody can tell.
+    pub fn below(&self, root: &Path) -> Option<BTreeSet<PathBuf>> {
+        let mut file = self.0.as_ref()?.lock().unwrap_or_else(|e| e.into_inner());
+        let mut table = Vec::new();
+        file.seek(SeekFrom::Start(0)).and_then(|_| file.read_to_end(&mut table)).ok()?;
+        let points = parse(&table).into_iter().map(|mount| mount.point);
+        Some(points.filter(|point| point != root && point.starts_with(root)).collect())
+    }
 }
 
 /// Calls `changed` in a thread of its own whenever something was mounted or unmounted anywhere, until it returns false.
@@ -56,7 +74,7 @@ pub fn below(root: &Path) -> BTreeSet<PathBuf> {
 /// # Errors
 /// The table cannot be opened, or there is no thread to be had.
 pub fn follow(mut changed: impl FnMut() -> bool + Send + 'static) -> std::io::Result<()> {
-    let table = std::fs::File::open("/proc/self/mountinfo")?;
+    let table = File::open(TABLE)?;
     let follow = move || {
         loop {
             let mut ready = [PollFd::new(&table, PollFlags::PRI)];

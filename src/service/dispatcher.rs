@@ -113,7 +113,7 @@ impl Dispatcher {
         if let Some(reason) = &misplaced {
             pair.log.error(format_args!("Held: {reason} Nothing is done until then. {REMEDY}"));
         }
-        let guards = Guards::new(misplaced, renew, pair.source.path());
+        let guards = Guards::new(misplaced, renew, &pair);
         let ledger = Ledger::restore(&pair.archive.fact(LEDGER).unwrap_or_default());
         report::failing(&pair, &ledger);
         Ok(Self {

@@ -8,8 +8,9 @@ use std::sync::{Mutex, MutexGuard};
 
 use super::pass::describe;
 use crate::fs::archive::Archive;
+use crate::fs::identity;
+use crate::fs::mounts::Table;
 use crate::fs::root::Root;
-use crate::fs::{identity, mounts};
 use crate::tree::exclude::Exclude;
 use crate::tree::identity::{Memory, Mount, Side};
 use crate::tree::path::RelPath;
@@ -60,8 +61,11 @@ impl fmt::Display for Misplaced {
 }
 
 /// What is remembered of one pair's folders.
-#[derive(Debug, Default)]
-pub struct Places(Mutex<Memory>);
+#[derive(Debug)]
+pub struct Places {
+    memory: Mutex<Memory>,
+    mounts: Table,
+}
 
 /// The name of the fact in the archive.
 const FACT: &str = "places";
@@ -70,7 +74,8 @@ const MOUNTS: usize = 1_000;
 
 impl Places {
     pub fn restore(archive: &Archive) -> Self {
-        Self(Mutex::new(archive.fact(FACT).and_then(|bytes| Memory::decode(&bytes)).unwrap_or_default()))
+        let memory = archive.fact(FACT).and_then(|bytes| Memory::decode(&bytes)).unwrap_or_default();
+        Self { memory: Mutex::new(memory), mounts: Table::open() }
     }
 
     /// Whether this side was seen before.
@@ -112,7 +117,7 @@ impl Places {
         let mut memory = self.memory();
         let before = memory.mounts.len();
         for (side, root) in [(Side::Source, source), (Side::Replica, replica)] {
-            for point in mounts::below(root.path()) {
+            for point in self.mounted(root) {
                 let Some(path) = RelPath::below(root.path(), &point) else { continue };
                 let is_known = memory.mounts.iter().any(|m| m.side == side && m.path == path);
                 if is_known || memory.mounts.len() >= MOUNTS || exclude.skips_within(&path, true) {
@@ -134,11 +139,14 @@ impl Places {
         if memory.mounts.is_empty() {
             return BTreeSet::new();
         }
-        let present = [mounts::below(source.path()), mounts::below(replica.path())];
+        let (Some(of_source), Some(of_replica)) = (self.mounts.below(source.path()), self.mounts.below(replica.path()))
+        else {
+            return memory.mounts.iter().map(|mount| mount.path.clone()).collect();
+        };
         let is_gone = |mount: &&Mount| {
             let (root, present) = match mount.side {
-                Side::Source => (source, &present[0]),
-                Side::Replica => (replica, &present[1]),
+                Side::Source => (source, &of_source),
+                Side::Replica => (replica, &of_replica),
             };
             let point = mount.path.to_path(root.path());
             !present.contains(&point) || !identity::of_path(&point).is_ok_and(|found| found.is_same(mount.identity))
@@ -146,7 +154,12 @@ impl Places {
         memory.mounts.iter().filter(is_gone).map(|mount| mount.path.clone()).collect()
     }
 
+    /// Whatever is mounted below a root now, as far as that can be told.
+    pub fn mounted(&self, root: &Root) -> BTreeSet<PathBuf> {
+        self.mounts.below(root.path()).unwrap_or_default()
+    }
+
     fn memory(&self) -> MutexGuard<'_, Memory> {
-        self.0.lock().unwrap_or_else(|e| e.into_inner())
+        self.memory.lock().unwrap_or_else(|e| e.into_inner())
     }
 }

@@ -8,12 +8,12 @@ use std::sync::Arc;
 use super::Dispatcher;
 use super::lanes::LaneState;
 use crate::fs::lock::{self, Refused};
-use crate::fs::mounts;
 use crate::fs::root::Root;
 use crate::fs::stage::Stage;
 use crate::fs::watch::Watches;
 use crate::plan::schedule::later;
 use crate::service::lane::Which;
+use crate::service::pair::Pair;
 use crate::service::pass::describe;
 use crate::service::places::{Misplaced, REMEDY};
 use crate::tree::doubt::Moment;
@@ -36,8 +36,8 @@ pub(super) struct Guards {
 }
 
 impl Guards {
-    pub(super) fn new(misplaced: Option<Misplaced>, renew: Renew, source: &Path) -> Self {
-        let mounted = mounts::below(source);
+    pub(super) fn new(misplaced: Option<Misplaced>, renew: Renew, pair: &Pair) -> Self {
+        let mounted = pair.places.mounted(&pair.source);
         Self { misplaced, due: Moment::default(), gone: BTreeSet::new(), mounted, renew }
     }
 }
@@ -94,7 +94,7 @@ impl Dispatcher {
         if self.guards.misplaced.is_some() {
             return;
         }
-        let mounted = mounts::below(self.pair.source.path());
+        let mounted = self.pair.places.mounted(&self.pair.source);
         let gone = self.pair.places.gone(&self.pair.source, &self.pair.replica);
         if mounted != self.guards.mounted || gone != self.guards.gone {
             self.guards.mounted = mounted;
