@@ -180,20 +180,34 @@ pub fn roots(paths: &Paths, settings: &Settings) -> Result<(Root, Root), Refusal
     let source = open(&paths.source, paths.has_source)
         .map_err(|e| Refusal::Source { path: paths.source.clone(), reason: describe(e) })?;
     let path = &paths.replica;
-    let unusable = |e: &dyn std::fmt::Display| Refusal::Replica { path: path.clone(), reason: e.to_string() };
+    let unusable = |reason| Refusal::Replica { path: path.clone(), reason };
     let is_new = !paths.has_replica && !settings.dry_run && (settings.accept_root || !paths.is_known()?);
     if is_new {
-        fs::create_dir_all(path).map_err(|e| unusable(&words(&e)))?;
+        fs::create_dir_all(path).map_err(|e| unusable(words(&e)))?;
     }
-    let replica = open(path, paths.has_replica || is_new).map_err(|e| unusable(&describe(e)))?;
+    let replica = open(path, paths.has_replica || is_new).map_err(|e| unusable(describe(e)))?;
     if settings.dry_run || replica.is_missing() {
         return Ok((source, replica));
     }
-    match lock::take(&replica) {
-        Ok(()) => Ok((source, replica)),
-        Err(Refused::Held(pid)) => Err(Refusal::Locked { path: path.clone(), pid }),
-        Err(Refused::Failed(error)) => Err(unusable(&describe(error))),
-    }
+    take_lock(&replica)?;
+    Ok((source, replica))
+}
+
+fn take_lock(replica: &Root) -> Result<(), Refusal> {
+    let path = || replica.path().to_path_buf();
+    lock::take(replica).map_err(|refused| match refused {
+        Refused::Held(pid) => Refusal::Locked { path: path(), pid },
+        Refused::Failed(error) => Refusal::Replica { path: path(), reason: describe(error) },
+    })
+}
+
+/// Makes a replica that is not there any more.
+fn make_anew(path: &Path) -> Result<Root, Refusal> {
+    let unusable = |reason| Refusal::Replica { path: path.into(), reason };
+    fs::create_dir(path).map_err(|e| unusable(words(&e)))?;
+    let replica = Root::open(path).map_err(|e| unusable(describe(e)))?;
+    take_lock(&replica)?;
+    Ok(replica)
 }
 
 /// What is left alone: the user's patterns, and the program's own things, which is said.
@@ -215,7 +229,7 @@ pub fn exclude(roots: (&Root, &Root), settings: &Settings, log: &Log) -> Result<
 /// # Errors
 /// A state folder that cannot be used.
 pub fn pair(
-    (source, replica): (Root, Root),
+    (source, mut replica): (Root, Root),
     exclude: Exclude,
     settings: &Settings,
     log: Log,
@@ -232,6 +246,9 @@ pub fn pair(
     let places = Places::restore(&archive);
     if settings.accept_root {
         places.forget();
+    }
+    if replica.is_missing() && !settings.dry_run && places.no_disk_is_missing(&replica) {
+        replica = make_anew(replica.path())?;
     }
     let misplaced = if settings.dry_run { None } else { places.check(&source, &replica).err() };
     if misplaced.is_none() && !settings.dry_run {

@@ -28,6 +28,14 @@ pub fn of_path(path: &Path) -> Result<Identity, Errno> {
     of(std::os::fd::AsFd::as_fd(&folder))
 }
 
+/// The folder that this one lies in, if both are on one filesystem.
+pub fn above(folder: BorrowedFd, path: &Path) -> Option<Identity> {
+    let parent = path.parent()?;
+    let device = |stat: fs::Stat| stat.st_dev;
+    let is_inside = fs::fstat(folder).map(device) == fs::stat(parent).map(device);
+    is_inside.then(|| of_path(parent).ok()).flatten()
+}
+
 /// When it was made; not every filesystem keeps that, and not every kernel tells.
 fn born(folder: BorrowedFd) -> Option<Time> {
     let stat = fs::statx(folder, c"", AtFlags::EMPTY_PATH, StatxFlags::BTIME).ok()?;

@@ -8,11 +8,11 @@ use std::sync::{Mutex, MutexGuard};
 
 use super::pass::describe;
 use crate::fs::archive::Archive;
-use crate::fs::identity;
 use crate::fs::mounts::Table;
 use crate::fs::root::Root;
+use crate::fs::{identity, scan};
 use crate::tree::exclude::Exclude;
-use crate::tree::identity::{Memory, Mount, Side};
+use crate::tree::identity::{Memory, Mount, Place, Side};
 use crate::tree::path::RelPath;
 use crate::tree::quote::quoted;
 
@@ -78,11 +78,6 @@ impl Places {
         Self { memory: Mutex::new(memory), mounts: Table::open() }
     }
 
-    /// Whether this side was seen before.
-    pub fn knows(&self, side: Side) -> bool {
-        self.memory().root(side).is_some()
-    }
-
     /// Forgets everything: a person has said that what is there now is meant.
     pub fn forget(&self) {
         *self.memory() = Memory::default();
@@ -98,17 +93,36 @@ impl Places {
                 return Err(Misplaced::Gone(side, root.path().into()));
             }
             let found = identity::of(root.fd()).map_err(|e| Misplaced::Unusable(root.path().into(), describe(e)))?;
-            if self.memory().root(side).is_some_and(|known| !known.is_same(found)) {
+            let is_other = self.memory().root(side).is_some_and(|known| !known.identity.is_same(found));
+            // In an empty replica there is nothing to lose.
+            let is_fresh = || {
+                side == Side::Replica && self.no_disk_is_missing(root) && scan::is_empty(root).is_ok_and(|empty| empty)
+            };
+            if is_other && !is_fresh() {
                 return Err(Misplaced::Other(side, root.path().into()));
             }
         }
         Ok(())
     }
 
+    /// Whether a replica that is not what it was, or not there, was no disk's and lay in a folder that is still there: then
+    /// somebody has taken it away, and a new one may be made.
+    pub fn no_disk_is_missing(&self, replica: &Root) -> bool {
+        let known = self.memory().replica;
+        known.is_none_or(|known| {
+            let above = replica.path().parent().and_then(|parent| identity::of_path(parent).ok());
+            known.above.zip(above).is_some_and(|(known, above)| known.is_same(above))
+        })
+    }
+
     /// Remembers the roots as they are.
     pub fn remember(&self, source: &Root, replica: &Root, archive: &Archive) {
         let mut memory = self.memory();
-        (memory.source, memory.replica) = (identity::of(source.fd()).ok(), identity::of(replica.fd()).ok());
+        let place = |root: &Root| {
+            let identity = identity::of(root.fd()).ok()?;
+            Some(Place { identity, above: identity::above(root.fd(), root.path()) })
+        };
+        (memory.source, memory.replica) = (place(source), place(replica));
         archive.set_fact(FACT, &memory.encode());
     }
 

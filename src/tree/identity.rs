@@ -55,11 +55,19 @@ pub struct Mount {
     pub identity: Identity,
 }
 
+/// A root as it was.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Place {
+    pub identity: Identity,
+    /// The folder that it lies in, where both are on one filesystem: while that one is there, no disk is missing.
+    pub above: Option<Identity>,
+}
+
 /// What is remembered of a pair's folders.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Memory {
-    pub source: Option<Identity>,
-    pub replica: Option<Identity>,
+    pub source: Option<Place>,
+    pub replica: Option<Place>,
     pub mounts: Vec<Mount>,
 }
 
@@ -67,7 +75,7 @@ pub struct Memory {
 const FORMAT: &[u8] = b"\x01";
 
 impl Memory {
-    pub fn root(&self, side: Side) -> Option<Identity> {
+    pub fn root(&self, side: Side) -> Option<Place> {
         match side {
             Side::Source => self.source,
             Side::Replica => self.replica,
@@ -77,9 +85,11 @@ impl Memory {
     pub fn encode(&self) -> Vec<u8> {
         let mut out = FORMAT.to_vec();
         for root in [self.source, self.replica] {
-            put(&mut out, u64::from(root.is_some()));
-            if let Some(identity) = root {
-                put_identity(&mut out, identity);
+            for identity in [root.map(|place| place.identity), root.and_then(|place| place.above)] {
+                put(&mut out, u64::from(identity.is_some()));
+                if let Some(identity) = identity {
+                    put_identity(&mut out, identity);
+                }
             }
         }
         for mount in &self.mounts {
@@ -95,9 +105,13 @@ impl Memory {
         if take_bytes(&mut bytes, FORMAT.len())? != FORMAT {
             return None;
         }
-        let mut root = || match take(&mut bytes)? {
+        let mut identity = || match take(&mut bytes)? {
             0 => Some(None),
             _ => Some(Some(take_identity(&mut bytes)?)),
+        };
+        let mut root = || {
+            let (identity, above) = (identity()?, identity()?);
+            Some(identity.map(|identity| Place { identity, above }))
         };
         let (source, replica) = (root()?, root()?);
         let mut mounts = Vec::new();
@@ -141,6 +155,10 @@ mod tests {
             .prop_map(|(inode, born, filesystem, volume)| Identity { inode, born, filesystem, volume })
     }
 
+    fn place() -> impl Strategy<Value = Place> {
+        (identity(), prop::option::of(identity())).prop_map(|(identity, above)| Place { identity, above })
+    }
+
     #[test]
     fn an_empty_mount_point_is_not_the_disk_that_belongs_there() {
         let born = |sec| Some(Time { sec, nsec: 5 });
@@ -156,8 +174,8 @@ mod tests {
     proptest! {
         #[test]
         fn decoding_undoes_encoding(
-            source in prop::option::of(identity()),
-            replica in prop::option::of(identity()),
+            source in prop::option::of(place()),
+            replica in prop::option::of(place()),
             mounts in prop::collection::vec((any::<bool>(), "[a-c]{1,3}(/[a-c ]{1,3}){0,2}", identity()), 0..4),
         ) {
             let mount = |(is_source, path, identity): (bool, String, Identity)| Mount {

@@ -159,24 +159,34 @@ fn source_that_is_another_folder_is_taken_only_when_a_person_says_so() {
 }
 
 #[test]
-fn replica_that_is_gone_or_another_folder_is_not_written_to() {
+fn replica_that_is_another_folder_is_not_written_to() {
     let pair = Pair::of("a \"x\"\n b/c \"y\"");
     pair.sync(&[]);
     let away = pair.top().join("away");
     fs::rename(pair.replica(), &away).expect("rename");
-    let ran = pair.try_sync(&[]).expect_code(3);
-    assert!(ran.text().contains("is not there"), "{}", ran.text());
-    assert!(!pair.replica().exists(), "made in the place of a disk");
-    fs::create_dir(pair.replica()).expect("an empty mount point");
+    disk::write(&pair.replica().join("someone/else's"), "s");
     let ran = pair.try_sync(&[]).expect_code(3);
     assert!(ran.text().contains("another folder than before"), "{}", ran.text());
-    assert_eq!(fs::read_dir(pair.replica()).expect("list").count(), 0);
-    fs::remove_dir(pair.replica()).expect("rmdir");
+    assert_eq!(fs::read_dir(pair.replica()).expect("list").count(), 1);
+    disk::remove(&pair.replica());
     fs::rename(&away, pair.replica()).expect("rename back");
     pair.sync(&[]);
-    pair.assert_same();
     fs::rename(pair.replica(), &away).expect("rename");
+    disk::write(&pair.replica().join("of/a second copy"), "s");
     pair.try_sync(&["--accept-root"]).expect_code(0);
+    pair.assert_same();
+}
+
+#[test]
+fn replica_that_was_taken_away_is_made_anew_where_no_disk_is_missing() {
+    let pair = Pair::of("a \"x\"\n b/c \"y\"");
+    pair.sync(&[]);
+    fs::rename(pair.replica(), pair.top().join("away")).expect("rename");
+    pair.sync(&[]);
+    pair.assert_same();
+    disk::remove(&pair.replica());
+    fs::create_dir(pair.replica()).expect("an empty one");
+    pair.sync(&[]);
     pair.assert_same();
 }
 
@@ -187,19 +197,21 @@ fn service_that_starts_without_its_folders_holds_and_goes_on_when_they_are_there
     for (folder, word) in [(pair.source(), "source"), (pair.replica(), "replica")] {
         let away = pair.top().join("away");
         fs::rename(&folder, &away).expect("rename");
+        disk::write(&folder.join("other"), "o");
         let watch = pair.start_watch(&[]);
         watch.wait_for_answer();
         watch.wait_for_state("held");
-        let status = watch.status();
-        let reason = status["reason"].as_str().expect("a reason");
-        assert!(reason.contains(word) && reason.contains("is not there"), "{reason}");
+        let told = |what: &str| {
+            eventually(Duration::from_secs(10), what, || {
+                let status = watch.status();
+                status["reason"].as_str().filter(|r| r.contains(word) && r.contains(what)).map(drop)
+            });
+        };
+        told("another folder");
         watch.client("flush", &["--timeout", "20s"]).expect_code(1);
-        fs::create_dir(&folder).expect("an empty mount point");
-        eventually(Duration::from_secs(10), "it is seen to be another", || {
-            watch.status()["reason"].as_str().is_some_and(|r| r.contains("another folder")).then_some(())
-        });
-        assert_eq!(fs::read_dir(&folder).expect("list").count(), 0, "the {word} was written to");
-        fs::remove_dir(&folder).expect("rmdir");
+        assert_eq!(fs::read_dir(&folder).expect("list").count(), 1, "the {word} was written to");
+        disk::remove(&folder);
+        told("is not there");
         disk::write(&pair.top().join(if word == "source" { "away/new" } else { "source/new too" }), "n");
         fs::rename(&away, &folder).expect("rename back");
         watch.wait_for_state("in_sync");
