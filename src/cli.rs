@@ -57,7 +57,7 @@ pub enum Command {
     /// Start a full sweep now
     Sweep(Target),
     /// Let the held deletions happen, once
-    Release(Target),
+    Release(ReleaseArgs),
     /// Print a completion script for a shell
     #[command(
         after_help = "Example:\n  driftless completions bash > ~/.local/share/bash-completion/completions/driftless"
@@ -66,6 +66,15 @@ pub enum Command {
     /// Print the manual page
     #[command(after_help = "Example:\n  driftless manpage > /usr/local/share/man/man1/driftless.1")]
     Manpage,
+}
+
+#[derive(Debug, Args)]
+pub struct ReleaseArgs {
+    #[command(flatten)]
+    pub target: Target,
+    /// Let no deletions happen, but take the two folders, and what is mounted below them, as they are now
+    #[arg(long)]
+    pub accept_root: bool,
 }
 
 #[derive(Debug, Args)]
@@ -172,7 +181,7 @@ pub struct CopyOptions {
     /// Whether contents are on disk before they are published under their name [default: batch]
     #[arg(long, value_enum)]
     pub durability: Option<Durability>,
-    /// Take the folders as they are now for this pair, though they were others before
+    /// Take the two folders, and what is mounted below them, as they are now, though they are not those of before
     #[arg(long)]
     pub accept_root: bool,
 }

@@ -25,7 +25,10 @@ fn main() -> ExitCode {
         }
         Command::Flush(args) => return client::run(&args.target, Question::Flush(args.timeout)),
         Command::Sweep(target) => return client::run(&target, Question::Sweep),
-        Command::Release(target) => return client::run(&target, Question::Release),
+        Command::Release(args) => {
+            let question = if args.accept_root { Question::AcceptRoot } else { Question::Release };
+            return client::run(&args.target, question);
+        }
         Command::Completions { shell } => return generate::completions(shell),
         Command::Manpage => return generate::manpage(),
     };

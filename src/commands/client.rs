@@ -19,6 +19,7 @@ pub enum Question {
     Flush(Duration),
     Sweep,
     Release,
+    AcceptRoot,
 }
 
 /// How the answer is printed.
@@ -42,7 +43,8 @@ pub fn run(target: &Target, question: Question) -> ExitCode {
     let (command, patience) = match question {
         Question::Status(_) => (Command::Status, PATIENCE),
         Question::Sweep => (Command::Sweep, PATIENCE),
-        Question::Release => (Command::Release, PATIENCE),
+        Question::Release => (Command::Release { accept_root: false }, PATIENCE),
+        Question::AcceptRoot => (Command::Release { accept_root: true }, PATIENCE),
         // The service keeps the time; the client waits a little longer for its answer.
         Question::Flush(timeout) => {
             let timeout_ms = Some(u64::try_from(timeout.as_millis()).unwrap_or(u64::MAX));

@@ -14,7 +14,7 @@ use crate::service::lane;
 use crate::service::log::{self, LogOptions};
 use crate::service::pair::Pair;
 use crate::service::pass::{self, Brake, Order, Outcome, Release};
-use crate::service::places::{Misplaced, REMEDY};
+use crate::service::places::{Misplaced, REMEDY_OF_SYNC};
 use crate::service::report::{self, Common};
 use crate::service::restless::Look;
 use crate::tree::doubt::{DirtySet, Doubt};
@@ -47,7 +47,7 @@ pub fn run(args: &SyncArgs) -> Result<ExitCode, Refusal> {
 
 /// Nothing is done with folders that are not what they were.
 fn held(pair: &Pair, reason: &Misplaced) -> ExitCode {
-    pair.log.error(format_args!("Held: {reason} Nothing was done. {REMEDY}"));
+    pair.log.error(format_args!("Held: {reason} Nothing was done. {REMEDY_OF_SYNC}"));
     ExitCode::from(3)
 }
 
@@ -98,7 +98,7 @@ fn sweep(pair: &Pair, released: bool, cancel: &AtomicBool) -> ExitCode {
     if let Some(condition) = outcome.condition {
         report::condition(pair, condition);
     }
-    outcome.gone.iter().for_each(|path| report::gone(pair, path));
+    outcome.gone.iter().for_each(|path| report::gone(pair, path, REMEDY_OF_SYNC));
     report::unsettled(pair, &outcome);
     report::hold(pair, &outcome, "Run `driftless sync --release` with the same folders to let them happen");
     report::sweep(pair, &outcome, start.elapsed());

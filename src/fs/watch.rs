@@ -35,6 +35,8 @@ pub enum Heard {
     },
     /// A file in the cookie folder was made: all that was queued before has been heard.
     Cookie(String),
+    /// The root folder itself was renamed, removed or unmounted.
+    Root,
     /// Events were lost.
     Lost,
 }
@@ -52,7 +54,7 @@ impl Heard {
             | Heard::Left(path)
             | Heard::Came(path) => [Some(path), None],
             Heard::Renamed { from, to } => [Some(from), Some(to)],
-            Heard::Cookie(_) | Heard::Lost => [None, None],
+            Heard::Cookie(_) | Heard::Root | Heard::Lost => [None, None],
         }
     }
 
@@ -297,6 +299,7 @@ impl Shared {
                 Heard::Came(path)
             }
             // A watched folder says itself that it moved; its parent has said so already, and from where.
+            EventKind::Modify(ModifyKind::Name(_)) if tracker.is_none() && path.is_root() => Heard::Root,
             EventKind::Modify(ModifyKind::Name(_)) if tracker.is_none() => return,
             EventKind::Modify(ModifyKind::Name(_)) => {
                 let mut known = self.lock();
@@ -311,6 +314,9 @@ impl Shared {
                 // Its watch ended with it, and another folder of the same inode number may follow.
                 if kind != RemoveKind::File {
                     self.lock().take(&path);
+                }
+                if path.is_root() {
+                    return hear(Heard::Root);
                 }
                 Heard::Removed(path)
             }

@@ -10,6 +10,7 @@
 //! | `{"command":"status"}` | `{"ok":true,"status":{…}}`, see [`Status`] |
 //! | `{"command":"sweep"}` | `{"ok":true}` once a sweep is due |
 //! | `{"command":"release"}` | `{"ok":true}` once the held deletions may happen |
+//! | `{"command":"release","accept_root":true}` | `{"ok":true}` once the folders are taken as they are now |
 //!
 //! Whatever cannot be done or understood is answered with `{"ok":false,"error":"…"}`. A request longer than 64 KiB, or
 //! a connection that is silent for 30 seconds between requests, ends the connection.
@@ -45,7 +46,10 @@ pub enum Command {
     },
     Status,
     Sweep,
-    Release,
+    Release {
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        accept_root: bool,
+    },
 }
 
 /// What the service says to it, as it is on the wire.
@@ -73,6 +77,10 @@ pub enum Request {
         reply: Sender<Reply>,
     },
     Release {
+        reply: Sender<Reply>,
+    },
+    /// A person says that the folders that are there are meant.
+    AcceptRoots {
         reply: Sender<Reply>,
     },
 }
@@ -220,7 +228,8 @@ fn perform(command: Command, requests: &Sender<Request>) -> Reply {
         }
         Command::Status => Request::Status { reply },
         Command::Sweep => Request::Sweep { reply },
-        Command::Release => Request::Release { reply },
+        Command::Release { accept_root: false } => Request::Release { reply },
+        Command::Release { accept_root: true } => Request::AcceptRoots { reply },
     };
     let stopping = || Reply::Failed("the service is stopping".into());
     if requests.send(request).is_err() {
@@ -269,7 +278,9 @@ mod tests {
                 match request {
                     Request::Flush { timeout: Some(t), reply } if t.is_zero() => never.push(reply),
                     Request::Flush { reply, .. } | Request::Sweep { reply } => drop(reply.send(Reply::Done)),
-                    Request::Release { reply } => drop(reply.send(Reply::Failed("nothing is held".into()))),
+                    Request::Release { reply } | Request::AcceptRoots { reply } => {
+                        drop(reply.send(Reply::Failed("nothing is held".into())))
+                    }
                     Request::Status { reply } => drop(reply),
                 }
             }
@@ -301,7 +312,7 @@ mod tests {
         let done = ask(&path, &Command::Flush { timeout_ms: Some(9000) }, PATIENCE).expect("answer");
         assert_eq!(done, Answer { ok: true, error: None, status: None });
         let error = |command: Command| ask(&path, &command, PATIENCE).expect("answer").error.expect("refused");
-        assert_eq!(error(Command::Release), "nothing is held");
+        assert_eq!(error(Command::Release { accept_root: false }), "nothing is held");
         assert_eq!(error(Command::Status), "the service is stopping");
         assert!(error(Command::Flush { timeout_ms: Some(0) }).starts_with("not everything"));
 
@@ -346,8 +357,8 @@ mod tests {
         }
 
         #[test]
-        fn every_command_is_read_as_it_was_written(timeout_ms in any::<Option<u64>>()) {
-            for command in [Command::Flush { timeout_ms }, Command::Status, Command::Sweep, Command::Release] {
+        fn every_command_is_read_as_it_was_written(timeout_ms in any::<Option<u64>>(), accept_root: bool) {
+            for command in [Command::Flush { timeout_ms }, Command::Status, Command::Sweep, Command::Release { accept_root }] {
                 let line = serde_json::to_vec(&command).expect("plain data");
                 prop_assert_eq!(parse(&line), Ok(command));
             }

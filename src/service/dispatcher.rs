@@ -212,7 +212,10 @@ impl Dispatcher {
     }
 
     fn take_news(&mut self) {
-        let News { express, bulk, lost, linked, cookies } = self.intake.take(clock::now());
+        let News { express, bulk, lost, linked, is_root_moved, cookies } = self.intake.take(clock::now());
+        if is_root_moved {
+            self.mounts_changed(clock::now());
+        }
         if let Some(since) = lost {
             self.pair.log.warn("Events were lost: everything is looked at again");
             self.pair.archive.distrust();
@@ -438,6 +441,10 @@ impl Dispatcher {
                     self.sweeps.ask();
                 }
                 let _ = reply.send(if is_held { Reply::Done } else { Reply::Failed("no removals are held".into()) });
+            }
+            Request::AcceptRoots { reply } => {
+                self.accept_roots();
+                let _ = reply.send(Reply::Done);
             }
             Request::Flush { reply, .. } => {
                 self.flushes.begin(reply, self.pair.watches.as_ref());

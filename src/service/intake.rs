@@ -154,6 +154,10 @@ impl Intake {
                 drop(state);
                 self.wake();
             }
+            Heard::Root => {
+                self.lock().news.is_root_moved = true;
+                self.wake();
+            }
             Heard::Lost => {
                 let mut state = self.lock();
                 state.release_all();

@@ -61,6 +61,8 @@ pub struct News {
     pub lost: Option<Moment>,
     /// Names that were made for files that had others.
     pub linked: Vec<(RelPath, InodeId)>,
+    /// The source's root folder was renamed, removed or unmounted.
+    pub is_root_moved: bool,
     /// Cookies that came back, and when they were heard.
     pub cookies: Vec<(String, Moment)>,
 }

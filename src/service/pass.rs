@@ -130,6 +130,9 @@ pub fn run(pair: &Pair, order: &Order, cancel: &AtomicBool) -> Outcome {
     let mut pass = Pass::new(pair, order.dirty, (order.lane, order.cause), cancel);
     pass.gone = pair.places.gone(&pair.source, &pair.replica);
     let mut totals = renames::carry_out(&mut pass, order.renames);
+    if !order.renames.is_empty() {
+        pass.gone = pair.places.gone(&pair.source, &pair.replica);
+    }
     let pass = pass;
     let seeds: BTreeSet<RelPath> = order.dirty.seeds().into_iter().collect();
     // Their times have to be set again even where nothing in them is in doubt.

@@ -29,9 +29,10 @@ pub enum Misplaced {
     Unusable(PathBuf, String),
 }
 
-/// What a person can do about it, where it is not enough to wait.
+/// What a person can do about it, where it is not enough to wait: with a service, and with `sync`.
 pub const REMEDY: &str =
-    "It goes on by itself when that is back; if the change is meant, start once with --accept-root";
+    "It goes on by itself when that is back; if the change is meant, run `driftless release --accept-root`";
+pub const REMEDY_OF_SYNC: &str = "If the change is meant, run it once with --accept-root";
 
 impl Misplaced {
     /// What is wrong with a root that is not where it was opened.
@@ -143,6 +144,22 @@ impl Places {
             }
         }
         if memory.mounts.len() != before {
+            archive.set_fact(FACT, &memory.encode());
+        }
+    }
+
+    /// A folder of the source was renamed, and with it what is mounted in it.
+    pub fn moved(&self, from: &RelPath, to: &RelPath, archive: &Archive) {
+        let mut memory = self.memory();
+        let mut is_changed = false;
+        for mount in &mut memory.mounts {
+            // There and back is an exchange.
+            if let Some(path) = mount.path.moved(from, to).or_else(|| mount.path.moved(to, from)) {
+                mount.path = path;
+                is_changed = true;
+            }
+        }
+        if is_changed {
             archive.set_fact(FACT, &memory.encode());
         }
     }

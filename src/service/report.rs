@@ -6,7 +6,6 @@ use super::condition::Condition;
 use super::ledger::Ledger;
 use super::pair::Pair;
 use super::pass::Outcome;
-use super::places::REMEDY;
 use crate::tree::operation::Problem;
 use crate::tree::path::RelPath;
 
@@ -73,9 +72,9 @@ pub fn problems(pair: &Pair, outcome: &Outcome, common: &mut Common) {
 }
 
 /// Logs that what was mounted below a root is gone.
-pub fn gone(pair: &Pair, path: &RelPath) {
+pub fn gone(pair: &Pair, path: &RelPath, remedy: &str) {
     pair.log.error(format_args!(
-        "Held: what was mounted at {} or in its place in the replica is gone: nothing is done at or below it. {REMEDY}",
+        "Held: what was mounted at {} or in its place in the replica is gone: nothing is done at or below it. {remedy}",
         pair.shown_source(path)
     ));
 }

@@ -103,10 +103,22 @@ impl Dispatcher {
         }
     }
 
+    /// A person says that what is there is meant.
+    pub(super) fn accept_roots(&mut self) {
+        self.pair.places.forget();
+        self.pair.log.info("Accepted: the folders, and what is mounted below them, as they are now");
+        self.guards.due = Moment::default();
+        self.guards.gone.clear();
+        if self.guards.misplaced.is_none() {
+            self.pair.places.remember(&self.pair.source, &self.pair.replica, &self.pair.archive);
+        }
+        self.sweeps.ask();
+    }
+
     /// Keeps which mounts are gone, and says what has changed.
     pub(super) fn note_gone(&mut self, gone: BTreeSet<RelPath>) {
         for path in gone.difference(&self.guards.gone) {
-            crate::service::report::gone(&self.pair, path);
+            crate::service::report::gone(&self.pair, path, REMEDY);
         }
         for path in self.guards.gone.difference(&gone) {
             self.pair.log.info(format_args!("Mounted again: {}", self.pair.shown_source(path)));
@@ -120,6 +132,14 @@ impl Dispatcher {
             // A pass is just putting it down.
             return self.guards.misplaced.clone().map_or(Ok(()), Err);
         };
+        // A disk that nobody has open can be taken away.
+        for root in [&mut pair.source, &mut pair.replica] {
+            let nowhere = Root::missing(root.path());
+            *root = nowhere.map_err(|e| Misplaced::Unusable(root.path().into(), describe(e)))?;
+        }
+        pair.stage = Stage::new();
+        pair.watches = None;
+        self.intake.look_with(Box::new(|_| None));
         let open = |side, path: &Path| match Root::open(path) {
             Ok(root) => Ok(root),
             Err(rustix::io::Errno::NOENT | rustix::io::Errno::NOTDIR) => Err(Misplaced::Gone(side, path.into())),
@@ -137,12 +157,10 @@ impl Dispatcher {
             Err(Refused::Failed(error)) => return Err(Misplaced::Unusable(path(), describe(error))),
         }
         pair.places.remember(&pair.source, &pair.replica, &pair.archive);
-        pair.stage = Stage::new();
         pair.clear_leftovers();
         pair.claims = Default::default();
         pair.links = Default::default();
         pair.archive.distrust();
-        pair.watches = None;
         let unusable = |reason| Misplaced::Unusable(pair.source.path().into(), reason);
         pair.watches = Some((self.guards.renew)().map_err(unusable)?);
         let lane = |which| Self::lane(which, &self.cancel, &self.tell).map_err(|e| e.to_string());

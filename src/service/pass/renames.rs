@@ -107,6 +107,9 @@ fn carry_out_one(pass: &mut Pass, from: &RelPath, to: &RelPath) -> Result<bool, 
         }
         done => done?,
     }
+    if is_folder {
+        pair.places.moved(from, to, &pair.archive);
+    }
     let exchanged = flags == RenameFlags::EXCHANGE;
     remember(pass, (&old, &new), agreed, agreed_there.filter(|_| exchanged))?;
     if replica.is_linked() {
