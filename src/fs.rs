@@ -5,6 +5,7 @@ pub mod compare;
 pub mod copy;
 pub mod count;
 pub mod disk;
+pub mod guarded;
 pub mod identity;
 pub mod lock;
 pub mod metadata;

@@ -7,6 +7,7 @@ use clap::error::ErrorKind;
 use driftless::cli::{Cli, Command};
 use driftless::commands::client::{self, Form, Question};
 use driftless::commands::{generate, sync, verify, watch};
+use driftless::fs::guarded;
 use rustix::process::{Resource, getrlimit, setrlimit};
 
 fn main() -> ExitCode {
@@ -14,6 +15,7 @@ fn main() -> ExitCode {
         Ok(cli) => cli,
         Err(error) => return usage(&error),
     };
+    guarded::abort_on_panic();
     raise_descriptor_limit();
     let result = match cli.command {
         Command::Sync(args) => sync::run(&args),

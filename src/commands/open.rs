@@ -47,6 +47,8 @@ pub enum Refusal {
     Nested { relation: Relation, origin: PathBuf, replica: PathBuf },
     #[error("the replica {} is already being written by {}", shown(path), holder(*pid))]
     Locked { path: PathBuf, pid: Option<u32> },
+    #[error("another process works with these two folders")]
+    InUse,
     #[error("{0}")]
     Log(std::io::Error),
     #[error("the manifest {} cannot be written: {reason}", shown(path))]
@@ -234,7 +236,7 @@ pub fn pair(
     settings: &Settings,
     log: Log,
 ) -> Result<(Pair, Option<Misplaced>), Refusal> {
-    let archive = if settings.dry_run { Archive::in_memory() } else { archive(&state_of(&source, &replica)?, &log) };
+    let archive = if settings.dry_run { Archive::in_memory() } else { archive(&state_of(&source, &replica)?, &log)? };
     let durable = settings.durability == Durability::Batch;
     match archive.begin(durable) {
         Ok(0) => {}
@@ -300,11 +302,16 @@ pub fn state_of(source: &Root, replica: &Root) -> Result<PathBuf, Refusal> {
     Ok(path)
 }
 
-fn archive(state: &Path, log: &Log) -> Archive {
-    Archive::open(&state.join(ARCHIVE)).unwrap_or_else(|reason| {
-        log.warn(format_args!("{reason}; everything will be compared at each start"));
-        Archive::in_memory()
-    })
+fn archive(state: &Path, log: &Log) -> Result<Archive, Refusal> {
+    match Archive::open(&state.join(ARCHIVE)) {
+        Ok(archive) => Ok(archive),
+        // A service that waits for its replica has no lock on that, but on this.
+        Err(reason) if reason.is_in_use => Err(Refusal::InUse),
+        Err(reason) => {
+            log.warn(format_args!("{reason}; everything will be compared at each start"));
+            Ok(Archive::in_memory())
+        }
+    }
 }
 
 fn leave_out(exclude: &mut Exclude, own: &Path, roots: (&Root, &Root), log: &Log) {

@@ -6,11 +6,15 @@ mod young;
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard};
 use std::time::SystemTime;
 
-use redb::{Database, Durability, ReadableDatabase, ReadableTable, Table, TableDefinition};
+use redb::{
+    Database, Durability, ReadTransaction, ReadableDatabase, ReadableTable, Table, TableDefinition, WriteTransaction,
+};
 
+use crate::fs::guarded;
 use crate::tree::doubt::Moment;
 use crate::tree::entry::InodeId;
 use crate::tree::record::{Agreed, Record};
@@ -37,6 +41,9 @@ pub type Changes = BTreeMap<Box<[u8]>, Option<Agreed>>;
 #[derive(Debug)]
 pub struct Archive {
     store: Option<Database>,
+    path: PathBuf,
+    /// The store was found to be damaged. It is as good as none, and gone at the next start.
+    is_broken: AtomicBool,
     recent: Mutex<Recent>,
     /// Which start of the machine this is.
     boot: String,
@@ -55,12 +62,15 @@ struct Recent {
 pub struct NoArchive {
     path: PathBuf,
     reason: String,
+    /// Another process works with it.
+    pub is_in_use: bool,
 }
 
 impl Archive {
     /// One that forgets at the end of the process.
     pub fn in_memory() -> Self {
-        Self { store: None, recent: Mutex::default(), boot: String::new() }
+        let (path, is_broken) = (PathBuf::new(), AtomicBool::new(false));
+        Self { store: None, path, is_broken, recent: Mutex::default(), boot: String::new() }
     }
 
     /// Opens the store at `path`, or makes it; one that is damaged or of another version is made anew.
@@ -70,8 +80,13 @@ impl Archive {
     pub fn open(path: &Path) -> Result<Self, NoArchive> {
         let store = match open_store(path) {
             Ok(store) => store,
-            Err(_) => {
-                let failed = |e: &dyn std::fmt::Display| NoArchive { path: path.into(), reason: e.to_string() };
+            Err(error) => {
+                let is_in_use = matches!(error, redb::Error::DatabaseAlreadyOpen);
+                let failed =
+                    |e: &dyn std::fmt::Display| NoArchive { path: path.into(), reason: e.to_string(), is_in_use };
+                if !is_damage(&error) {
+                    return Err(failed(&error));
+                }
                 match std::fs::remove_file(path) {
                     Err(e) if e.kind() != std::io::ErrorKind::NotFound => return Err(failed(&e)),
                     _ => open_store(path).map_err(|e| failed(&e))?,
@@ -80,7 +95,14 @@ impl Archive {
         };
         // Without an answer, each start counts as one of the machine.
         let boot = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default();
-        Ok(Self { store: Some(store), recent: Mutex::default(), boot: boot.trim().into() })
+        let is_broken = AtomicBool::new(false);
+        Ok(Self {
+            store: Some(store),
+            path: path.into(),
+            is_broken,
+            recent: Mutex::default(),
+            boot: boot.trim().into(),
+        })
     }
 
     /// What was agreed in a folder, by the identity of the source's folder.
@@ -101,10 +123,37 @@ impl Archive {
     }
 
     fn stored(&self, folder: InodeId) -> Option<Record> {
-        let transaction = self.store.as_ref()?.begin_read().ok()?;
-        let table = transaction.open_table(FOLDERS).ok()?;
-        let bytes = table.get(key(folder)).ok()??;
-        Record::decode(bytes.value())
+        self.read(|transaction| {
+            let table = transaction.open_table(FOLDERS).ok()?;
+            let bytes = table.get(key(folder)).ok()??;
+            Record::decode(bytes.value())
+        })
+    }
+
+    /// Reads from the store. One that is damaged holds nothing.
+    fn read<T>(&self, read: impl FnOnce(&ReadTransaction) -> Option<T>) -> Option<T> {
+        self.guarded(|store| read(&store.begin_read().ok()?))?
+    }
+
+    fn guarded<T>(&self, call: impl FnOnce(&Database) -> T) -> Option<T> {
+        let store = self.store.as_ref().filter(|_| !self.is_broken.load(Ordering::Relaxed))?;
+        let done = guarded::call(|| call(store));
+        if done.is_none() && !self.is_broken.swap(true, Ordering::Relaxed) {
+            let _ = std::fs::remove_file(&self.path);
+        }
+        done
+    }
+
+    /// Writes to the store, as one transaction.
+    fn write(&self, write: impl FnOnce(&mut WriteTransaction) -> Result<(), redb::Error>) -> Result<(), redb::Error> {
+        let all = |store: &Database| {
+            let mut transaction = store.begin_write()?;
+            write(&mut transaction)?;
+            transaction.commit()?;
+            Ok(())
+        };
+        // A broken one has said so when it broke.
+        self.guarded(all).unwrap_or(Ok(()))
     }
 
     /// Where in the tree these inodes of the source were last agreed: for each, its folder and its name. It reads all.
@@ -121,8 +170,7 @@ impl Archive {
             }
         }
         // A store that cannot be read finds nothing, which costs a copy.
-        let mut search = || {
-            let transaction = self.store.as_ref()?.begin_read().ok()?;
+        self.read(|transaction| {
             let table = transaction.open_table(FOLDERS).ok()?;
             for row in table.iter().ok()? {
                 let (key, bytes) = row.ok()?;
@@ -132,8 +180,7 @@ impl Archive {
                 }
             }
             Some(())
-        };
-        search();
+        });
         found
     }
 
@@ -177,16 +224,14 @@ impl Archive {
     /// # Errors
     /// What the store says; nothing is lost but time.
     pub fn commit(&self, now: Moment, durable: bool) -> Result<(), NoArchive> {
-        let Some(store) = &self.store else { return Ok(()) };
         let mut recent = self.recent();
-        if recent.entries == 0 {
+        if self.store.is_none() || recent.entries == 0 {
             return Ok(());
         }
         let taken = std::mem::take(&mut *recent);
         // Readers wait: a folder's changes are at every moment either here or in the store.
         let mut stays = Recent::default();
-        let write = || -> Result<(), redb::Error> {
-            let mut transaction = store.begin_write()?;
+        let result = self.write(|transaction| {
             transaction.set_durability(if durable { Durability::Immediate } else { Durability::None })?;
             {
                 let mut table = transaction.open_table(FOLDERS)?;
@@ -212,19 +257,18 @@ impl Archive {
                 let written = format!("{} {}", self.boot, time.as_secs());
                 transaction.open_table(FACTS)?.insert(WRITTEN, written.as_bytes())?;
             }
-            transaction.commit()?;
             Ok(())
-        };
-        let result = write();
+        });
         *recent = stays;
         result.map_err(no_archive)
     }
 
     /// A small fact kept beside the records.
     pub fn fact(&self, name: &str) -> Option<Vec<u8>> {
-        let transaction = self.store.as_ref()?.begin_read().ok()?;
-        let table = transaction.open_table(FACTS).ok()?;
-        table.get(name).ok()?.map(|value| value.value().to_vec())
+        self.read(|transaction| {
+            let table = transaction.open_table(FACTS).ok()?;
+            table.get(name).ok()?.map(|value| value.value().to_vec())
+        })
     }
 
     /// Keeps a small fact; one that is kept already costs no write.
@@ -232,27 +276,22 @@ impl Archive {
         if self.fact(name).as_deref() == Some(value) {
             return;
         }
-        let Some(store) = &self.store else { return };
-        let write = || -> Result<(), redb::Error> {
-            let transaction = store.begin_write()?;
-            transaction.open_table(FACTS)?.insert(name, value)?;
-            transaction.commit()?;
-            Ok(())
-        };
         // Lost, it is found again by the next sweep.
-        let _ = write();
+        let _ = self.write(|transaction| {
+            transaction.open_table(FACTS)?.insert(name, value)?;
+            Ok(())
+        });
     }
 
     fn remove_fact(&self, name: &str) {
-        let (Some(store), Some(_)) = (&self.store, self.fact(name)) else { return };
-        let write = || -> Result<(), redb::Error> {
-            let transaction = store.begin_write()?;
-            transaction.open_table(FACTS)?.remove(name)?;
-            transaction.commit()?;
-            Ok(())
-        };
+        if self.fact(name).is_none() {
+            return;
+        }
         // Left there, it costs a comparison.
-        let _ = write();
+        let _ = self.write(|transaction| {
+            transaction.open_table(FACTS)?.remove(name)?;
+            Ok(())
+        });
     }
 
     fn recent(&self) -> MutexGuard<'_, Recent> {
@@ -260,8 +299,18 @@ impl Archive {
     }
 }
 
+/// Whether a store could not be opened for what is in its file, and not for what the system or another process does.
+fn is_damage(error: &redb::Error) -> bool {
+    use std::io::ErrorKind::{InvalidData, InvalidInput, UnexpectedEof};
+    match error {
+        redb::Error::DatabaseAlreadyOpen => false,
+        redb::Error::Io(error) => matches!(error.kind(), InvalidData | InvalidInput | UnexpectedEof),
+        _ => true,
+    }
+}
+
 fn no_archive(error: redb::Error) -> NoArchive {
-    NoArchive { path: PathBuf::from("archive"), reason: error.to_string() }
+    NoArchive { path: PathBuf::from("archive"), reason: error.to_string(), is_in_use: false }
 }
 
 fn put(table: &mut Table<[u8; 16], &[u8]>, key: [u8; 16], record: &Record) -> Result<(), redb::Error> {
@@ -273,11 +322,26 @@ fn put(table: &mut Table<[u8; 16], &[u8]>, key: [u8; 16], record: &Record) -> Re
     Ok(())
 }
 
+impl Drop for Archive {
+    /// The store writes when it is closed, and may find only then that it is damaged.
+    fn drop(&mut self) {
+        if let Some(store) = self.store.take()
+            && guarded::call(|| drop(store)).is_none()
+        {
+            let _ = std::fs::remove_file(&self.path);
+        }
+    }
+}
+
 fn is_on_trust(change: &Option<Agreed>, now: Moment) -> bool {
     change.is_some_and(|a| a.provisional && now.0.saturating_sub(a.looked.0) < PROVISIONAL)
 }
 
 fn open_store(path: &Path) -> Result<Database, redb::Error> {
+    guarded::call(|| open_file(path)).unwrap_or_else(|| Err(redb::Error::Corrupted("it cannot be read".into())))
+}
+
+fn open_file(path: &Path) -> Result<Database, redb::Error> {
     let store = redb::Builder::new().set_cache_size(CACHE).create(path)?;
     let transaction = store.begin_write()?;
     let known = {

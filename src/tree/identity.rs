@@ -97,11 +97,17 @@ impl Memory {
             put_bytes(&mut out, mount.path.as_bytes());
             put_identity(&mut out, mount.identity);
         }
+        let sum = checksum(&out);
+        out.extend_from_slice(&sum);
         out
     }
 
     /// `None` for bytes that no `encode` wrote.
-    pub fn decode(mut bytes: &[u8]) -> Option<Self> {
+    pub fn decode(bytes: &[u8]) -> Option<Self> {
+        let (mut bytes, sum) = bytes.split_last_chunk()?;
+        if *sum != checksum(bytes) {
+            return None;
+        }
         if take_bytes(&mut bytes, FORMAT.len())? != FORMAT {
             return None;
         }
@@ -122,6 +128,12 @@ impl Memory {
         }
         Some(Self { source, replica, mounts })
     }
+}
+
+/// FNV-1a. A decayed memory must not hold a folder that is the right one.
+fn checksum(bytes: &[u8]) -> [u8; 8] {
+    let sum = |sum: u64, byte: &u8| (sum ^ u64::from(*byte)).wrapping_mul(0x0000_0100_0000_01b3);
+    bytes.iter().fold(0xcbf2_9ce4_8422_2325, sum).to_be_bytes()
 }
 
 fn put_identity(out: &mut Vec<u8>, identity: Identity) {
@@ -189,7 +201,8 @@ mod tests {
 
         #[test]
         fn decoding_takes_any_bytes(bytes in prop::collection::vec(any::<u8>(), 0..200), is_ours in any::<bool>()) {
-            let bytes = if is_ours { [FORMAT, &bytes].concat() } else { bytes };
+            let bytes = [FORMAT, &bytes].concat();
+            let bytes = if is_ours { [&bytes[..], &checksum(&bytes)].concat() } else { bytes };
             if let Some(memory) = Memory::decode(&bytes) {
                 prop_assert!(memory.mounts.len() <= bytes.len());
             }

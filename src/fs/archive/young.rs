@@ -53,12 +53,10 @@ impl Archive {
 
     /// Forgets what had changed on either side not long before the last commit, or after it.
     fn forget_young(&self) -> Result<usize, redb::Error> {
-        let Some(store) = &self.store else { return Ok(0) };
         let trusted = self.written().map(|(_, time)| time.saturating_sub(UNWRITTEN.as_secs() as i64));
         let is_young = |ctime: Time| trusted.is_none_or(|trusted| ctime.sec >= trusted);
         let mut forgotten = 0;
-        let transaction = store.begin_write()?;
-        {
+        self.write(|transaction| {
             let mut table = transaction.open_table(FOLDERS)?;
             let mut changed = Vec::new();
             for row in table.iter()? {
@@ -74,8 +72,8 @@ impl Archive {
             for (key, record) in changed {
                 put(&mut table, key, &record)?;
             }
-        }
-        transaction.commit()?;
+            Ok(())
+        })?;
         Ok(forgotten)
     }
 }
