@@ -89,6 +89,13 @@
 //! log that names the first of them only. ENOENT, ENOTDIR and ELOOP are none of these: the disk is not what it was when
 //! it was listed, and is looked at again. Calls that a kernel or a filesystem does not have are replaced by older ones.
 //!
+//! # Which folders these are
+//!
+//! `service::places` remembers, as facts in the archive, the identity ([`tree::identity`]) of both roots and of what is
+//! mounted below them. Where a root is another one, nothing is done with the pair at all; `service::dispatcher` looks for
+//! it and opens everything anew when it is back, for which each order carries the pair, and no lane keeps it. A pass asks
+//! for the mounts when it begins and again before it removes anything. The table of mounts wakes the dispatcher.
+//!
 //! # Two walls
 //!
 //! Others may write in both folders while the program runs as root. The first wall is `Root`: nothing but descriptors

@@ -12,12 +12,18 @@ use crate::tree::identity::Identity;
 /// Filesystems whose number in statfs(2) is made from the UUID on the disk; of others it is the device's, or nothing.
 const WITH_VOLUME: [u64; 2] = [0xef53, 0x9123_683e];
 
+/// Filesystems that may number their inodes anew at each mount, or as they are met: FAT, exFAT, FUSE, SMB in its three
+/// numbers, 9p. There the kind of the filesystem has to do.
+const RENUMBERED: [u64; 7] = [0x4d44, 0x2011_bab0, 0x6573_5546, 0x517b, 0xff53_4d42, 0xfe53_4d42, 0x0102_1997];
+
 /// # Errors
 /// As of fstat(2) and fstatfs(2).
 pub fn of(folder: BorrowedFd) -> Result<Identity, Errno> {
-    let filesystem = fs::fstatfs(folder)?.f_type as u64;
+    // The numbers are of 32 bits, whatever the type that holds them.
+    let filesystem = fs::fstatfs(folder)?.f_type as u64 & 0xffff_ffff;
     let volume = WITH_VOLUME.contains(&filesystem).then(|| fs::fstatvfs(folder).map(|s| s.f_fsid)).transpose()?;
-    Ok(Identity { inode: fs::fstat(folder)?.st_ino, born: born(folder), filesystem, volume })
+    let inode = if RENUMBERED.contains(&filesystem) { 0 } else { fs::fstat(folder)?.st_ino };
+    Ok(Identity { inode, born: born(folder), filesystem, volume })
 }
 
 /// # Errors

@@ -10,6 +10,7 @@ use super::path::RelPath;
 /// A folder's identity. Device numbers are not part of it: the kernel hands them out anew at each mount.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Identity {
+    /// 0 where it is not kept.
     pub inode: u64,
     /// When the folder was made, where its filesystem keeps that.
     pub born: Option<Time>,
