@@ -237,3 +237,23 @@ fn replica_renamed_away_under_the_service_is_not_made_anew() {
     watch.stop();
     pair.assert_same();
 }
+
+#[test]
+fn idle_service_sees_its_source_go_and_takes_another_one_when_a_person_says_so() {
+    let pair = filled();
+    let watch = pair.watch(&["--max-delete", "100%"]);
+    fs::rename(pair.source(), pair.top().join("away")).expect("rename");
+    watch.wait_for_state("held");
+    disk::write(&pair.source().join("another/file"), "a");
+    eventually(Duration::from_secs(10), "it is seen to be another", || {
+        watch.status()["reason"].as_str().is_some_and(|r| r.contains("another folder")).then_some(())
+    });
+    assert!(pair.replica().join("folder-1").exists() && !pair.replica().join("another").exists());
+    assert!(watch.status()["holds"][0]["remedy"].as_str().expect("a remedy").contains("release --accept-root"));
+    watch.client("release", &["--accept-root"]).expect_code(0);
+    watch.wait_for_state("in_sync");
+    disk::write(&pair.source().join("another/one"), "b");
+    watch.assert_follows();
+    watch.stop();
+    pair.assert_same();
+}
