@@ -110,10 +110,13 @@ struct Known {
     former: BTreeSet<RelPath>,
     /// Rises with each folder that moved.
     moves: u64,
+    /// Watched folders whose end was told once.
+    told_once: BTreeSet<RelPath>,
     /// The first half of a rename, until the second follows.
     leaving: Option<usize>,
 }
 
+const TOLD_ONCE: usize = 10_000;
 /// The era of a watch that may have ended already.
 const UNSURE: u32 = u32::MAX;
 
@@ -312,8 +315,9 @@ impl Shared {
             EventKind::Modify(_) | EventKind::Any | EventKind::Other => Heard::Modified(path),
             EventKind::Remove(kind) => {
                 // Its watch ended with it, and another folder of the same inode number may follow.
-                if kind != RemoveKind::File {
-                    self.lock().take(&path);
+                if kind != RemoveKind::File && self.lock().ended(&path) {
+                    // Nothing that happened in it was heard.
+                    hear(Heard::FolderMade(path.clone()));
                 }
                 if path.is_root() {
                     return hear(Heard::Root);
@@ -336,6 +340,20 @@ impl Known {
             self.without.remove(&path);
         }
         gone
+    }
+
+    /// Takes out a folder that was removed. Returns whether it was never watched. Its parent and the folder itself both
+    /// tell of its end.
+    fn ended(&mut self, path: &RelPath) -> bool {
+        let gone = self.take(path);
+        if !gone.is_empty() {
+            if self.told_once.len() > TOLD_ONCE {
+                self.told_once.clear();
+            }
+            self.told_once.extend(gone);
+            return false;
+        }
+        !self.told_once.remove(path)
     }
 
     /// Takes out a folder that is somewhere else now, and all below it.
