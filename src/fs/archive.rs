@@ -2,32 +2,27 @@
 //! agreed since the last commit. It is a cache that proves itself: lost or damaged, it costs one slow sweep. Records
 //! are kept by the identity of the source's folder, so that a renamed tree keeps all of its records.
 
+mod store;
 mod young;
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard};
 use std::time::SystemTime;
 
-use redb::{
-    Database, Durability, ReadTransaction, ReadableDatabase, ReadableTable, Table, TableDefinition, WriteTransaction,
-};
+use redb::{Durability, ReadTransaction, ReadableTable, Table, TableDefinition, WriteTransaction};
 
-use crate::fs::guarded;
 use crate::tree::doubt::Moment;
 use crate::tree::entry::InodeId;
 use crate::tree::record::{Agreed, Record};
+use store::Store;
 
 const FOLDERS: TableDefinition<[u8; 16], &[u8]> = TableDefinition::new("folders");
 const FACTS: TableDefinition<&str, &[u8]> = TableDefinition::new("facts");
-/// Another number, and all that an earlier version wrote is forgotten.
-const FORMAT: &[u8] = b"driftless archive 1";
 /// As many entries are kept in memory at most before they are written.
 const PENDING: usize = 50_000;
 /// After this time no event can be on its way any more that says otherwise.
 const PROVISIONAL: u64 = 60_000_000_000;
-const CACHE: usize = 4 << 20;
 /// The boot and the time of the last commit.
 const WRITTEN: &str = "written";
 
@@ -40,10 +35,7 @@ pub type Changes = BTreeMap<Box<[u8]>, Option<Agreed>>;
 /// The store of one pair.
 #[derive(Debug)]
 pub struct Archive {
-    store: Option<Database>,
-    path: PathBuf,
-    /// The store was found to be damaged. It is as good as none, and gone at the next start.
-    is_broken: AtomicBool,
+    store: Option<Store>,
     recent: Mutex<Recent>,
     /// Which start of the machine this is.
     boot: String,
@@ -69,8 +61,7 @@ pub struct NoArchive {
 impl Archive {
     /// One that forgets at the end of the process.
     pub fn in_memory() -> Self {
-        let (path, is_broken) = (PathBuf::new(), AtomicBool::new(false));
-        Self { store: None, path, is_broken, recent: Mutex::default(), boot: String::new() }
+        Self { store: None, recent: Mutex::default(), boot: String::new() }
     }
 
     /// Opens the store at `path`, or makes it; one that is damaged or of another version is made anew.
@@ -78,31 +69,10 @@ impl Archive {
     /// # Errors
     /// When there is none and none can be made.
     pub fn open(path: &Path) -> Result<Self, NoArchive> {
-        let store = match open_store(path) {
-            Ok(store) => store,
-            Err(error) => {
-                let is_in_use = matches!(error, redb::Error::DatabaseAlreadyOpen);
-                let failed =
-                    |e: &dyn std::fmt::Display| NoArchive { path: path.into(), reason: e.to_string(), is_in_use };
-                if !is_damage(&error) {
-                    return Err(failed(&error));
-                }
-                match std::fs::remove_file(path) {
-                    Err(e) if e.kind() != std::io::ErrorKind::NotFound => return Err(failed(&e)),
-                    _ => open_store(path).map_err(|e| failed(&e))?,
-                }
-            }
-        };
+        let store = Store::open(path)?;
         // Without an answer, each start counts as one of the machine.
         let boot = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default();
-        let is_broken = AtomicBool::new(false);
-        Ok(Self {
-            store: Some(store),
-            path: path.into(),
-            is_broken,
-            recent: Mutex::default(),
-            boot: boot.trim().into(),
-        })
+        Ok(Self { store: Some(store), recent: Mutex::default(), boot: boot.trim().into() })
     }
 
     /// What was agreed in a folder, by the identity of the source's folder.
@@ -130,30 +100,12 @@ impl Archive {
         })
     }
 
-    /// Reads from the store. One that is damaged holds nothing.
     fn read<T>(&self, read: impl FnOnce(&ReadTransaction) -> Option<T>) -> Option<T> {
-        self.guarded(|store| read(&store.begin_read().ok()?))?
+        self.store.as_ref()?.read(read)
     }
 
-    fn guarded<T>(&self, call: impl FnOnce(&Database) -> T) -> Option<T> {
-        let store = self.store.as_ref().filter(|_| !self.is_broken.load(Ordering::Relaxed))?;
-        let done = guarded::call(|| call(store));
-        if done.is_none() && !self.is_broken.swap(true, Ordering::Relaxed) {
-            let _ = std::fs::remove_file(&self.path);
-        }
-        done
-    }
-
-    /// Writes to the store, as one transaction.
     fn write(&self, write: impl FnOnce(&mut WriteTransaction) -> Result<(), redb::Error>) -> Result<(), redb::Error> {
-        let all = |store: &Database| {
-            let mut transaction = store.begin_write()?;
-            write(&mut transaction)?;
-            transaction.commit()?;
-            Ok(())
-        };
-        // A broken one has said so when it broke.
-        self.guarded(all).unwrap_or(Ok(()))
+        self.store.as_ref().map_or(Ok(()), |store| store.write(write))
     }
 
     /// Where in the tree these inodes of the source were last agreed: for each, its folder and its name. It reads all.
@@ -299,16 +251,6 @@ impl Archive {
     }
 }
 
-/// Whether a store could not be opened for what is in its file, and not for what the system or another process does.
-fn is_damage(error: &redb::Error) -> bool {
-    use std::io::ErrorKind::{InvalidData, InvalidInput, UnexpectedEof};
-    match error {
-        redb::Error::DatabaseAlreadyOpen => false,
-        redb::Error::Io(error) => matches!(error.kind(), InvalidData | InvalidInput | UnexpectedEof),
-        _ => true,
-    }
-}
-
 fn no_archive(error: redb::Error) -> NoArchive {
     NoArchive { path: PathBuf::from("archive"), reason: error.to_string(), is_in_use: false }
 }
@@ -322,43 +264,8 @@ fn put(table: &mut Table<[u8; 16], &[u8]>, key: [u8; 16], record: &Record) -> Re
     Ok(())
 }
 
-impl Drop for Archive {
-    /// The store writes when it is closed, and may find only then that it is damaged.
-    fn drop(&mut self) {
-        if let Some(store) = self.store.take()
-            && guarded::call(|| drop(store)).is_none()
-        {
-            let _ = std::fs::remove_file(&self.path);
-        }
-    }
-}
-
 fn is_on_trust(change: &Option<Agreed>, now: Moment) -> bool {
     change.is_some_and(|a| a.provisional && now.0.saturating_sub(a.looked.0) < PROVISIONAL)
-}
-
-fn open_store(path: &Path) -> Result<Database, redb::Error> {
-    guarded::call(|| open_file(path)).unwrap_or_else(|| Err(redb::Error::Corrupted("it cannot be read".into())))
-}
-
-fn open_file(path: &Path) -> Result<Database, redb::Error> {
-    let store = redb::Builder::new().set_cache_size(CACHE).create(path)?;
-    let transaction = store.begin_write()?;
-    let known = {
-        let mut facts = transaction.open_table(FACTS)?;
-        transaction.open_table(FOLDERS)?;
-        let known = facts.get("format")?.map(|f| f.value() == FORMAT);
-        if known.is_none() {
-            facts.insert("format", FORMAT)?;
-        }
-        known
-    };
-    match known {
-        Some(true) => transaction.abort()?,
-        Some(false) => return Err(redb::Error::UpgradeRequired(0)),
-        None => transaction.commit()?,
-    }
-    Ok(store)
 }
 
 fn key(folder: InodeId) -> [u8; 16] {

@@ -37,6 +37,7 @@ impl Trouble {
     pub(super) fn failing(&self, paths: usize) -> String {
         match self.said.reason() {
             Some(reason) => format!("{paths} paths fail, some of them for one reason: {reason}"),
+            None if paths == 1 => "1 path fails".into(),
             None => format!("{paths} paths fail"),
         }
     }

@@ -1,0 +1,121 @@
+//! Owns the store's file: opening it, making it anew where it is damaged, and transactions on it. A damaged file makes the
+//! library panic at any call; it is as good as none from then on, and gone at the next start.
+
+use std::io::ErrorKind::{InvalidData, InvalidInput, NotFound, UnexpectedEof};
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use redb::{Database, ReadTransaction, ReadableDatabase, ReadableTable, WriteTransaction};
+
+use super::{FACTS, FOLDERS, NoArchive};
+use crate::fs::guarded;
+
+/// Another number, and all that an earlier version wrote is forgotten.
+const FORMAT: &[u8] = b"driftless archive 1";
+const CACHE: usize = 4 << 20;
+
+#[derive(Debug)]
+pub struct Store {
+    /// `None` only while it is being closed.
+    database: Option<Database>,
+    path: PathBuf,
+    is_broken: AtomicBool,
+}
+
+impl Store {
+    /// Opens the store at `path`, or makes it; one that is damaged or of another version is made anew.
+    ///
+    /// # Errors
+    /// When there is none and none can be made.
+    pub fn open(path: &Path) -> Result<Self, NoArchive> {
+        let failed = |error: &dyn std::fmt::Display, is_in_use| NoArchive {
+            path: path.into(),
+            reason: error.to_string(),
+            is_in_use,
+        };
+        let database = match open(path) {
+            Err(error) if is_damage(&error) => match std::fs::remove_file(path) {
+                Err(e) if e.kind() != NotFound => return Err(failed(&e, false)),
+                _ => open(path).map_err(|e| failed(&e, false))?,
+            },
+            done => done.map_err(|e| failed(&e, matches!(e, redb::Error::DatabaseAlreadyOpen)))?,
+        };
+        Ok(Self { database: Some(database), path: path.into(), is_broken: AtomicBool::new(false) })
+    }
+
+    /// Reads. A damaged store holds nothing.
+    pub fn read<T>(&self, read: impl FnOnce(&ReadTransaction) -> Option<T>) -> Option<T> {
+        self.guarded(|database| read(&database.begin_read().ok()?))?
+    }
+
+    /// Writes, as one transaction.
+    ///
+    /// # Errors
+    /// What the library says.
+    pub fn write(
+        &self,
+        write: impl FnOnce(&mut WriteTransaction) -> Result<(), redb::Error>,
+    ) -> Result<(), redb::Error> {
+        let all = |database: &Database| {
+            let mut transaction = database.begin_write()?;
+            write(&mut transaction)?;
+            transaction.commit()?;
+            Ok(())
+        };
+        // A broken one costs time at the next start, and nothing before.
+        self.guarded(all).unwrap_or(Ok(()))
+    }
+
+    fn guarded<T>(&self, call: impl FnOnce(&Database) -> T) -> Option<T> {
+        let database = self.database.as_ref().filter(|_| !self.is_broken.load(Ordering::Relaxed))?;
+        let done = guarded::call(|| call(database));
+        if done.is_none() && !self.is_broken.swap(true, Ordering::Relaxed) {
+            let _ = std::fs::remove_file(&self.path);
+        }
+        done
+    }
+}
+
+impl Drop for Store {
+    /// It writes when it is closed, and may find only then that it is damaged.
+    fn drop(&mut self) {
+        if let Some(database) = self.database.take()
+            && guarded::call(|| drop(database)).is_none()
+        {
+            let _ = std::fs::remove_file(&self.path);
+        }
+    }
+}
+
+/// Whether a store could not be opened for what is in its file, and not for what the system or another process does.
+fn is_damage(error: &redb::Error) -> bool {
+    match error {
+        redb::Error::DatabaseAlreadyOpen => false,
+        redb::Error::Io(error) => matches!(error.kind(), InvalidData | InvalidInput | UnexpectedEof),
+        _ => true,
+    }
+}
+
+fn open(path: &Path) -> Result<Database, redb::Error> {
+    guarded::call(|| open_file(path)).unwrap_or_else(|| Err(redb::Error::Corrupted("it cannot be read".into())))
+}
+
+fn open_file(path: &Path) -> Result<Database, redb::Error> {
+    let store = redb::Builder::new().set_cache_size(CACHE).create(path)?;
+    let transaction = store.begin_write()?;
+    let known = {
+        let mut facts = transaction.open_table(FACTS)?;
+        transaction.open_table(FOLDERS)?;
+        let known = facts.get("format")?.map(|f| f.value() == FORMAT);
+        if known.is_none() {
+            facts.insert("format", FORMAT)?;
+        }
+        known
+    };
+    match known {
+        Some(true) => transaction.abort()?,
+        Some(false) => return Err(redb::Error::UpgradeRequired(0)),
+        None => transaction.commit()?,
+    }
+    Ok(store)
+}
