@@ -353,4 +353,28 @@ mod tests {
         archive.set_fact("entries", b"12");
         assert_eq!(archive.fact("entries").as_deref(), Some(&b"12"[..]));
     }
+
+    #[test]
+    fn a_store_with_pages_of_something_else_is_used_or_made_anew_and_never_ends_the_program() {
+        const PAGE: usize = 4096;
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("a.redb");
+        let archive = Archive::open(&path).expect("a store");
+        (0..2_000).for_each(|ino| {
+            archive.remember(InodeId { dev: 0, ino }, one(b"name", Some(agreed(ino, false))));
+        });
+        archive.commit(Moment(6), true).expect("a commit");
+        drop(archive);
+        let whole = std::fs::read(&path).expect("the store");
+        for page in 0..whole.len() / PAGE {
+            let mut damaged = whole.clone();
+            let noise = (0..PAGE).map(|at| (at * 7 + page * 13) as u8);
+            damaged.splice(page * PAGE..(page + 1) * PAGE, noise);
+            std::fs::write(&path, damaged).expect("write");
+            let archive = Archive::open(&path).expect("this one or a new one");
+            (0..2_000).step_by(50).for_each(|ino| drop(archive.record(InodeId { dev: 0, ino })));
+            archive.remember(FOLDER, one(b"name", Some(agreed(1, false))));
+            let _ = archive.commit(Moment(6), true);
+        }
+    }
 }
