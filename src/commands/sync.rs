@@ -1,13 +1,13 @@
 //! Owns `sync`: one sweep, then the exit code.
 
 use std::process::ExitCode;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use super::open::{self, Refusal};
 use super::signals;
 use crate::cli::SyncArgs;
 use crate::config::Settings;
+use crate::fs::pulse::Pulse;
 use crate::service::claims::Which;
 use crate::service::clock;
 use crate::service::lane;
@@ -31,7 +31,7 @@ pub fn run(args: &SyncArgs) -> Result<ExitCode, Refusal> {
     let settings = Settings::for_sync(args)?;
     let paths = open::check(&settings)?;
     open::patterns(&settings)?;
-    let cancel = signals::stop_flag();
+    let pulse = Pulse::new(signals::stop_flag());
     let roots = open::roots(&paths, &settings)?;
     let options = LogOptions { file: settings.log_file.clone(), verbosity: settings.verbosity, console: true };
     let (log, guard) = log::start(&options).map_err(Refusal::Log)?;
@@ -39,7 +39,7 @@ pub fn run(args: &SyncArgs) -> Result<ExitCode, Refusal> {
         .and_then(|exclude| open::pair(roots, exclude, &settings, log))
         .and_then(|(pair, misplaced)| match misplaced {
             Some(reason) => Ok(held(&pair, &reason)),
-            None => in_thread(&pair, || sweep(&pair, settings.release, &cancel)),
+            None => in_thread(&pair, || sweep(&pair, settings.release, &pulse)),
         });
     guard.finish();
     result
@@ -64,14 +64,14 @@ fn in_thread(pair: &Pair, work: impl FnOnce() -> ExitCode + Send) -> Result<Exit
     })
 }
 
-fn sweep(pair: &Pair, released: bool, cancel: &AtomicBool) -> ExitCode {
+fn sweep(pair: &Pair, released: bool, pulse: &Pulse) -> ExitCode {
     let start = Instant::now();
     let release = if released { Release::Everything } else { Release::Nothing };
     let mut brake = Brake { release, ..Brake::default() };
     let run = |dirty: &DirtySet, brake: &Brake| {
         let (brake, cause) = (brake.clone(), Cause::Sweep);
         let order = Order { dirty, renames: &[], brake, cause, jobs: pair.options.jobs, lane: Which::Bulk };
-        pass::run(pair, &order, cancel)
+        pass::run(pair, &order, pulse)
     };
     let everything = DirtySet::everything();
     let mut outcome = run(&everything, &brake);
@@ -79,7 +79,7 @@ fn sweep(pair: &Pair, released: bool, cancel: &AtomicBool) -> ExitCode {
     note_restless(pair, &everything, &outcome);
     for round in 0..ROUNDS {
         let dirty = to_look_at_again(&mut outcome);
-        if dirty.is_empty() || outcome.condition.is_some() || cancel.load(Ordering::Relaxed) || pair.options.dry_run {
+        if dirty.is_empty() || outcome.condition.is_some() || pulse.is_stopped() || pair.options.dry_run {
             outcome.again = dirty;
             break;
         }

@@ -11,7 +11,6 @@ use std::fs;
 use std::io::{self, ErrorKind, Write};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
-use std::sync::atomic::Ordering;
 use std::time::Instant;
 
 use super::open::{self, Refusal};
@@ -19,6 +18,7 @@ use super::signals;
 use crate::cli::VerifyArgs;
 use crate::config::{self, Settings};
 use crate::fs::metadata::Rights;
+use crate::fs::pulse::Pulse;
 use crate::fs::root::Root;
 use crate::tree::exclude::Exclude;
 use crate::tree::path::RelPath;
@@ -51,7 +51,7 @@ pub fn run(args: &VerifyArgs) -> Result<ExitCode, Refusal> {
         return Err(Refusal::Replica { path: paths.replica, reason: "it does not exist".into() });
     }
     let mut exclude = open::patterns(&settings)?;
-    let cancel = signals::stop_flag();
+    let pulse = Pulse::new(signals::stop_flag());
     let (source, replica) = open::roots(&paths, &settings)?;
     if let Ok(state) = config::state_dir() {
         leave_out(&mut exclude, &state, [&source, &replica]);
@@ -78,8 +78,8 @@ pub fn run(args: &VerifyArgs) -> Result<ExitCode, Refusal> {
         _ => Box::new(io::stdout().lock()),
     };
     let mut report = Report::new(&verify, out, manifest.as_mut());
-    let result = walk::run(&verify, settings.jobs, &mut report, &cancel);
-    let stopped = cancel.load(Ordering::Relaxed);
+    let result = walk::run(&verify, settings.jobs, &mut report, &pulse);
+    let stopped = pulse.is_stopped();
     let equal = report.is_clean() && !stopped;
     let result = match result {
         Ok(()) if settings.verbosity >= 0 => report.summary(stopped, start.elapsed()),

@@ -1,29 +1,25 @@
 //! Owns the one definition of equal contents, byte by byte or by MD5, and the digests of a manifest. Read only.
 
 use std::os::fd::BorrowedFd;
-use std::sync::atomic::{AtomicBool, Ordering};
 
 use md5::{Digest, Md5};
 use rustix::fs::{self, SeekFrom};
 use rustix::io::{self, Errno};
 
 use super::copy::{Fault, with_buffer};
+use super::pulse::Pulse;
 
 /// Whether both files hold the same bytes. `sparse`: both may have holes, which are passed over where they coincide.
 ///
 /// # Errors
-/// A read that failed on the source (`Fault::Read`) or on the replica (`Fault::Write`), or that `cancel` was set.
-pub fn same_contents(
-    source: BorrowedFd,
-    replica: BorrowedFd,
-    sparse: bool,
-    cancel: &AtomicBool,
-) -> Result<bool, Fault> {
+/// A read that failed on the source (`Fault::Read`) or on the replica (`Fault::Write`), or that `pulse` said stop.
+pub fn same_contents(source: BorrowedFd, replica: BorrowedFd, sparse: bool, pulse: &Pulse) -> Result<bool, Fault> {
     let mut at = 0;
     with_buffer(|buffer| {
         let (left, right) = buffer.split_at_mut(buffer.len() / 2);
         loop {
-            if cancel.load(Ordering::Relaxed) {
+            pulse.beat();
+            if pulse.is_stopped() {
                 return Err(Fault::Cancelled);
             }
             if sparse {
@@ -67,13 +63,14 @@ fn read_full(fd: BorrowedFd, buffer: &mut [u8], at: u64) -> Result<usize, Errno>
 /// The MD5 of a file's contents.
 ///
 /// # Errors
-/// A read that failed, or that `cancel` was set.
-pub fn md5(fd: BorrowedFd, cancel: &AtomicBool) -> Result<[u8; 16], Fault> {
+/// A read that failed, or that `pulse` said stop.
+pub fn md5(fd: BorrowedFd, pulse: &Pulse) -> Result<[u8; 16], Fault> {
     let mut digest = Md5::new();
     let mut at = 0;
     with_buffer(|buffer| {
         loop {
-            if cancel.load(Ordering::Relaxed) {
+            pulse.beat();
+            if pulse.is_stopped() {
                 return Err(Fault::Cancelled);
             }
             let read = read_full(fd, buffer, at).map_err(Fault::Read)?;

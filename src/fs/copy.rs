@@ -9,6 +9,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use rustix::fs::{self, SeekFrom};
 use rustix::io::{self, Errno};
 
+use super::pulse::Pulse;
 use crate::tree::entry::Stat;
 
 /// From this size on the kernel's own copy is faster than a buffer.
@@ -107,7 +108,7 @@ pub fn with_buffer<T>(work: impl FnOnce(&mut [u8]) -> T) -> T {
 /// to, which differ from `size` where the file was changing.
 ///
 /// # Errors
-/// The side and the error, or that `cancel` was set.
+/// The side and the error, or that `pulse` said stop.
 pub fn contents(
     from: BorrowedFd,
     to: BorrowedFd,
@@ -115,7 +116,7 @@ pub fn contents(
     sparse: bool,
     reflink: Reflink,
     abilities: &Abilities,
-    cancel: &AtomicBool,
+    pulse: &Pulse,
 ) -> Result<Copied, Fault> {
     if size == 0 {
         return Ok(Copied { bytes: 0, is_clone: false });
@@ -124,11 +125,8 @@ pub fn contents(
         let bytes = fs::fstat(to).map_or(size, |s| u64::try_from(s.st_size).unwrap_or(size));
         return Ok(Copied { bytes, is_clone: true });
     }
-    let bytes = if sparse {
-        with_holes(from, to, size, abilities, cancel)
-    } else {
-        range(from, to, 0, size, abilities, cancel)
-    }?;
+    let bytes =
+        if sparse { with_holes(from, to, size, abilities, pulse) } else { range(from, to, 0, size, abilities, pulse) }?;
     Ok(Copied { bytes, is_clone: false })
 }
 
@@ -149,24 +147,18 @@ pub fn head(file: BorrowedFd, length: usize) -> Result<Vec<u8>, Errno> {
     }
 }
 
-fn with_holes(
-    from: BorrowedFd,
-    to: BorrowedFd,
-    size: u64,
-    abilities: &Abilities,
-    cancel: &AtomicBool,
-) -> Result<u64, Fault> {
+fn with_holes(from: BorrowedFd, to: BorrowedFd, size: u64, abilities: &Abilities, pulse: &Pulse) -> Result<u64, Fault> {
     let mut at = 0;
     while at < size {
         let data = match fs::seek(from, SeekFrom::Data(at)) {
             Ok(data) => data,
             // Nothing but a hole up to the end.
             Err(Errno::NXIO) => break,
-            Err(Errno::INVAL | Errno::NOTSUP) => return range(from, to, at, size, abilities, cancel),
+            Err(Errno::INVAL | Errno::NOTSUP) => return range(from, to, at, size, abilities, pulse),
             Err(error) => return Err(Fault::Read(error)),
         };
         let hole = fs::seek(from, SeekFrom::Hole(data)).map_err(Fault::Read)?.min(size);
-        if data >= size || range(from, to, data, hole, abilities, cancel)? < hole {
+        if data >= size || range(from, to, data, hole, abilities, pulse)? < hole {
             break;
         }
         at = hole;
@@ -182,17 +174,20 @@ fn range(
     start: u64,
     end: u64,
     abilities: &Abilities,
-    cancel: &AtomicBool,
+    pulse: &Pulse,
 ) -> Result<u64, Fault> {
     let mut at = start;
     while end - at >= IN_KERNEL && abilities.in_kernel.load(Ordering::Relaxed) {
-        check(cancel)?;
+        check(pulse)?;
         let (mut offset_in, mut offset_out) = (at, at);
         let length = usize::try_from(end - at).unwrap_or(STRIDE).min(STRIDE);
         match fs::copy_file_range(from, Some(&mut offset_in), to, Some(&mut offset_out), length) {
             // The end, or a filesystem that says 0 for what it cannot do: the plain way knows.
             Ok(0) => break,
-            Ok(done) => at += done as u64,
+            Ok(done) => {
+                at += done as u64;
+                pulse.copied_bytes(done as u64);
+            }
             Err(Errno::INTR) => {}
             Err(error @ (Errno::NOSPC | Errno::DQUOT | Errno::FBIG)) => return Err(Fault::Write(error)),
             Err(Errno::IO) => break,
@@ -201,7 +196,7 @@ fn range(
     }
     with_buffer(|buffer| {
         while at < end {
-            check(cancel)?;
+            check(pulse)?;
             let length = usize::try_from(end - at).unwrap_or(BUFFER).min(BUFFER);
             let read = match io::pread(from, &mut buffer[..length], at) {
                 Err(Errno::INTR) => continue,
@@ -212,6 +207,7 @@ fn range(
             }
             write_all(to, &buffer[..read], at)?;
             at += read as u64;
+            pulse.copied_bytes(read as u64);
         }
         Ok(at)
     })
@@ -231,6 +227,6 @@ fn write_all(to: BorrowedFd, mut bytes: &[u8], mut at: u64) -> Result<(), Fault>
     Ok(())
 }
 
-fn check(cancel: &AtomicBool) -> Result<(), Fault> {
-    if cancel.load(Ordering::Relaxed) { Err(Fault::Cancelled) } else { Ok(()) }
+fn check(pulse: &Pulse) -> Result<(), Fault> {
+    if pulse.is_stopped() { Err(Fault::Cancelled) } else { Ok(()) }
 }

@@ -10,7 +10,7 @@ mod trouble;
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use crossbeam_channel::{Receiver, Sender, bounded, never, select, unbounded};
@@ -26,6 +26,7 @@ use super::pair::Pair;
 use super::pass::{self, Brake};
 use super::places::{Misplaced, REMEDY};
 use super::report;
+use crate::fs::pulse::Pulse;
 use crate::plan::schedule::{Sweeps, later, until};
 use crate::tree::doubt::{DirtySet, Doubt, Extent, Moment};
 use crate::tree::operation::Cause;
@@ -74,7 +75,7 @@ const STOP: Duration = Duration::from_secs(4);
 pub struct Dispatcher {
     pair: Arc<Pair>,
     intake: Arc<Intake>,
-    cancel: Arc<AtomicBool>,
+    pulse: Arc<Pulse>,
     express: LaneState,
     bulk: LaneState,
     done: Receiver<Finished>,
@@ -108,8 +109,8 @@ impl Dispatcher {
         (misplaced, renew): (Option<Misplaced>, Renew),
     ) -> std::io::Result<Self> {
         let (tell, done) = unbounded();
-        let cancel = Arc::new(AtomicBool::new(false));
-        let lane = |which| Ok::<_, std::io::Error>(LaneState::new(Self::lane(which, &cancel, &tell)?));
+        let pulse = Arc::new(Pulse::default());
+        let lane = |which| Ok::<_, std::io::Error>(LaneState::new(Self::lane(which, &pulse, &tell)?));
         if let Some(reason) = &misplaced {
             pair.log.error(format_args!("Held: {reason} Nothing is done until then. {REMEDY}"));
         }
@@ -124,7 +125,7 @@ impl Dispatcher {
             entries: pair.archive.fact("entries").and_then(|n| String::from_utf8(n).ok()?.parse().ok()),
             pair,
             intake,
-            cancel,
+            pulse,
             done,
             tell,
             guards,
@@ -142,8 +143,8 @@ impl Dispatcher {
         })
     }
 
-    fn lane(which: Which, cancel: &Arc<AtomicBool>, tell: &Sender<Finished>) -> std::io::Result<Lane> {
-        Lane::start(which, Arc::clone(cancel), Sender::clone(tell))
+    fn lane(which: Which, pulse: &Arc<Pulse>, tell: &Sender<Finished>) -> std::io::Result<Lane> {
+        Lane::start(which, Arc::clone(pulse), Sender::clone(tell))
     }
 
     /// Runs until a signal says stop.
@@ -463,7 +464,7 @@ impl Dispatcher {
     }
 
     fn stop(mut self) {
-        self.cancel.store(true, Ordering::Relaxed);
+        self.pulse.stop();
         let limit = crossbeam_channel::after(STOP);
         while self.express.running.is_some() || self.bulk.running.is_some() {
             select! {

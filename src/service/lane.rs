@@ -2,7 +2,6 @@
 //! wait behind a sweep. A lane runs one pass at a time and knows nothing of when or why.
 
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
 use std::thread::JoinHandle;
 
 use crossbeam_channel::{Receiver, Sender, bounded};
@@ -11,6 +10,7 @@ pub use super::claims::Which;
 use super::news::Rename;
 use super::pair::Pair;
 use super::pass::{self, Brake, Order, Outcome};
+use crate::fs::pulse::Pulse;
 use crate::fs::sandbox;
 use crate::tree::doubt::DirtySet;
 use crate::tree::operation::Cause;
@@ -42,13 +42,13 @@ impl Lane {
     ///
     /// # Errors
     /// When there is no thread to be had.
-    pub fn start(which: Which, cancel: Arc<AtomicBool>, done: Sender<Finished>) -> std::io::Result<Self> {
+    pub fn start(which: Which, pulse: Arc<Pulse>, done: Sender<Finished>) -> std::io::Result<Self> {
         let (orders, incoming) = bounded(1);
         let name = match which {
             Which::Express => "express",
             Which::Bulk => "pass",
         };
-        let work = move || run(which, &cancel, &incoming, &done);
+        let work = move || run(which, &pulse, &incoming, &done);
         let thread = std::thread::Builder::new().name(name.into()).spawn(work)?;
         Ok(Self { orders, thread })
     }
@@ -79,7 +79,7 @@ pub fn confine(pair: &Pair) {
     }
 }
 
-fn run(which: Which, cancel: &AtomicBool, orders: &Receiver<Work>, done: &Sender<Finished>) {
+fn run(which: Which, pulse: &Pulse, orders: &Receiver<Work>, done: &Sender<Finished>) {
     let mut is_confined = false;
     for work in orders {
         let Work { pair, dirty, renames, brake, cause, jobs } = work;
@@ -87,7 +87,7 @@ fn run(which: Which, cancel: &AtomicBool, orders: &Receiver<Work>, done: &Sender
             confine(&pair);
         }
         let order = Order { dirty: &dirty, renames: &renames, brake, cause, jobs, lane: which };
-        let outcome = pass::run(&pair, &order, cancel);
+        let outcome = pass::run(&pair, &order, pulse);
         // Who hears of the end may want it for itself.
         drop(pair);
         if done.send(Finished { which, dirty, outcome }).is_err() {

@@ -16,7 +16,7 @@ mod walk;
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::os::fd::AsFd;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard};
 
 use rustix::io::Errno;
@@ -26,6 +26,7 @@ use super::condition::{Condition, is_common};
 use super::pair::Pair;
 use super::restless::Look;
 use crate::fs::archive::Changes;
+use crate::fs::pulse::Pulse;
 use crate::fs::root::Root;
 pub use crate::plan::guard::{Brake, Release};
 use crate::tree::doubt::{DirtySet, Doubt};
@@ -79,7 +80,7 @@ pub struct Outcome {
 struct Pass<'a> {
     pair: &'a Pair,
     dirty: &'a DirtySet,
-    cancel: &'a AtomicBool,
+    pulse: &'a Pulse,
     lane: Which,
     cause: Cause,
     queue: Queue,
@@ -121,13 +122,13 @@ struct Group {
 /// Above this many folders the whole filesystem is brought to disk at once.
 const FOLDERS_ONE_BY_ONE: usize = 4;
 
-/// Runs one pass until all in the order has been looked at, or `cancel` is set.
-pub fn run(pair: &Pair, order: &Order, cancel: &AtomicBool) -> Outcome {
+/// Runs one pass until all in the order has been looked at, or `pulse` says stop.
+pub fn run(pair: &Pair, order: &Order, pulse: &Pulse) -> Outcome {
     if order.dirty.is_everything() && !pair.options.one_file_system {
         // Before it is copied: what vanishes meanwhile has been there.
         pair.places.learn(&pair.source, &pair.replica, &pair.exclude, &pair.archive);
     }
-    let mut pass = Pass::new(pair, order.dirty, (order.lane, order.cause), cancel);
+    let mut pass = Pass::new(pair, order.dirty, (order.lane, order.cause), pulse);
     pass.gone = pair.places.gone(&pair.source, &pair.replica);
     let mut totals = renames::carry_out(&mut pass, order.renames);
     if !order.renames.is_empty() {
@@ -177,8 +178,8 @@ pub fn close(pair: &Pair) {
         return;
     }
     let dirty = DirtySet::default();
-    let cancel = AtomicBool::new(false);
-    let pass = Pass::new(pair, &dirty, (Which::Bulk, Cause::Sweep), &cancel);
+    let pulse = Pulse::default();
+    let pass = Pass::new(pair, &dirty, (Which::Bulk, Cause::Sweep), &pulse);
     folders::settle_all(&pass, [RelPath::root()], &mut Totals::default());
 }
 
@@ -235,11 +236,11 @@ fn bring_to_disk(pass: &Pass) {
 }
 
 impl<'a> Pass<'a> {
-    fn new(pair: &'a Pair, dirty: &'a DirtySet, (lane, cause): (Which, Cause), cancel: &'a AtomicBool) -> Self {
+    fn new(pair: &'a Pair, dirty: &'a DirtySet, (lane, cause): (Which, Cause), pulse: &'a Pulse) -> Self {
         Self {
             pair,
             dirty,
-            cancel,
+            pulse,
             lane,
             cause,
             queue: Queue::default(),
@@ -280,7 +281,7 @@ impl<'a> Pass<'a> {
     }
 
     fn is_cancelled(&self) -> bool {
-        self.cancel.load(Ordering::Relaxed)
+        self.pulse.is_stopped()
     }
 
     /// Puts a path back into doubt, for what asked for it this time.

@@ -2,7 +2,6 @@
 //! nothing, descends nowhere and prints nothing. What changes meanwhile is compared again.
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use rustix::fs;
@@ -13,6 +12,7 @@ use super::attributes::{attributes, extended};
 use crate::fs::compare;
 use crate::fs::copy::Fault;
 use crate::fs::metadata;
+use crate::fs::pulse::Pulse;
 use crate::fs::root::{Root, open_file};
 use crate::service::pass::describe;
 use crate::tree::entry::{InodeId, Kind, Seen, Stat};
@@ -89,10 +89,10 @@ enum Stop {
     Cancelled,
 }
 
-/// Compares one entry that is a folder on neither side, or not on both. `None` when `cancel` was set.
-pub fn examine(verify: &Verify, folder: &Folder, row: &Row, cancel: &AtomicBool) -> Option<Finding> {
+/// Compares one entry that is a folder on neither side, or not on both. `None` when `pulse` said stop.
+pub fn examine(verify: &Verify, folder: &Folder, row: &Row, pulse: &Pulse) -> Option<Finding> {
     let path = folder.path.join(&row.name);
-    again_while_it_changes(&path, cancel, |reading| {
+    again_while_it_changes(&path, pulse, |reading| {
         let (source, replica) = if reading == 0 { (row.source, row.replica) } else { look(verify, folder, &row.name) };
         let mut finding = Finding::new(path.clone());
         match (source, replica) {
@@ -102,16 +102,16 @@ pub fn examine(verify: &Verify, folder: &Folder, row: &Row, cancel: &AtomicBool)
             (Seen::Absent, Seen::Present(_)) => finding.differences.push(Difference::Extra),
             (Seen::Present(source), Seen::Absent) => {
                 finding.differences.push(Difference::Missing);
-                one_sided_digest(verify, folder, row, &source, &mut finding, cancel)?;
+                one_sided_digest(verify, folder, row, &source, &mut finding, pulse)?;
             }
             (Seen::Present(source), Seen::Present(replica)) if source.kind != replica.kind => {
                 let detail = format!("{}, not {}", kind_word(replica.kind), kind_word(source.kind));
                 finding.differs("type", verify.details.then_some(detail));
-                one_sided_digest(verify, folder, row, &source, &mut finding, cancel)?;
+                one_sided_digest(verify, folder, row, &source, &mut finding, pulse)?;
             }
             (Seen::Present(source), Seen::Present(replica)) => match source.kind {
                 Kind::Directory => return Err(Stop::Changed),
-                Kind::File => file(verify, folder, row, (source, replica), &mut finding, cancel)?,
+                Kind::File => file(verify, folder, row, (source, replica), &mut finding, pulse)?,
                 _ => special(verify, folder, row, (source, replica), &mut finding)?,
             },
         }
@@ -119,12 +119,12 @@ pub fn examine(verify: &Verify, folder: &Folder, row: &Row, cancel: &AtomicBool)
     })
 }
 
-/// Compares the attributes of a folder that is open on both sides. `None` when `cancel` was set.
-pub fn examine_folder(verify: &Verify, folder: &Folder, cancel: &AtomicBool) -> Option<Finding> {
+/// Compares the attributes of a folder that is open on both sides. `None` when `pulse` said stop.
+pub fn examine_folder(verify: &Verify, folder: &Folder, pulse: &Pulse) -> Option<Finding> {
     let (Some(source), Some(replica)) = (&folder.source, &folder.replica) else {
         return Some(Finding::new(folder.path.clone()));
     };
-    again_while_it_changes(&folder.path, cancel, |_| {
+    again_while_it_changes(&folder.path, pulse, |_| {
         let mut finding = Finding::new(folder.path.clone());
         let stats = || (verify.source.stat(source.as_fd()), verify.replica.stat(replica.as_fd()));
         let (before, other) = match stats() {
@@ -153,14 +153,14 @@ pub fn look(verify: &Verify, folder: &Folder, name: &[u8]) -> (Seen, Seen) {
 
 fn again_while_it_changes(
     path: &RelPath,
-    cancel: &AtomicBool,
+    pulse: &Pulse,
     mut compare: impl FnMut(u32) -> Result<Finding, Stop>,
 ) -> Option<Finding> {
     for reading in 0..READINGS {
         if reading > 0 {
             std::thread::park_timeout(Duration::from_millis(10 << reading));
         }
-        if cancel.load(Ordering::Relaxed) {
+        if pulse.is_stopped() {
             return None;
         }
         match compare(reading) {
@@ -179,7 +179,7 @@ fn file(
     row: &Row,
     listed: (Stat, Stat),
     finding: &mut Finding,
-    cancel: &AtomicBool,
+    pulse: &Pulse,
 ) -> Result<(), Stop> {
     let from = open(&folder.source, row, Side::Source, finding)?;
     let to = open(&folder.replica, row, Side::Replica, finding)?;
@@ -195,7 +195,7 @@ fn file(
         extended(verify, (&source, &replica), (metadata::xattrs(from), metadata::xattrs(to)), finding);
         if source.size == replica.size {
             let sparse = source.is_sparse() && replica.is_sparse();
-            match compare::same_contents(from, to, sparse, cancel) {
+            match compare::same_contents(from, to, sparse, pulse) {
                 Ok(true) => {}
                 Ok(false) => finding.differs("contents", None),
                 Err(fault) => faulty(fault, finding)?,
@@ -204,7 +204,7 @@ fn file(
         }
     }
     if let Some(from) = &from {
-        digest(verify, from.as_fd(), finding, cancel)?;
+        digest(verify, from.as_fd(), finding, pulse)?;
     }
     for (root, fd, before) in [(&verify.source, &from, &source), (&verify.replica, &to, &replica)] {
         // A file that another took the name of has lost a link, which moves its ctime too.
@@ -244,7 +244,7 @@ fn one_sided_digest(
     row: &Row,
     listed: &Stat,
     finding: &mut Finding,
-    cancel: &AtomicBool,
+    pulse: &Pulse,
 ) -> Result<(), Stop> {
     if !verify.digests || listed.kind != Kind::File {
         return Ok(());
@@ -253,15 +253,15 @@ fn one_sided_digest(
     let from = Some(from);
     let before = stat_of(&verify.source, &from, *listed)?;
     if let Some(from) = &from {
-        digest(verify, from.as_fd(), finding, cancel)?;
+        digest(verify, from.as_fd(), finding, pulse)?;
     }
     if stat_of(&verify.source, &from, *listed)?.stamp() == before.stamp() { Ok(()) } else { Err(Stop::Changed) }
 }
 
-fn digest(verify: &Verify, from: BorrowedFd, finding: &mut Finding, cancel: &AtomicBool) -> Result<(), Stop> {
+fn digest(verify: &Verify, from: BorrowedFd, finding: &mut Finding, pulse: &Pulse) -> Result<(), Stop> {
     let unread = finding.differences.iter().any(|d| matches!(d, Difference::Unreadable(Side::Source, _)));
     if verify.digests && !unread {
-        match compare::md5(from, cancel) {
+        match compare::md5(from, pulse) {
             Ok(digest) => finding.digest = Some(digest),
             Err(fault) => faulty(fault, finding)?,
         }

@@ -6,7 +6,6 @@ use std::collections::VecDeque;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 
 use crossbeam_channel::{Receiver, Sender, bounded, unbounded};
@@ -15,6 +14,7 @@ use rustix::io::Errno;
 use super::Verify;
 use super::entry::{Difference, Finding, Folder, Row, Side, examine, examine_folder, look};
 use super::report::Report;
+use crate::fs::pulse::Pulse;
 use crate::fs::root::Root;
 use crate::fs::{sandbox, scan};
 use crate::service::pass::describe;
@@ -44,25 +44,25 @@ struct Below {
     is_edge: bool,
 }
 
-/// Compares both trees. Ends early, without an error, when `cancel` is set.
+/// Compares both trees. Ends early, without an error, when `pulse` says stop.
 ///
 /// # Errors
 /// The result cannot be printed.
-pub fn run(verify: &Verify, jobs: usize, report: &mut Report, cancel: &AtomicBool) -> io::Result<()> {
+pub fn run(verify: &Verify, jobs: usize, report: &mut Report, pulse: &Pulse) -> io::Result<()> {
     let (units, queue) = unbounded();
     thread::scope(|scope| {
         let threads: Vec<_> = (0..jobs)
             .filter_map(|_| {
                 let queue = queue.clone();
-                let work = move || work(verify, &queue, cancel);
+                let work = move || work(verify, &queue, pulse);
                 thread::Builder::new().name("verify".into()).spawn_scoped(scope, work).ok()
             })
             .collect();
         let window = threads.len() * AHEAD;
-        let mut walk = Walk { verify, report, cancel, units, window, ahead: VecDeque::new() };
+        let mut walk = Walk { verify, report, pulse, units, window, ahead: VecDeque::new() };
         let result = walk.tree();
         if result.is_err() {
-            cancel.store(true, Ordering::Relaxed);
+            pulse.stop();
         }
         // Without the sending end the workers end too.
         drop(walk);
@@ -74,26 +74,26 @@ pub fn run(verify: &Verify, jobs: usize, report: &mut Report, cancel: &AtomicBoo
     })
 }
 
-fn work(verify: &Verify, queue: &Receiver<Unit>, cancel: &AtomicBool) {
+fn work(verify: &Verify, queue: &Receiver<Unit>, pulse: &Pulse) {
     // Where the kernel cannot, nothing is lost but a second wall.
     sandbox::confine(&[&verify.source, &verify.replica], &[]);
     for Unit { folder, rows, done } in queue {
-        if cancel.load(Ordering::Relaxed) {
+        if pulse.is_stopped() {
             continue;
         }
         // Nobody waits for it any more where the walk has ended early.
-        let _ = done.send(compare(verify, &folder, &rows, cancel));
+        let _ = done.send(compare(verify, &folder, &rows, pulse));
     }
 }
 
-fn compare(verify: &Verify, folder: &Folder, rows: &[Row], cancel: &AtomicBool) -> Vec<Finding> {
-    rows.iter().map_while(|row| examine(verify, folder, row, cancel)).collect()
+fn compare(verify: &Verify, folder: &Folder, rows: &[Row], pulse: &Pulse) -> Vec<Finding> {
+    rows.iter().map_while(|row| examine(verify, folder, row, pulse)).collect()
 }
 
 struct Walk<'a, 'b> {
     verify: &'a Verify,
     report: &'a mut Report<'b>,
-    cancel: &'a AtomicBool,
+    pulse: &'a Pulse,
     units: Sender<Unit>,
     window: usize,
     /// In the order of the walk.
@@ -107,7 +107,7 @@ impl Walk<'_, '_> {
         let mut levels = vec![self.visit(&at, &root)?];
         // Of each level only what is still to be visited is kept, the next one last.
         while let Some(level) = levels.last_mut() {
-            if self.cancel.load(Ordering::Relaxed) {
+            if self.pulse.is_stopped() {
                 return Ok(());
             }
             if let Some(next) = level.pop() {
@@ -128,7 +128,7 @@ impl Walk<'_, '_> {
     fn visit(&mut self, path: &RelPath, below: &Below) -> io::Result<Vec<Below>> {
         let Some(folder) = self.open(path, below)? else { return Ok(Vec::new()) };
         let folder = Arc::new(folder);
-        if let Some(finding) = examine_folder(self.verify, &folder, self.cancel) {
+        if let Some(finding) = examine_folder(self.verify, &folder, self.pulse) {
             self.hand_on_ready(finding)?;
         }
         if below.is_edge {
@@ -235,13 +235,13 @@ impl Walk<'_, '_> {
     }
 
     fn hand_on(&mut self, folder: &Arc<Folder>, rows: Vec<Row>) -> io::Result<()> {
-        if rows.is_empty() || self.cancel.load(Ordering::Relaxed) {
+        if rows.is_empty() || self.pulse.is_stopped() {
             return Ok(());
         }
         if self.window == 0 {
             // No thread could be started: it is done here, after what waits to be said.
             self.take_one()?;
-            let findings = compare(self.verify, folder, &rows, self.cancel);
+            let findings = compare(self.verify, folder, &rows, self.pulse);
             return findings.into_iter().try_for_each(|finding| self.report.take(finding));
         }
         let done = self.queue(&folder.path)?;
@@ -275,7 +275,7 @@ impl Walk<'_, '_> {
         let Some((path, result)) = self.ahead.pop_front() else { return Ok(()) };
         match result.recv() {
             Ok(findings) => findings.into_iter().try_for_each(|finding| self.report.take(finding)),
-            Err(_) if self.cancel.load(Ordering::Relaxed) => Ok(()),
+            Err(_) if self.pulse.is_stopped() => Ok(()),
             Err(_) => {
                 let reason = "comparing what is in it ended unexpectedly".into();
                 self.report.take(Finding::unreadable(path, Side::Source, reason))

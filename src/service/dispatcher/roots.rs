@@ -163,7 +163,7 @@ impl Dispatcher {
         pair.archive.distrust();
         let unusable = |reason| Misplaced::Unusable(pair.source.path().into(), reason);
         pair.watches = Some((self.guards.renew)().map_err(unusable)?);
-        let lane = |which| Self::lane(which, &self.cancel, &self.tell).map_err(|e| e.to_string());
+        let lane = |which| Self::lane(which, &self.pulse, &self.tell).map_err(|e| e.to_string());
         for (state, which) in [(&mut self.express, Which::Express), (&mut self.bulk, Which::Bulk)] {
             let lane = lane(which).map_err(|reason| Misplaced::Unusable(pair.source.path().into(), reason))?;
             LaneState::replace(state, lane);

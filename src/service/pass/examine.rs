@@ -83,16 +83,16 @@ impl Worker<'_> {
     }
 
     fn same_contents(&self, from: BorrowedFd, to: BorrowedFd, reading: &Reading, replica: &Stat) -> Result<bool, Stop> {
-        let cancel = self.pass.cancel;
+        let pulse = self.pass.pulse;
         if reading.source.size != replica.size {
             return Ok(false);
         }
         if self.pass.pair.options.compare == Compare::Contents {
-            let digest = |fd| compare::md5(fd, cancel).map_err(fault);
+            let digest = |fd| compare::md5(fd, pulse).map_err(fault);
             return Ok(digest(from)? == digest(to)?);
         }
         let sparse = reading.source.is_sparse() && replica.is_sparse();
-        compare::same_contents(from, to, sparse, cancel).map_err(fault)
+        compare::same_contents(from, to, sparse, pulse).map_err(fault)
     }
 
     /// Makes the attributes equal. Returns the stat afterwards, nothing in a dry run.

@@ -223,8 +223,8 @@ impl Worker<'_> {
         reflink: Reflink,
     ) -> Result<(Worth, Lost), Stop> {
         let pair = self.pass.pair;
-        let (source, cancel) = (&reading.source, self.pass.cancel);
-        let copied = copy::contents(from, file.fd(), source.size, source.is_sparse(), reflink, &pair.abilities, cancel)
+        let (source, pulse) = (&reading.source, self.pass.pulse);
+        let copied = copy::contents(from, file.fd(), source.size, source.is_sparse(), reflink, &pair.abilities, pulse)
             .map_err(fault)?;
         let lost = self.dress(from, file, source)?;
         let after = pair.source.stat(from).map_err(failed("cannot read the attributes"))?;
@@ -251,7 +251,7 @@ impl Worker<'_> {
         if source.size >= WORTH_A_BREATH {
             std::thread::park_timeout(Duration::from_millis(1));
         }
-        compare::same_contents(from, file.fd(), false, self.pass.cancel).map_err(fault)
+        compare::same_contents(from, file.fd(), false, self.pass.pulse).map_err(fault)
     }
 
     /// Gives a staged file the attributes of the source's.
@@ -347,6 +347,7 @@ impl Worker<'_> {
             _ => self.totals.files_copied += 1,
         }
         self.totals.bytes += bytes;
+        self.pass.pulse.copied_file();
     }
 
     pub(super) fn agree(

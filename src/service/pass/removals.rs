@@ -192,6 +192,7 @@ fn below(folder: &RelPath, names: &[Box<[u8]>]) -> RelPath {
 
 fn goes(pass: &Pass, parent: &RelPath, names: &[Box<[u8]>], is_folder: bool) -> bool {
     let path = below(parent, names);
+    pass.pulse.beat();
     !pass.skips(&path, is_folder)
 }
 

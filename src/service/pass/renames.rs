@@ -141,7 +141,7 @@ fn is_same(pass: &Pass, agreed: &Agreed, now: &Stat, (in_source, in_replica): (&
         let from = open_file(in_source.source.as_fd(), &in_source.name);
         let to = open_file(in_replica.replica.as_fd(), &in_replica.name);
         from.is_ok_and(|from| {
-            to.is_ok_and(|to| same_contents(from.as_fd(), to.as_fd(), false, pass.cancel).unwrap_or(false))
+            to.is_ok_and(|to| same_contents(from.as_fd(), to.as_fd(), false, pass.pulse).unwrap_or(false))
         })
     }
 }

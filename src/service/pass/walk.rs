@@ -92,6 +92,7 @@ impl<'a> Worker<'a> {
     /// Works until no one has anything left to do.
     pub fn work(mut self) -> Totals {
         loop {
+            self.pass.pulse.beat();
             match self.pass.queue.take() {
                 Next::Task(task) => {
                     let _busy = Busy(self.pass);
@@ -111,6 +112,7 @@ impl<'a> Worker<'a> {
     fn files(&mut self, node: Arc<Node>, jobs: Vec<Job>) {
         for job in jobs {
             if !self.pass.is_cancelled() {
+                self.pass.pulse.beat();
                 self.job(&node, job);
             }
         }
@@ -287,6 +289,7 @@ impl<'a> Worker<'a> {
             Ok(listed) => listed,
             Err(error) => return self.pass.failed(&node.path, "cannot list the folder", error),
         };
+        self.pass.pulse.listed(source.len() as u64);
         let record = pair.archive.record(node.id);
         self.pass.entries.fetch_add(replica.len() as u64, Ordering::Relaxed);
         for (name, source, replica) in merge(&source, &replica) {

@@ -107,8 +107,8 @@ impl Worker<'_> {
             return Ok(false);
         }
         let file = self.stage_file(folder, member.replica.is_none())?;
-        let (sparse, cancel) = (stat.is_sparse(), self.pass.cancel);
-        let done = copy::contents(from.as_fd(), file.fd(), stat.size, sparse, Reflink::Large, &pair.abilities, cancel);
+        let (sparse, pulse) = (stat.is_sparse(), self.pass.pulse);
+        let done = copy::contents(from.as_fd(), file.fd(), stat.size, sparse, Reflink::Large, &pair.abilities, pulse);
         copies.push(Copy { part: member.part, from, stat, file });
         done.map_err(fault).map(|_| true)
     }
