@@ -58,6 +58,13 @@ pub enum Command {
     Sweep(Target),
     /// Let the held deletions happen, once
     Release(ReleaseArgs),
+    /// Check a configuration file, and print the settings that it comes to
+    #[command(after_help = "It starts and changes nothing.\n\n\
+        Example:\n  driftless check-config /etc/driftless/photos.toml && systemctl reload driftless@photos")]
+    CheckConfig {
+        /// The TOML file
+        file: PathBuf,
+    },
     /// Print a completion script for a shell
     #[command(
         after_help = "Example:\n  driftless completions bash > ~/.local/share/bash-completion/completions/driftless"
@@ -99,7 +106,7 @@ pub struct SyncArgs {
     pub output: OutputOptions,
 }
 
-#[derive(Debug, Args)]
+#[derive(Clone, Debug, Default, Args)]
 pub struct WatchArgs {
     /// The folder that is followed
     #[arg(required_unless_present = "config", conflicts_with = "config")]
@@ -153,7 +160,7 @@ pub struct VerifyArgs {
 }
 
 /// What decides which entries are read, and how.
-#[derive(Debug, Default, Args)]
+#[derive(Clone, Debug, Default, Args)]
 pub struct ReadOptions {
     /// Leave these paths alone: neither copied nor removed; gitignore syntax, relative to the source; repeatable
     #[arg(short = 'x', long, value_name = "PATTERN", allow_hyphen_values = true)]
@@ -170,7 +177,7 @@ pub struct ReadOptions {
 }
 
 /// What decides how the replica is changed.
-#[derive(Debug, Default, Args)]
+#[derive(Clone, Debug, Default, Args)]
 pub struct CopyOptions {
     /// Sweeps compare contents by MD5, not size and modification time
     #[arg(short, long)]
@@ -186,14 +193,14 @@ pub struct CopyOptions {
     pub accept_root: bool,
 }
 
-#[derive(Debug, Default, Args)]
+#[derive(Clone, Debug, Default, Args)]
 pub struct LogFileOption {
     /// Log every operation there, too [default: none for sync, driftless.log in the state folder for watch]
     #[arg(short, long, value_name = "FILE", aliases = ["log", "log_path", "log_file"])]
     pub log_file: Option<PathBuf>,
 }
 
-#[derive(Debug, Default, Args)]
+#[derive(Clone, Debug, Default, Args)]
 pub struct OutputOptions {
     /// Warnings and errors only on the console
     #[arg(short, long, conflicts_with = "verbose")]

@@ -1,8 +1,10 @@
 //! The commands, one module each.
 
+pub mod check_config;
 pub mod client;
 pub mod generate;
 pub mod open;
+pub mod reload;
 pub mod signals;
 pub mod sync;
 pub mod verify;

@@ -1,26 +1,26 @@
 //! Owns what the person asked for: command line, configuration file and defaults together, checked and resolved. Each
 //! layer is given its own small part of it; none sees it whole. It opens no folder and starts nothing.
 
+mod effective;
 mod file;
+mod state;
+mod trust;
+mod value;
 mod words;
 
-use std::env;
-use std::ffi::OsString;
-use std::fs::{self, DirBuilder};
 use std::io;
 use std::os::unix::ffi::OsStrExt;
-use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 use std::thread;
 use std::time::Duration;
 
-use md5::{Digest, Md5};
-use serde::Deserialize;
-
 use crate::cli::{CopyOptions, OutputOptions, ReadOptions, SyncArgs, VerifyArgs, WatchArgs};
 use crate::tree::quote::{escaped, quoted};
 
+pub use effective::{Checked, Row, check, rows};
 use file::FileConfig;
+pub use state::{make_state_dir, pair_name, state_dir};
+pub use trust::untrusted;
 pub use words::{parse_duration, parse_interval, parse_jobs, parse_max_delay, parse_name, parse_percent};
 
 /// Everything that was asked for, with its defaults. Paths are absolute.
@@ -52,8 +52,7 @@ pub struct Settings {
     pub accept_root: bool,
 }
 
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, clap::ValueEnum)]
-#[serde(rename_all = "lowercase")]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
 pub enum Durability {
     /// Contents are on disk before they are published
     #[default]
@@ -62,25 +61,50 @@ pub enum Durability {
     None,
 }
 
+/// The name of a service's log in the state folder.
+const LOG_FILE: &str = "driftless.log";
+
 /// What is wrong with what was asked for, in one sentence.
 #[derive(Debug, thiserror::Error)]
 pub enum ConfigError {
-    #[error("cannot read the configuration file {}: {source}", shown(path))]
+    #[error("cannot read the configuration file {}: {}", shown(path), reason(source))]
     Unreadable { path: PathBuf, source: io::Error },
     #[error("{}, line {line}: {message}", shown(path))]
     Invalid { path: PathBuf, line: usize, message: String },
+    #[error("the configuration file {} is a folder, and not a file", shown(path))]
+    Folder { path: PathBuf },
+    #[error("the configuration file {} is no regular file: it cannot be read again", shown(path))]
+    ReadOnce { path: PathBuf },
     #[error("{}: the key `{key}` is missing", shown(path))]
     Missing { path: PathBuf, key: &'static str },
+    #[error("{}", self.each().join("; "))]
+    Several(Vec<ConfigError>),
     #[error("--max-delay ({}) must not be shorter than --debounce ({})", spoken(*max_delay), spoken(*debounce))]
     DelayBelowDebounce { debounce: Duration, max_delay: Duration },
-    #[error("{} cannot be used as a path: {source}", shown(path))]
+    #[error("{} cannot be used as a path: {}", shown(path), reason(source))]
     BadPath { path: PathBuf, source: io::Error },
     #[error(
         "no place for the state: none of STATE_DIRECTORY, XDG_STATE_HOME and HOME names a folder by its whole path"
     )]
     NoStateFolder,
-    #[error("cannot make the state folder {}: {source}", shown(path))]
+    #[error("cannot make the state folder {}: {}", shown(path), reason(source))]
     StateFolder { path: PathBuf, source: io::Error },
+}
+
+impl ConfigError {
+    /// All that is wrong, as one.
+    fn all(errors: impl Iterator<Item = Self>) -> Option<Self> {
+        let mut errors: Vec<Self> = errors.collect();
+        if errors.len() > 1 { Some(Self::Several(errors)) } else { errors.pop() }
+    }
+
+    /// Each thing that is wrong, in a sentence of its own.
+    pub fn each(&self) -> Vec<String> {
+        match self {
+            Self::Several(errors) => errors.iter().flat_map(Self::each).collect(),
+            one => vec![one.to_string()],
+        }
+    }
 }
 
 impl Settings {
@@ -102,13 +126,21 @@ impl Settings {
     /// # Errors
     /// The file cannot be read or used, what is asked for contradicts itself, or there is no place for the log.
     pub fn for_watch(args: &WatchArgs) -> Result<Self, ConfigError> {
+        Ok(Self::watching(args)?.0)
+    }
+
+    /// The same, with the file that it came from.
+    fn watching(args: &WatchArgs) -> Result<(Self, FileConfig), ConfigError> {
         let (mut settings, file) = match (&args.config, &args.source, &args.replica) {
             (Some(path), ..) => {
                 let file = FileConfig::read(path)?;
-                let need = |given: &Option<PathBuf>, key| {
-                    given.clone().ok_or_else(|| ConfigError::Missing { path: path.clone(), key })
-                };
-                (Self::of(&need(&file.source, "source")?, &need(&file.replica, "replica")?)?, file)
+                let missing = |key| ConfigError::Missing { path: path.clone(), key };
+                match (&file.source, &file.replica) {
+                    (Some(source), Some(replica)) => (Self::of(source, replica)?, file),
+                    (None, Some(_)) => return Err(missing("source")),
+                    (Some(_), None) => return Err(missing("replica")),
+                    (None, None) => return Err(ConfigError::Several(vec![missing("source"), missing("replica")])),
+                }
             }
             (None, Some(source), Some(replica)) => (Self::of(source, replica)?, FileConfig::default()),
             // The command line's definition requires both.
@@ -118,30 +150,38 @@ impl Settings {
         settings.debounce = args.debounce.or(file.debounce).unwrap_or(settings.debounce);
         settings.max_delay = match args.max_delay.or(file.max_delay) {
             Some(max_delay) if max_delay < settings.debounce => {
-                return Err(ConfigError::DelayBelowDebounce { debounce: settings.debounce, max_delay });
+                let debounce = settings.debounce;
+                return Err(match (&args.config, file.lines.get("max_delay"), args.max_delay) {
+                    (Some(path), Some(line), None) => {
+                        let (short, long) = (spoken(max_delay), spoken(debounce));
+                        let message = format!("`max_delay`: {short} is shorter than the `debounce` of {long}");
+                        ConfigError::Invalid { path: path.clone(), line: *line, message }
+                    }
+                    _ => ConfigError::DelayBelowDebounce { debounce, max_delay },
+                });
             }
             Some(max_delay) => max_delay,
             // A long debounce alone is no mistake: the default makes room for it.
             None => settings.max_delay.max(settings.debounce),
         };
-        settings.exclude = file.exclude;
-        settings.exclude_from = file.exclude_from;
-        settings.checksum = file.checksum;
-        settings.one_file_system = file.one_file_system;
+        settings.exclude = file.exclude.clone().unwrap_or_default();
+        settings.exclude_from = file.exclude_from.clone().unwrap_or_default();
+        settings.checksum = file.checksum.unwrap_or_default();
+        settings.one_file_system = file.one_file_system.unwrap_or_default();
         settings.jobs = file.jobs.unwrap_or(settings.jobs);
         settings.max_delete = file.max_delete.unwrap_or(settings.max_delete);
         settings.durability = file.durability.unwrap_or_default();
-        settings.verbosity = if file.quiet { -1 } else { clamped(file.verbose) };
+        settings.verbosity = if file.quiet == Some(true) { -1 } else { clamped(file.verbose.unwrap_or_default()) };
         settings.take_copying(&args.copying);
         settings.take_reading(&args.reading)?;
         settings.take_output(&args.output);
         settings.control = args.control.as_deref().or(file.control.as_deref()).map(absolute).transpose()?;
-        settings.name = args.name.clone().or(file.name);
+        settings.name = args.name.clone().or(file.name.clone());
         settings.log_file = Some(match args.logging.log_file.as_deref().or(file.log_file.as_deref()) {
             Some(path) => absolute(path)?,
-            None => state_dir()?.join("driftless.log"),
+            None => state_dir()?.join(LOG_FILE),
         });
-        Ok(settings)
+        Ok((settings, file))
     }
 
     /// # Errors
@@ -204,58 +244,8 @@ impl Settings {
     }
 }
 
-/// The folder for what is kept between runs. It is not made: see [`make_state_dir`].
-///
-/// # Errors
-/// Neither systemd nor the environment names one.
-pub fn state_dir() -> Result<PathBuf, ConfigError> {
-    let var = |name| env::var_os(name);
-    state_dir_from(var("STATE_DIRECTORY"), var("XDG_STATE_HOME"), var("HOME")).ok_or(ConfigError::NoStateFolder)
-}
-
-/// The same folder, made for its owner alone where it is missing.
-///
-/// # Errors
-/// There is no place for it, or it cannot be made.
-pub fn make_state_dir() -> Result<PathBuf, ConfigError> {
-    let path = state_dir()?;
-    match DirBuilder::new().recursive(true).mode(0o700).create(&path) {
-        Ok(()) => Ok(path),
-        Err(source) => Err(ConfigError::StateFolder { path, source }),
-    }
-}
-
-/// A name for the pair of folders that stays the same from run to run: readable, and different for different pairs.
-pub fn pair_name(source: &Path, replica: &Path) -> String {
-    let (source, replica) = (canonical(source), canonical(replica));
-    let mut hash = Md5::new();
-    hash.update(source.as_os_str().as_bytes());
-    hash.update([0]);
-    hash.update(replica.as_os_str().as_bytes());
-    let digits: String = hash.finalize().iter().take(4).map(|byte| format!("{byte:02x}")).collect();
-    let folder = source.file_name().map_or(&b"root"[..], OsStrExt::as_bytes);
-    // Short enough for a socket's path, and never hidden or taken for an option.
-    let mut name: String = folder.iter().take(32).map(|byte| words::name_char(*byte).unwrap_or('_')).collect();
-    if name.starts_with(['.', '-']) {
-        name.replace_range(..1, "_");
-    }
-    format!("{name}-{digits}")
-}
-
-fn state_dir_from(systemd: Option<OsString>, xdg: Option<OsString>, home: Option<OsString>) -> Option<PathBuf> {
-    // systemd separates several folders with colons; the first one is ours.
-    let systemd = systemd.and_then(|all| env::split_paths(&all).next());
-    let xdg = xdg.map(|base| Path::new(&base).join("driftless"));
-    let home = home.map(|base| Path::new(&base).join(".local/state/driftless"));
-    [systemd, xdg, home].into_iter().flatten().find(|path| path.is_absolute())
-}
-
 fn absolute(path: &Path) -> Result<PathBuf, ConfigError> {
     std::path::absolute(path).map_err(|source| ConfigError::BadPath { path: path.into(), source })
-}
-
-fn canonical(path: &Path) -> PathBuf {
-    fs::canonicalize(path).or_else(|_| std::path::absolute(path)).unwrap_or_else(|_| path.into())
 }
 
 fn clamped(verbose: u8) -> i8 {
@@ -266,12 +256,20 @@ fn shown(path: &Path) -> String {
     quoted(path.as_os_str().as_bytes())
 }
 
+/// What the system says, without the number that it ends in.
+fn reason(error: &io::Error) -> String {
+    let text = error.to_string();
+    text.split_once(" (os error").map_or(text.as_str(), |(words, _)| words).to_string()
+}
+
 fn spoken(duration: Duration) -> String {
     escaped(&humantime::format_duration(duration).to_string())
 }
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
     use clap::Parser;
 
     use super::*;
@@ -329,7 +327,7 @@ mod tests {
         let table = [
             (
                 "source = '/s'\nreplica = '/r'\nintervall = 5",
-                "'c.toml', line 3: unknown field `intervall`, expected one of",
+                "'c.toml', line 3: unknown key `intervall`; did you mean `interval`?",
             ),
             ("source = '/s'\ninterval = 0", "'c.toml', line 2: `interval`: must be longer than zero"),
             ("interval = -5", "'c.toml', line 1: `interval`: -5 is negative"),
@@ -345,7 +343,7 @@ mod tests {
             ("quiet = true\nverbose = 1", "'c.toml', line 2: `verbose`"),
             (
                 "source = '/s'\nreplica = '/r'\nmax_delay = '1s'\ndebounce = '2s'",
-                "--max-delay (1s) must not be shorter",
+                "'c.toml', line 3: `max_delay`: 1s is shorter than the `debounce` of 2s",
             ),
         ];
         for (text, message) in table {
@@ -354,27 +352,5 @@ mod tests {
         }
         let error = settings(&["watch", "--config", "/nowhere/c.toml"]).expect_err("missing");
         assert!(error.starts_with("cannot read the configuration file '/nowhere/c.toml': No such file"), "{error}");
-    }
-
-    #[test]
-    fn state_is_kept_where_systemd_or_the_environment_says() {
-        let at = |a: &str, b: &str, c: &str| {
-            let given = |s: &str| (s != "-").then(|| OsString::from(s));
-            state_dir_from(given(a), given(b), given(c)).map(|p| p.display().to_string()).unwrap_or_default()
-        };
-        assert_eq!(at("/var/lib/a:/var/lib/b", "/x", "/h"), "/var/lib/a");
-        assert_eq!(at("-", "/x", "/h"), "/x/driftless");
-        assert_eq!(at("", "", "/h"), "/h/.local/state/driftless");
-        assert_eq!(at("-", "-", "-"), "");
-    }
-
-    #[test]
-    fn pairs_have_readable_names_of_their_own() {
-        let name = |source: &str, replica: &str| pair_name(Path::new(source), Path::new(replica));
-        assert!(name("/nowhere/my photos", "/b").starts_with("my_photos-"));
-        assert!(name("/nowhere/.hidden", "/b").starts_with("_hidden-"));
-        assert!(name("/", "/b").starts_with("root-"));
-        assert_ne!(name("/nowhere/a", "/b"), name("/nowhere/a", "/c"));
-        assert!(parse_name(&name("/nowhere/ä\n", "/b")).is_ok());
     }
 }

@@ -96,6 +96,13 @@
 //! it and opens everything anew when it is back, for which each order carries the pair, and no lane keeps it. A pass asks
 //! for the mounts when it begins and again before it removes anything. The table of mounts wakes the dispatcher.
 //!
+//! # Settings that change
+//!
+//! What a person can change while the service runs is in `service::rules`: a reload puts a new set in force, and a pass
+//! goes by the set that it began with. To exclude less than before means that events were not heard, and is treated as
+//! that: a sweep follows, and until it has been everywhere nothing is taken on trust. `config` reads; the dispatcher is
+//! handed a closure for it, and applies what comes back.
+//!
 //! # Two walls
 //!
 //! Others may write in both folders while the program runs as root. The first wall is `Root`: nothing but descriptors

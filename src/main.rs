@@ -6,7 +6,7 @@ use clap::Parser;
 use clap::error::ErrorKind;
 use driftless::cli::{Cli, Command};
 use driftless::commands::client::{self, Form, Question};
-use driftless::commands::{generate, sync, verify, watch};
+use driftless::commands::{check_config, generate, sync, verify, watch};
 use driftless::fs::guarded;
 use rustix::process::{Resource, getrlimit, setrlimit};
 
@@ -31,11 +31,14 @@ fn main() -> ExitCode {
             let question = if args.accept_root { Question::AcceptRoot } else { Question::Release };
             return client::run(&args.target, question);
         }
+        Command::CheckConfig { file } => check_config::run(&file),
         Command::Completions { shell } => return generate::completions(shell),
         Command::Manpage => return generate::manpage(),
     };
     result.unwrap_or_else(|refusal| {
-        eprintln!("driftless: {refusal}");
+        for sentence in refusal.each() {
+            eprintln!("driftless: {sentence}");
+        }
         ExitCode::from(2)
     })
 }

@@ -17,4 +17,5 @@ pub mod places;
 pub mod quiet;
 pub mod report;
 pub mod restless;
+pub mod rules;
 pub mod status;

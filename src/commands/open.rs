@@ -24,6 +24,7 @@ use crate::service::pair::{Options, Pair, Said};
 use crate::service::pass::describe;
 use crate::service::places::{Misplaced, Places};
 use crate::service::restless::Restless;
+use crate::service::rules::{InForce, Rules};
 use crate::tree::exclude::{BadPattern, Exclude};
 use crate::tree::path::RelPath;
 use crate::tree::quote::quoted;
@@ -57,6 +58,16 @@ pub enum Refusal {
     Output(String),
     #[error("the service cannot start: {0}")]
     Start(String),
+}
+
+impl Refusal {
+    /// Each thing that is wrong, in a sentence of its own.
+    pub fn each(&self) -> Vec<String> {
+        match self {
+            Self::Config(error) => error.each(),
+            other => vec![other.to_string()],
+        }
+    }
 }
 
 /// A path for a message.
@@ -114,7 +125,7 @@ pub fn check(settings: &Settings) -> Result<Paths, Refusal> {
 
 impl Paths {
     /// Whether anything is kept of this pair.
-    fn is_known(&self) -> Result<bool, Refusal> {
+    pub fn is_known(&self) -> Result<bool, Refusal> {
         let state = config::state_dir()?.join(config::pair_name(&self.source, &self.replica));
         Ok(state.join(ARCHIVE).exists())
     }
@@ -218,11 +229,43 @@ fn make_anew(path: &Path) -> Result<Root, Refusal> {
 /// Patterns or a state folder that cannot be used.
 pub fn exclude(roots: (&Root, &Root), settings: &Settings, log: &Log) -> Result<Exclude, Refusal> {
     let mut exclude = patterns(settings)?;
-    let state = config::state_dir()?;
-    for own in [Some(&state), settings.log_file.as_ref()].into_iter().flatten() {
-        leave_out(&mut exclude, own, roots, log);
+    for (path, word, whole) in own(settings, roots)? {
+        log.warn(format_args!("{} lies inside the {word} and is left out", shown(&whole)));
+        exclude.add_own(path);
     }
     Ok(exclude)
+}
+
+/// The program's own things that lie inside a root: where, in which, and the whole path.
+///
+/// # Errors
+/// There is no place for the state.
+pub fn own(settings: &Settings, roots: (&Root, &Root)) -> Result<Vec<(RelPath, &'static str, PathBuf)>, Refusal> {
+    let state = config::state_dir()?;
+    let mut found = Vec::new();
+    for own in [Some(&state), settings.log_file.as_ref()].into_iter().flatten() {
+        let resolved = match (own.parent().map(fs::canonicalize), own.file_name()) {
+            (Some(Ok(parent)), Some(name)) => parent.join(name),
+            _ => own.clone(),
+        };
+        for (root, word) in [(roots.0, "source"), (roots.1, "replica")] {
+            if let Some(path) = RelPath::below(root.path(), &resolved).filter(|p| !p.is_root()) {
+                found.push((path, word, resolved.clone()));
+            }
+        }
+    }
+    Ok(found)
+}
+
+/// What passes go by, as far as it can be changed while they run.
+pub fn rules(exclude: Exclude, settings: &Settings) -> Rules {
+    let compare = if settings.checksum { Compare::Contents } else { Compare::Stamps };
+    Rules { exclude, compare, max_delete: settings.max_delete, jobs: settings.jobs }
+}
+
+/// The same, in force from the first pass on.
+pub fn in_force(exclude: Exclude, settings: &Settings) -> Arc<InForce> {
+    Arc::new(InForce::new(rules(exclude, settings)))
 }
 
 /// Puts the pair together, and says what keeps it from being worked on: then nothing in the replica has been touched.
@@ -232,7 +275,7 @@ pub fn exclude(roots: (&Root, &Root), settings: &Settings, log: &Log) -> Result<
 /// A state folder that cannot be used.
 pub fn pair(
     (source, mut replica): (Root, Root),
-    exclude: Exclude,
+    in_force: Arc<InForce>,
     settings: &Settings,
     log: Log,
 ) -> Result<(Pair, Option<Misplaced>), Refusal> {
@@ -256,18 +299,11 @@ pub fn pair(
     if misplaced.is_none() && !settings.dry_run {
         places.remember(&source, &replica, &archive);
     }
-    let options = Options {
-        jobs: settings.jobs,
-        compare: if settings.checksum { Compare::Contents } else { Compare::Stamps },
-        durable,
-        one_file_system: settings.one_file_system,
-        dry_run: settings.dry_run,
-        max_delete: settings.max_delete,
-    };
+    let options = Options { durable, one_file_system: settings.one_file_system, dry_run: settings.dry_run };
     let pair = Pair {
         source,
         replica,
-        exclude,
+        in_force,
         archive,
         stage: Stage::new(),
         abilities: Abilities::default(),
@@ -310,19 +346,6 @@ fn archive(state: &Path, log: &Log) -> Result<Archive, Refusal> {
         Err(reason) => {
             log.warn(format_args!("{reason}; everything will be compared at each start"));
             Ok(Archive::in_memory())
-        }
-    }
-}
-
-fn leave_out(exclude: &mut Exclude, own: &Path, roots: (&Root, &Root), log: &Log) {
-    let resolved = match (own.parent().map(fs::canonicalize), own.file_name()) {
-        (Some(Ok(parent)), Some(name)) => parent.join(name),
-        _ => own.to_path_buf(),
-    };
-    for (root, word) in [(roots.0, "source"), (roots.1, "replica")] {
-        if let Some(path) = RelPath::below(root.path(), &resolved).filter(|p| !p.is_root()) {
-            log.warn(format_args!("{} lies inside the {word} and is left out", shown(&resolved)));
-            exclude.add_own(path);
         }
     }
 }

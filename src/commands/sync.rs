@@ -36,7 +36,7 @@ pub fn run(args: &SyncArgs) -> Result<ExitCode, Refusal> {
     let options = LogOptions { file: settings.log_file.clone(), verbosity: settings.verbosity, console: true };
     let (log, guard) = log::start(&options).map_err(Refusal::Log)?;
     let result = open::exclude((&roots.0, &roots.1), &settings, &log)
-        .and_then(|exclude| open::pair(roots, exclude, &settings, log))
+        .and_then(|exclude| open::pair(roots, open::in_force(exclude, &settings), &settings, log))
         .and_then(|(pair, misplaced)| match misplaced {
             Some(reason) => Ok(held(&pair, &reason)),
             None => in_thread(&pair, || sweep(&pair, settings.release, &pulse)),
@@ -70,7 +70,7 @@ fn sweep(pair: &Pair, released: bool, pulse: &Pulse) -> ExitCode {
     let mut brake = Brake { release, ..Brake::default() };
     let run = |dirty: &DirtySet, brake: &Brake| {
         let (brake, cause) = (brake.clone(), Cause::Sweep);
-        let order = Order { dirty, renames: &[], brake, cause, jobs: pair.options.jobs, lane: Which::Bulk };
+        let order = Order { dirty, renames: &[], brake, cause, jobs: pair.rules().jobs, lane: Which::Bulk };
         pass::run(pair, &order, pulse)
     };
     let everything = DirtySet::everything();

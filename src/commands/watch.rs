@@ -10,6 +10,7 @@ use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGUSR1};
 use signal_hook::iterator::Signals;
 
 use super::open::{self, Refusal};
+use super::reload;
 use crate::cli::WatchArgs;
 use crate::config::{self, Settings};
 use crate::fs::mounts;
@@ -37,14 +38,17 @@ pub fn run(args: &WatchArgs) -> Result<ExitCode, Refusal> {
     config::make_state_dir()?;
     let options = LogOptions { file: settings.log_file.clone(), verbosity: settings.verbosity, console: true };
     let (log, guard) = log::start(&options).map_err(Refusal::Log)?;
-    let result = serve(roots, &settings, log, signals);
+    if let Some(warning) = args.config.as_deref().and_then(config::untrusted) {
+        log.warn(warning);
+    }
+    let result = serve(roots, (args, &settings), log, signals);
     guard.finish();
     result.map(|()| ExitCode::SUCCESS)
 }
 
 fn serve(
     (source, replica): (Root, Root),
-    settings: &Settings,
+    (args, settings): (&WatchArgs, &Settings),
     log: Log,
     signals: Receiver<i32>,
 ) -> Result<(), Refusal> {
@@ -58,7 +62,9 @@ fn serve(
     let listener = Arc::clone(&intake);
     let verbose = log.clone();
     let exclude = open::exclude((&source, &replica), settings, &log)?;
-    let left_alone = exclude.clone();
+    let reload = reload::reload(args, settings, &exclude, (&source, &replica))?;
+    let in_force = open::in_force(exclude, settings);
+    let left_alone = Arc::clone(&in_force);
     let lost = Arc::new(AtomicU64::new(0));
     let losses = Arc::clone(&lost);
     let hear = move |heard: Heard| {
@@ -66,7 +72,7 @@ fn serve(
             losses.store(clock::now().0, Ordering::SeqCst);
         }
         // The log among them: a line about it would be another event.
-        if heard.paths().into_iter().flatten().all(|path| left_alone.skips_either(path)) && !heard.is_general() {
+        if heard.paths().into_iter().flatten().all(|path| left_alone.leave_alone(path)) && !heard.is_general() {
             return;
         }
         if verbose.is_verbose() {
@@ -85,7 +91,7 @@ fn serve(
         teller.info(format_args!("Watching: {}", open::shown(&path)));
         Ok(watches)
     });
-    let (pair, misplaced) = open::pair((source, replica), exclude, settings, log)?;
+    let (pair, misplaced) = open::pair((source, replica), in_force, settings, log)?;
     let watches = match misplaced {
         None => Some(renew().map_err(|reason| start_failed(&reason))?),
         Some(_) => None,
@@ -94,6 +100,10 @@ fn serve(
     let mounts = follow_mounts(&pair.log);
     let dispatcher =
         Dispatcher::new(pair, intake, settings.interval, (misplaced, renew)).map_err(|e| start_failed(&e))?;
+    let dispatcher = match reload {
+        Some(reload) => dispatcher.reload_with(reload),
+        None => dispatcher,
+    };
     dispatcher.run(&Inbox { requests: inbox, signals, mounts });
     control.stop();
     Ok(())

@@ -209,6 +209,23 @@ impl Watches {
         self.end(path, |known, path| known.take(path));
     }
 
+    /// The same, where there may well be none: then nobody waits for the watcher.
+    pub fn forget_if_known(&self, path: &RelPath) {
+        let is_known = {
+            let known = self.shared.lock();
+            [
+                known.folders.range(path.clone()..).next().map(|(path, _)| path),
+                known.without.range(path.clone()..).next(),
+            ]
+            .into_iter()
+            .flatten()
+            .any(|first| first.is_within(path))
+        };
+        if is_known {
+            self.forget(path);
+        }
+    }
+
     /// Ends what is left of the watches of a folder that was renamed. What is watched by the same paths since stays.
     pub fn forget_former(&self, path: &RelPath) {
         self.end(path, |_, _| Vec::new());

@@ -62,6 +62,16 @@ impl Sweeps {
         self.due = Moment(u64::MAX);
     }
 
+    /// Another interval, from the end of the last sweep on. What was asked for stays due.
+    pub fn set_interval(&mut self, interval: Duration) {
+        let is_timed = self.due != Moment::default() && self.due != Moment(u64::MAX);
+        if is_timed {
+            let ended = self.due.0.saturating_sub(later(Moment::default(), self.interval).0);
+            self.due = later(Moment(ended), interval);
+        }
+        self.interval = interval;
+    }
+
     /// Called when one has ended. One that was asked for meanwhile stays due.
     pub fn ended(&mut self, now: Moment) {
         if self.due == Moment(u64::MAX) {
@@ -105,6 +115,22 @@ mod tests {
         sweeps.ask();
         sweeps.ended(Moment(6 * SECOND));
         assert!(sweeps.is_due(Moment(6 * SECOND)));
+    }
+
+    #[test]
+    fn another_interval_counts_from_the_end_of_the_last_sweep() {
+        let mut sweeps = Sweeps::new(Duration::from_secs(10));
+        sweeps.set_interval(Duration::from_secs(20));
+        assert!(sweeps.is_due(Moment(0)), "the first one is due all the same");
+        sweeps.begun();
+        sweeps.set_interval(Duration::from_secs(30));
+        assert!(!sweeps.is_due(Moment(5 * SECOND)), "it runs");
+        sweeps.ended(Moment(6 * SECOND));
+        assert_eq!(sweeps.due(), Moment(36 * SECOND));
+        sweeps.set_interval(Duration::from_secs(3));
+        assert_eq!(sweeps.due(), Moment(9 * SECOND));
+        sweeps.set_interval(Duration::from_secs(60));
+        assert_eq!(sweeps.due(), Moment(66 * SECOND));
     }
 
     proptest! {

@@ -4,6 +4,7 @@
 mod flush;
 mod held;
 mod lanes;
+mod reload;
 mod roots;
 mod screen;
 mod trouble;
@@ -26,6 +27,7 @@ use super::pair::Pair;
 use super::pass::{self, Brake};
 use super::places::{Misplaced, REMEDY};
 use super::report;
+use super::rules::Reload;
 use crate::fs::pulse::Pulse;
 use crate::plan::schedule::{Sweeps, later, until};
 use crate::tree::doubt::{DirtySet, Doubt, Extent, Moment};
@@ -95,6 +97,7 @@ pub struct Dispatcher {
     totals: Totals,
     last_sweep: Option<LastSweep>,
     shown: StateSince,
+    reload: Option<Reload>,
 }
 
 impl Dispatcher {
@@ -140,6 +143,7 @@ impl Dispatcher {
             totals: Totals::default(),
             last_sweep: None,
             shown: StateSince::default(),
+            reload: None,
         })
     }
 
@@ -163,7 +167,10 @@ impl Dispatcher {
                 Event::Mounts => self.mounts_changed(clock::now()),
                 Event::Finished(finished) => self.finished(*finished),
                 Event::Request(request) => self.answer(request),
-                Event::Signal(SIGHUP) => self.pair.log.reopen(),
+                Event::Signal(SIGHUP) => {
+                    self.pair.log.reopen();
+                    self.reload();
+                }
                 Event::Signal(SIGUSR1) => self.sweeps.ask(),
                 Event::Signal(_) => return self.stop(),
                 Event::Due => {
@@ -334,7 +341,7 @@ impl Dispatcher {
                 let (held, release) = self.hold.take_release();
                 let entries = self.entries.filter(|_| !sweep);
                 let brake = Brake { entries, recent: self.recent.sum(now), held, release };
-                self.bulk.is_sweep = self.bulk.begin(&self.pair, brake, self.pair.options.jobs) && sweep;
+                self.bulk.is_sweep = self.bulk.begin(&self.pair, brake, self.pair.rules().jobs) && sweep;
             }
         }
     }
@@ -342,6 +349,7 @@ impl Dispatcher {
     fn finished(&mut self, finished: Finished) {
         let Finished { which, dirty, mut outcome } = finished;
         let now = clock::now();
+        self.settle_rules();
         let is_sweep = which == Which::Bulk && std::mem::take(&mut self.bulk.is_sweep);
         self.note_gone(std::mem::take(&mut outcome.gone));
         let lane = match which {

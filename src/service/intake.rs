@@ -38,13 +38,13 @@ pub struct Intake {
     state: Mutex<State>,
     wake: Sender<()>,
     woken: Receiver<()>,
-    debounce: Duration,
-    max_delay: Duration,
     probe: Mutex<Probe>,
 }
 
 #[derive(Default)]
 struct State {
+    debounce: Duration,
+    max_delay: Duration,
     news: News,
     /// Waiting to fall quiet.
     pending: HashMap<RelPath, Pending>,
@@ -97,8 +97,22 @@ const REST: Duration = Duration::from_secs(2);
 impl Intake {
     pub fn new(debounce: Duration, max_delay: Duration, probe: Probe) -> Arc<Self> {
         let (wake, woken) = bounded(1);
-        let (state, probe) = (Mutex::default(), Mutex::new(probe));
-        Arc::new(Self { state, wake, woken, debounce, max_delay, probe })
+        let (state, probe) = (Mutex::new(State { debounce, max_delay, ..State::default() }), Mutex::new(probe));
+        Arc::new(Self { state, wake, woken, probe })
+    }
+
+    /// Other times from now on. What waits by the old ones waits no longer.
+    pub fn set_delays(&self, debounce: Duration, max_delay: Duration) {
+        let mut state = self.lock();
+        if (state.debounce, state.max_delay) == (debounce, max_delay) {
+            return;
+        }
+        state.release_all();
+        (state.debounce, state.max_delay) = (debounce, max_delay);
+        // The one for the old time ends by itself, and finds nothing that waits.
+        state.quiet = None;
+        drop(state);
+        self.wake();
     }
 
     /// Becomes ready when there is news.
@@ -198,9 +212,9 @@ impl Intake {
 
     fn finished(self: &Arc<Self>, path: RelPath, doubt: Doubt, now: Moment) {
         let mut state = self.lock();
-        let busy = state.acted.get(&path).is_some_and(|at| now < later(*at, self.debounce));
+        let busy = state.acted.get(&path).is_some_and(|at| now < later(*at, state.debounce));
         if state.acted.len() >= ACTED {
-            let debounce = self.debounce;
+            let debounce = state.debounce;
             state.acted.retain(|_, at| now < later(*at, debounce));
         }
         if busy || state.acted.len() >= ACTED {
@@ -225,7 +239,7 @@ impl Intake {
     fn waits(self: &Arc<Self>, path: RelPath, doubt: Doubt, now: Moment, is_removal: bool) {
         let mut state = self.lock();
         let state = &mut *state;
-        if self.debounce.is_zero() {
+        if state.debounce.is_zero() {
             state.news.bulk.insert(&path, doubt, now);
             return self.wake();
         }
@@ -233,7 +247,7 @@ impl Intake {
             state.release_all();
             self.wake();
         }
-        let rarely = later(Moment::default(), self.debounce / 8).0;
+        let rarely = later(Moment::default(), state.debounce / 8).0;
         let feed = match state.pending.get_mut(&path) {
             Some(pending) => {
                 pending.last = pending.last.max(now);
@@ -268,7 +282,7 @@ impl Intake {
     fn feed(self: &Arc<Self>, state: &mut State, path: &RelPath, now: Moment) {
         if state.quiet.is_none() {
             let intake = Arc::downgrade(self);
-            let timeout = self.debounce.max(Duration::from_millis(4));
+            let timeout = state.debounce.max(Duration::from_millis(4));
             let started = Quiet::start(timeout, move |paths| {
                 if let Some(intake) = intake.upgrade() {
                     intake.fell_quiet(&paths);
@@ -287,9 +301,10 @@ impl Intake {
     fn fell_quiet(self: &Arc<Self>, paths: &[RelPath]) {
         let now = clock::now();
         let mut state = self.lock();
+        let debounce = state.debounce;
         for path in paths {
             let Some(pending) = state.pending.get_mut(path) else { continue };
-            if now < later(pending.last, self.debounce) {
+            if now < later(pending.last, debounce) {
                 // Not every event was passed on to the debouncer.
                 pending.fed = now;
                 self.feed(&mut state, path, now);
@@ -309,10 +324,11 @@ impl Intake {
     /// Takes all news, and what has waited too long.
     pub fn take(&self, now: Moment) -> News {
         let mut state = self.lock();
+        let max_delay = state.max_delay;
         while let Some((first, path)) = state.by_age.front() {
             let (first, path) = (*first, path.clone());
             let stale = state.pending.get(&path).is_none_or(|p| p.first != first);
-            if !stale && now < later(first, self.max_delay) {
+            if !stale && now < later(first, max_delay) {
                 break;
             }
             state.by_age.pop_front();
@@ -331,7 +347,7 @@ impl Intake {
     /// When `take` has to be called again even if nothing wakes anybody.
     pub fn deadline(&self) -> Option<Moment> {
         let state = self.lock();
-        let oldest = state.by_age.front().map(|(first, _)| later(*first, self.max_delay));
+        let oldest = state.by_age.front().map(|(first, _)| later(*first, state.max_delay));
         let rest = state.quiet.is_some().then(|| later(state.fed, REST));
         [oldest, rest].into_iter().flatten().min()
     }
@@ -434,6 +450,20 @@ mod tests {
         assert!(news.bulk.dirty.covers(&path("a")) && news.bulk.dirty.covers(&path("b")));
         assert_eq!(news.cookies.len(), 1);
         assert_eq!(intake.waiting().0, 0);
+    }
+
+    #[test]
+    fn other_delays_count_at_once_and_what_waited_by_the_old_ones_goes() {
+        let intake = intake(Kind::File, LONG, LONG);
+        intake.hear(Heard::Removed(path("a")));
+        intake.set_delays(LONG, LONG);
+        assert!(intake.take(clock::now()).bulk.is_empty(), "they are no others");
+        let short = Duration::from_secs(1);
+        intake.set_delays(short, short);
+        assert!(intake.woken().try_recv().is_ok());
+        assert!(intake.take(clock::now()).bulk.dirty.covers(&path("a")));
+        intake.hear(Heard::Removed(path("b")));
+        assert!(intake.take(later(clock::now(), short)).bulk.dirty.covers(&path("b")));
     }
 
     #[test]

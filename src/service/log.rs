@@ -12,7 +12,7 @@ use std::fmt::Display;
 use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::thread;
 use std::time::Duration;
 
@@ -37,7 +37,9 @@ pub struct LogOptions {
 #[derive(Clone, Debug)]
 pub struct Log {
     logger: Logger,
-    lowest: Level,
+    lowest: Arc<AtomicUsize>,
+    /// Whether there are a file and a console.
+    places: (bool, bool),
     sent: Arc<AtomicU64>,
 }
 
@@ -52,6 +54,8 @@ const BATCH: usize = 64 * 1024;
 const LAST_WAIT: Duration = Duration::from_secs(2);
 /// The tag of the record that asks for the file to be opened anew; it is not a line.
 const REOPEN: &str = "reopen";
+/// The tag of the record that has the verbosity from there on; it is not a line either.
+const VERBOSITY: &str = "verbosity";
 
 /// Starts the thread that writes.
 ///
@@ -59,14 +63,10 @@ const REOPEN: &str = "reopen";
 /// The file cannot be opened; the message names it.
 pub fn start(options: &LogOptions) -> io::Result<(Log, LogGuard)> {
     let clock = Arc::new(Clock::default());
-    let file_level = if options.verbosity > 0 { Level::Debug } else { Level::Info };
-    let console_level = if options.verbosity < 0 { Level::Warning } else { file_level };
+    let (file_level, console_level) = levels(options.verbosity);
     let file = options.file.clone().map(LogFile::open).transpose()?;
-    let lowest = match (&file, options.console) {
-        (Some(_), _) => file_level,
-        (None, true) => console_level,
-        (None, false) => Level::Critical,
-    };
+    let places = (file.is_some(), options.console);
+    let lowest = Arc::new(AtomicUsize::new(lowest(options.verbosity, places).as_usize()));
     let sent = Arc::new(AtomicU64::new(0));
     let style = if console_is_journal() { Style::Journal } else { Style::Plain };
     let writer = Writer {
@@ -82,7 +82,23 @@ pub fn start(options: &LogOptions) -> io::Result<(Log, LogGuard)> {
         .thread_name("log".into())
         .build_with_guard();
     let logger = Logger::root(drain.ignore_res(), slog::o!());
-    Ok((Log { logger, lowest, sent }, LogGuard(Some(guard))))
+    Ok((Log { logger, lowest, places, sent }, LogGuard(Some(guard))))
+}
+
+/// The levels of the file and of the console.
+fn levels(verbosity: i8) -> (Level, Level) {
+    let file = if verbosity > 0 { Level::Debug } else { Level::Info };
+    (file, if verbosity < 0 { Level::Warning } else { file })
+}
+
+/// The lowest level that goes anywhere.
+fn lowest(verbosity: i8, (file, console): (bool, bool)) -> Level {
+    let (file_level, console_level) = levels(verbosity);
+    match (file, console) {
+        (true, _) => file_level,
+        (false, true) => console_level,
+        (false, false) => Level::Critical,
+    }
 }
 
 impl Log {
@@ -104,7 +120,7 @@ impl Log {
 
     /// Whether debug lines go anywhere, for callers to whom making one is work.
     pub fn is_verbose(&self) -> bool {
-        Level::Debug.is_at_least(self.lowest)
+        self.passes(Level::Debug)
     }
 
     /// Opens the file anew, after the lines that were said before.
@@ -113,8 +129,19 @@ impl Log {
         slog::info!(self.logger, #REOPEN, "");
     }
 
+    /// Says less or more after the lines that were said before, as `LogOptions::verbosity` has it.
+    pub fn set_verbosity(&self, verbosity: i8) {
+        self.lowest.store(lowest(verbosity, self.places).as_usize(), Ordering::Relaxed);
+        self.sent.fetch_add(1, Ordering::SeqCst);
+        slog::info!(self.logger, #VERBOSITY, "{}", verbosity);
+    }
+
+    fn passes(&self, level: Level) -> bool {
+        level.as_usize() <= self.lowest.load(Ordering::Relaxed)
+    }
+
     fn line(&self, level: Level, message: &dyn Display) {
-        if !level.is_at_least(self.lowest) {
+        if !self.passes(level) {
             return;
         }
         // Counted before it is sent, so that the thread never takes a line for the last one too late.
@@ -173,9 +200,13 @@ impl Drain for Writer {
             if let Some((_, file)) = &self.file {
                 file.borrow_mut().moved = true;
             }
+        } else if record.tag() == VERBOSITY {
+            let (file_level, console_level) = levels(record.msg().to_string().parse().unwrap_or_default());
+            self.file.iter().for_each(|(sink, _)| sink.level.set(file_level));
+            self.console.iter().for_each(|sink| sink.level.set(console_level));
         } else {
             for sink in self.console.iter().chain(self.file.iter().map(|(sink, _)| sink)) {
-                if record.level().is_at_least(sink.level) {
+                if record.level().is_at_least(sink.level.get()) {
                     sink.log(record, values)?;
                 }
             }
@@ -279,6 +310,23 @@ mod tests {
         assert_eq!(&lines[2][19..], " - ERROR - 'é'");
         assert_eq!(lines.len(), 3);
         assert_eq!(fs::metadata(&path).expect("log").mode() & 0o137, 0);
+    }
+
+    #[test]
+    fn verbosity_changes_between_two_lines() {
+        let folder = tempfile::tempdir().expect("folder");
+        let path = folder.path().join("a.log");
+        let (log, guard) = file_only(path.clone(), 0);
+        log.debug("not wanted");
+        log.set_verbosity(1);
+        assert!(log.clone().is_verbose());
+        log.debug("wanted");
+        log.set_verbosity(-1);
+        log.debug("not wanted");
+        log.info("in the file always");
+        guard.finish();
+        let words: Vec<String> = lines(&path).iter().map(|line| line[19..].to_string()).collect();
+        assert_eq!(words, [" - DEBUG - wanted", " - INFO - in the file always"]);
     }
 
     #[test]

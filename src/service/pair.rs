@@ -10,37 +10,32 @@ use super::links::LinkTable;
 use super::log::Log;
 use super::places::Places;
 use super::restless::Restless;
+use super::rules::{InForce, Rules};
 use crate::fs::archive::Archive;
 use crate::fs::copy::Abilities;
 use crate::fs::metadata::{Lost, Rights};
 use crate::fs::root::Root;
 use crate::fs::stage::Stage;
 use crate::fs::watch::Watches;
-use crate::plan::mirror::Compare;
 use crate::tree::doubt::Moment;
-use crate::tree::exclude::Exclude;
 use crate::tree::operation::{Cause, Operation};
 use crate::tree::path::RelPath;
 use crate::tree::quote::quoted;
 
-/// How passes are done.
+/// How passes are done as long as the program runs.
 #[derive(Clone, Debug)]
 pub struct Options {
-    pub jobs: usize,
-    pub compare: Compare,
     /// Contents are brought to disk before they are published.
     pub durable: bool,
     pub one_file_system: bool,
     pub dry_run: bool,
-    /// The share of the replica's entries, in percent, that one pass or minute may remove unasked.
-    pub max_delete: f64,
 }
 
 /// A source and its replica.
 pub struct Pair {
     pub source: Root,
     pub replica: Root,
-    pub exclude: Exclude,
+    pub in_force: Arc<InForce>,
     pub archive: Archive,
     pub stage: Stage,
     pub abilities: Abilities,
@@ -64,6 +59,11 @@ pub struct Pair {
 pub type Turns = [Mutex<()>; 32];
 
 impl Pair {
+    /// What passes that begin now go by.
+    pub fn rules(&self) -> Arc<Rules> {
+        self.in_force.now()
+    }
+
     /// Waits for this thread's turn to set the attributes of a folder.
     pub fn turn(&self, folder: &RelPath) -> MutexGuard<'_, ()> {
         let mut hash = DefaultHasher::new();

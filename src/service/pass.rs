@@ -17,7 +17,7 @@ mod walk;
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::os::fd::AsFd;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Mutex, MutexGuard};
+use std::sync::{Arc, Mutex, MutexGuard};
 
 use rustix::io::Errno;
 
@@ -25,6 +25,7 @@ use super::claims::Which;
 use super::condition::{Condition, is_common};
 use super::pair::Pair;
 use super::restless::Look;
+use super::rules::Rules;
 use crate::fs::archive::Changes;
 use crate::fs::pulse::Pulse;
 use crate::fs::root::Root;
@@ -79,6 +80,7 @@ pub struct Outcome {
 
 struct Pass<'a> {
     pair: &'a Pair,
+    rules: Arc<Rules>,
     dirty: &'a DirtySet,
     pulse: &'a Pulse,
     lane: Which,
@@ -124,11 +126,11 @@ const FOLDERS_ONE_BY_ONE: usize = 4;
 
 /// Runs one pass until all in the order has been looked at, or `pulse` says stop.
 pub fn run(pair: &Pair, order: &Order, pulse: &Pulse) -> Outcome {
+    let mut pass = Pass::new(pair, order.dirty, (order.lane, order.cause), pulse);
     if order.dirty.is_everything() && !pair.options.one_file_system {
         // Before it is copied: what vanishes meanwhile has been there.
-        pair.places.learn(&pair.source, &pair.replica, &pair.exclude, &pair.archive);
+        pair.places.learn(&pair.source, &pair.replica, &pass.rules.exclude, &pair.archive);
     }
-    let mut pass = Pass::new(pair, order.dirty, (order.lane, order.cause), pulse);
     pass.gone = pair.places.gone(&pair.source, &pair.replica);
     let mut totals = renames::carry_out(&mut pass, order.renames);
     if !order.renames.is_empty() {
@@ -239,6 +241,7 @@ impl<'a> Pass<'a> {
     fn new(pair: &'a Pair, dirty: &'a DirtySet, (lane, cause): (Which, Cause), pulse: &'a Pulse) -> Self {
         Self {
             pair,
+            rules: pair.rules(),
             dirty,
             pulse,
             lane,
@@ -254,12 +257,12 @@ impl<'a> Pass<'a> {
 
     /// Whether this entry is left alone. Its folders are not asked about.
     fn skips(&self, path: &RelPath, is_folder: bool) -> bool {
-        self.pair.exclude.skips(path, is_folder) || self.gone.contains(path)
+        self.rules.exclude.skips(path, is_folder) || self.gone.contains(path)
     }
 
     /// Whether this entry, or a folder above it, is left alone.
     fn skips_within(&self, path: &RelPath, is_folder: bool) -> bool {
-        self.pair.exclude.skips_within(path, is_folder) || self.gone.iter().any(|mount| path.is_within(mount))
+        self.rules.exclude.skips_within(path, is_folder) || self.gone.iter().any(|mount| path.is_within(mount))
     }
 
     /// Whether the source, or a mount below one of the roots, has gone since the pass began.

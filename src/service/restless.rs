@@ -2,6 +2,7 @@
 //! long that it is taken as it is. It takes `now`, and neither reads nor logs anything itself.
 
 use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard};
 use std::time::Duration;
 
@@ -27,7 +28,8 @@ pub enum Look {
 #[derive(Debug)]
 pub struct Restless {
     spells: Mutex<BTreeMap<RelPath, Spell>>,
-    max_delay: Duration,
+    /// In nanoseconds.
+    max_delay: AtomicU64,
 }
 
 /// The time from the first look that failed to the one that finds the file at rest.
@@ -51,17 +53,28 @@ const FIRST_PAUSE: Duration = Duration::from_millis(10);
 
 impl Restless {
     pub fn new(max_delay: Duration) -> Self {
-        Self { spells: Mutex::default(), max_delay }
+        let restless = Self { spells: Mutex::default(), max_delay: AtomicU64::default() };
+        restless.set_max_delay(max_delay);
+        restless
+    }
+
+    /// Waits as long as this at most from now on.
+    pub fn set_max_delay(&self, max_delay: Duration) {
+        self.max_delay.store(u64::try_from(max_delay.as_nanos()).unwrap_or(u64::MAX), Ordering::Relaxed);
+    }
+
+    fn max_delay(&self) -> Duration {
+        Duration::from_nanos(self.max_delay.load(Ordering::Relaxed))
     }
 
     /// Whether the file has waited as long as anything may.
     pub fn is_overdue(&self, path: &RelPath, now: Moment) -> bool {
-        self.has_waited(path, now, self.max_delay)
+        self.has_waited(path, now, self.max_delay())
     }
 
     /// Whether it has waited so long that a person should know.
     pub fn is_long_overdue(&self, path: &RelPath, now: Moment) -> bool {
-        self.has_waited(path, now, self.max_delay.saturating_mul(LONG))
+        self.has_waited(path, now, self.max_delay().saturating_mul(LONG))
     }
 
     fn has_waited(&self, path: &RelPath, now: Moment, delay: Duration) -> bool {
@@ -107,7 +120,7 @@ impl Restless {
             if look != Look::Rests && (spells.len() < SPELLS || spells.contains_key(path)) {
                 let fresh =
                     Spell { first: now, unserved: None, due: now, tries: 0, is_uncertain: false, is_said: false };
-                spells.entry(path.clone()).or_insert(fresh).note(look, since, now, self.max_delay);
+                spells.entry(path.clone()).or_insert(fresh).note(look, since, now, self.max_delay());
             }
         }
         rested

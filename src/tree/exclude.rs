@@ -16,12 +16,20 @@ pub const RESERVED: &[u8] = b".driftless";
 #[derive(Clone, Debug)]
 pub struct Exclude {
     patterns: Gitignore,
+    lines: Vec<String>,
     own: Vec<RelPath>,
 }
 
 impl Default for Exclude {
     fn default() -> Self {
-        Self { patterns: Gitignore::empty(), own: Vec::new() }
+        Self { patterns: Gitignore::empty(), lines: Vec::new(), own: Vec::new() }
+    }
+}
+
+/// Whether the same is said, word by word.
+impl PartialEq for Exclude {
+    fn eq(&self, other: &Self) -> bool {
+        (&self.lines, &self.own) == (&other.lines, &other.own)
     }
 }
 
@@ -50,16 +58,23 @@ impl Exclude {
             let reason = reason.rsplit_once("': ").map_or(reason.as_str(), |(_, words)| words).to_string();
             BadPattern { index, pattern: pattern.into(), reason }
         };
+        let mut lines = Vec::new();
         for (index, pattern) in patterns.into_iter().enumerate() {
+            lines.push(pattern.to_string());
             builder.add_line(None, pattern).map_err(|e| bad(index, pattern, e))?;
         }
         let patterns = builder.build().map_err(|e| bad(0, "", e))?;
-        Ok(Self { patterns, own: Vec::new() })
+        Ok(Self { patterns, lines, own: Vec::new() })
     }
 
     /// Also leaves out one of the program's own files or folders.
     pub fn add_own(&mut self, path: RelPath) {
         self.own.push(path);
+    }
+
+    /// The patterns as they were given.
+    pub fn lines(&self) -> &[String] {
+        &self.lines
     }
 
     /// Whether this entry is left alone. Its folders are not asked about: who walks down asks on the way.

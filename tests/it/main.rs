@@ -3,6 +3,7 @@
 mod attacks;
 mod attributes;
 mod compare;
+mod config;
 mod console;
 mod control;
 mod databases;
@@ -24,6 +25,7 @@ mod random;
 mod random_ops;
 mod random_work;
 mod refusals;
+mod reload;
 mod renames;
 mod roots;
 mod staging;

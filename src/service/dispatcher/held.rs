@@ -25,6 +25,8 @@ pub struct Hold {
     /// How many entries the log spoke of last.
     said: u64,
     is_changed: bool,
+    /// The next pass judges all of it anew.
+    is_anew: bool,
 }
 
 /// The names of the facts in the archive.
@@ -41,7 +43,7 @@ impl Hold {
     /// What was held when the service last ran, unless the person allows more by now: then all is judged anew.
     pub fn restore(pair: &Pair) -> Self {
         let kept = pair.archive.fact(HELD).and_then(|bytes| decode(&bytes));
-        let Some(kept) = kept.filter(|kept| !kept.held.is_empty() && kept.percent >= pair.options.max_delete) else {
+        let Some(kept) = kept.filter(|kept| !kept.held.is_empty() && kept.percent >= pair.rules().max_delete) else {
             return Self::default();
         };
         let entries = kept.held.entries();
@@ -101,8 +103,20 @@ impl Hold {
         true
     }
 
+    /// A person allows more: the next pass, which has to be a sweep, judges anew all that is held by then.
+    pub fn judge_anew(&mut self, pair: &Pair) {
+        if !self.held.is_empty() {
+            let entries = self.held.entries();
+            pair.log.info(format_args!("Judged anew: {entries} removals that were held, by the new --max-delete"));
+        }
+        (self.is_anew, self.is_changed) = (true, true);
+    }
+
     /// What the next pass has to go by, and what it may do once.
     pub fn take_release(&mut self) -> (Arc<Held>, Release) {
+        if std::mem::take(&mut self.is_anew) {
+            (self.held, self.said) = (Arc::default(), 0);
+        }
         match self.released.take() {
             Some(released) => (Arc::new(self.held.without(&released)), Release::These(released)),
             None => (Arc::clone(&self.held), Release::Nothing),
@@ -137,8 +151,11 @@ impl Hold {
     /// Keeps it for the next start.
     pub fn keep(&mut self, pair: &Pair) {
         if std::mem::take(&mut self.is_changed) {
-            let bytes =
-                if self.held.is_empty() { Vec::new() } else { encode(&self.held, self.since, pair.options.max_delete) };
+            let bytes = if self.held.is_empty() || self.is_anew {
+                Vec::new()
+            } else {
+                encode(&self.held, self.since, pair.rules().max_delete)
+            };
             pair.archive.set_fact(HELD, &bytes);
         }
     }

@@ -1,6 +1,7 @@
 //! Owns what a line looks like, on the console, in the file and in the journal, and gathers the lines of one place
 //! until they are written. It writes nothing itself.
 
+use std::cell::Cell;
 use std::fmt::{self, Write as _};
 use std::io::{self, Write};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -12,7 +13,7 @@ use crate::tree::quote::escaped;
 
 /// Lines of one place that are formatted and not yet written.
 pub struct Sink {
-    pub level: Level,
+    pub level: Cell<Level>,
     style: Style,
     format: FullFormat<PlainDecorator<Lines>>,
     pub lines: Lines,
@@ -34,7 +35,7 @@ impl Sink {
                 print_header(style, timestamp, out, record).map(|()| true)
             })
             .build();
-        Self { level, style, format, lines }
+        Self { level: Cell::new(level), style, format, lines }
     }
 
     pub fn log(&self, record: &Record<'_>, values: &OwnedKVList) -> io::Result<()> {

@@ -87,7 +87,7 @@ impl Worker<'_> {
         if reading.source.size != replica.size {
             return Ok(false);
         }
-        if self.pass.pair.options.compare == Compare::Contents {
+        if self.pass.rules.compare == Compare::Contents {
             let digest = |fd| compare::md5(fd, pulse).map_err(fault);
             return Ok(digest(from)? == digest(to)?);
         }

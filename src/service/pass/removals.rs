@@ -72,7 +72,7 @@ fn let_through(pass: &Pass, brake: &Brake, removals: Vec<Removal>) -> Vec<Remova
     let found: u64 = removals.iter().map(|r| r.entries).sum();
     let known = brake.entries.unwrap_or_else(|| pass.entries.load(std::sync::atomic::Ordering::Relaxed));
     let asked: Vec<(&RelPath, u64)> = removals.iter().map(|r| (&r.path, r.entries)).collect();
-    let verdicts = brake.sort(&asked, known.max(found), pass.pair.options.max_delete);
+    let verdicts = brake.sort(&asked, known.max(found), pass.rules.max_delete);
     let mut go = Vec::new();
     for (mut removal, verdict) in removals.into_iter().zip(verdicts) {
         match verdict {

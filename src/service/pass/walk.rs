@@ -317,6 +317,10 @@ impl<'a> Worker<'a> {
         let path = node.path.join(name);
         let is_folder = |seen: Seen| seen.stat().is_some_and(|s| s.kind == Kind::Directory);
         if self.pass.skips(&path, is_folder(if source == Seen::Absent { replica } else { source })) {
+            if let (Some(watches), true) = (&pair.watches, is_folder(source)) {
+                // It may have been watched until the rules changed.
+                watches.forget_if_known(&path);
+            }
             return;
         }
         let agreed = record.get(name);
@@ -324,7 +328,7 @@ impl<'a> Worker<'a> {
             let (now, before) = (source.stat().map(|s| s.id()), agreed.map(|a| a.source.id));
             self.pass.doubt_other_names(&path, now, before, doubt);
         }
-        let (compare, lost) = (pair.options.compare, pair.lost());
+        let (compare, lost) = (self.pass.rules.compare, pair.lost());
         let step = decide(&Case { source, replica, agreed, doubt, compare, lost });
         if pair.log.is_verbose() && (step != Step::Nothing || doubt.is_some()) {
             let asked = if doubt.is_some() { "named" } else { "listed" };
