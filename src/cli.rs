@@ -65,6 +65,9 @@ pub enum Command {
         /// The TOML file
         file: PathBuf,
     },
+    /// Add, list and remove services under systemd
+    #[command(subcommand)]
+    Service(ServiceCommand),
     /// Print a completion script for a shell
     #[command(
         after_help = "Example:\n  driftless completions bash > ~/.local/share/bash-completion/completions/driftless"
@@ -73,6 +76,75 @@ pub enum Command {
     /// Print the manual page
     #[command(after_help = "Example:\n  driftless manpage > /usr/local/share/man/man1/driftless.1")]
     Manpage,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum ServiceCommand {
+    /// Write the configuration of a new service, and what systemd needs to know
+    #[command(
+        after_help = "Examples:\n  sudo driftless service add --enable photos /home/user/photos /mnt/backup/photos\n  \
+        driftless service add --user --enable work ~/work ~/.copies/work"
+    )]
+    Add(ServiceAddArgs),
+    /// List the services that are configured
+    List(ServiceListArgs),
+    /// Remove what `service add` has written; the replica and what is remembered of it stay
+    #[command(after_help = "Example:\n  sudo driftless service remove --disable photos")]
+    Remove(ServiceRemoveArgs),
+}
+
+/// Whose services.
+#[derive(Debug, Args)]
+pub struct ScopeOptions {
+    /// A service of your own user manager, not of the system
+    #[arg(long)]
+    pub user: bool,
+    /// Use the files below this folder as though it were /
+    #[arg(long, value_name = "DIR", hide = true)]
+    pub root: Option<PathBuf>,
+}
+
+#[derive(Debug, Args)]
+pub struct ServiceAddArgs {
+    /// The service's name, as in `driftless status --name`
+    #[arg(value_parser = parse_name)]
+    pub name: String,
+    /// The folder that is followed
+    pub source: PathBuf,
+    /// The folder that is kept identical to it; made if it is missing
+    pub replica: PathBuf,
+    #[command(flatten)]
+    pub scope: ScopeOptions,
+    /// Also start it, now and at each boot (with --user: at each login)
+    #[arg(long, conflicts_with = "root")]
+    pub enable: bool,
+    /// Overwrite the files that are there
+    #[arg(long)]
+    pub force: bool,
+}
+
+#[derive(Debug, Args)]
+pub struct ServiceListArgs {
+    #[command(flatten)]
+    pub scope: ScopeOptions,
+    /// Print the list as JSON
+    #[arg(long)]
+    pub json: bool,
+}
+
+#[derive(Debug, Args)]
+pub struct ServiceRemoveArgs {
+    /// The service's name
+    #[arg(value_parser = parse_name)]
+    pub name: String,
+    #[command(flatten)]
+    pub scope: ScopeOptions,
+    /// Stop and disable it first
+    #[arg(long, conflicts_with = "root")]
+    pub disable: bool,
+    /// Remove the configuration though it is not as `service add` wrote it
+    #[arg(long)]
+    pub force: bool,
 }
 
 #[derive(Debug, Args)]

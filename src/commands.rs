@@ -5,6 +5,7 @@ pub mod client;
 pub mod generate;
 pub mod open;
 pub mod reload;
+pub mod service;
 pub mod signals;
 pub mod sync;
 pub mod verify;

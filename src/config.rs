@@ -194,7 +194,10 @@ impl Settings {
     }
 
     /// The defaults.
-    fn of(source: &Path, replica: &Path) -> Result<Self, ConfigError> {
+    ///
+    /// # Errors
+    /// A path that cannot be made absolute.
+    pub fn of(source: &Path, replica: &Path) -> Result<Self, ConfigError> {
         Ok(Self {
             source: absolute(source)?,
             replica: absolute(replica)?,

@@ -6,7 +6,7 @@ use clap::Parser;
 use clap::error::ErrorKind;
 use driftless::cli::{Cli, Command};
 use driftless::commands::client::{self, Form, Question};
-use driftless::commands::{check_config, generate, sync, verify, watch};
+use driftless::commands::{check_config, generate, service, sync, verify, watch};
 use driftless::fs::guarded;
 use rustix::process::{Resource, getrlimit, setrlimit};
 
@@ -32,6 +32,7 @@ fn main() -> ExitCode {
             return client::run(&args.target, question);
         }
         Command::CheckConfig { file } => check_config::run(&file),
+        Command::Service(command) => return service::run(&command),
         Command::Completions { shell } => return generate::completions(shell),
         Command::Manpage => return generate::manpage(),
     };

@@ -38,8 +38,7 @@ fn page() -> io::Result<Vec<u8>> {
     whole.render_name_section(&mut page)?;
     whole.render_synopsis_section(&mut page)?;
     whole.render_description_section(&mut page)?;
-    for part in command.get_subcommands() {
-        let name = format!("driftless {}", part.get_name());
+    for (name, part) in parts(&command) {
         Roff::new().control("SH", [name.to_uppercase().as_str()]).to_writer(&mut page)?;
         if let Some(about) = part.get_about() {
             Roff::new().text([roman(about.to_string())]).to_writer(&mut page)?;
@@ -55,6 +54,19 @@ fn page() -> io::Result<Vec<u8>> {
     whole.render_extra_section(&mut page)?;
     whole.render_version_section(&mut page)?;
     Ok(page)
+}
+
+/// The commands with their whole names, `driftless service add` among them.
+fn parts(command: &clap::Command) -> Vec<(String, &clap::Command)> {
+    let mut parts = Vec::new();
+    for part in command.get_subcommands() {
+        let name = format!("driftless {}", part.get_name());
+        let inner = part.get_subcommands().filter(|inner| inner.get_name() != "help");
+        let inner: Vec<_> = inner.map(|inner| (format!("{name} {}", inner.get_name()), inner)).collect();
+        // A command of commands says nothing that they do not say.
+        if inner.is_empty() { parts.push((name, part)) } else { parts.extend(inner) }
+    }
+    parts
 }
 
 /// A reader that has seen enough is no failure.
@@ -76,9 +88,9 @@ mod tests {
     #[test]
     fn manual_page_has_every_command_and_option() {
         let page = String::from_utf8(page().expect("made in memory")).expect("text").replace('\\', "");
-        for part in Cli::command().get_subcommands() {
-            assert!(page.contains(&format!("DRIFTLESS {}", part.get_name().to_uppercase())));
-            for option in part.get_opts().filter_map(clap::Arg::get_long) {
+        for (name, part) in parts(&Cli::command()) {
+            assert!(page.contains(&name.to_uppercase()), "{name}");
+            for option in part.get_opts().filter(|option| !option.is_hide_set()).filter_map(clap::Arg::get_long) {
                 assert!(page.contains(&format!("--{option}")), "{option}");
             }
         }

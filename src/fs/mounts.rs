@@ -48,6 +48,33 @@ pub fn relation(first: &Path, second: &Path) -> Relation {
     relation_in(&parse(&table), first, second)
 }
 
+/// Where the filesystem that shows `path`, which is canonical, is mounted. `None` if nobody can tell.
+pub fn point_of(path: &Path) -> Option<PathBuf> {
+    let table = std::fs::read(TABLE).ok()?;
+    Some(seen_at(&parse(&table), path)?.point.clone())
+}
+
+/// A line of an fstab(5).
+#[derive(Debug, PartialEq, Eq)]
+pub struct Wanted {
+    pub point: PathBuf,
+    /// The machine starts without it.
+    pub is_optional: bool,
+}
+
+/// What the text of an fstab(5) has mounted.
+pub fn wanted_by(fstab: &[u8]) -> Vec<Wanted> {
+    let wanted = |line: &[u8]| {
+        let mut words = line.split(u8::is_ascii_whitespace).filter(|word| !word.is_empty());
+        words.next().filter(|device| !device.starts_with(b"#"))?;
+        let point = PathBuf::from(OsStr::from_bytes(&unescape(words.next()?)));
+        let mut options = words.nth(1).unwrap_or_default().split(|b| *b == b',');
+        let is_optional = options.any(|option| matches!(option, b"nofail" | b"noauto"));
+        Some(Wanted { point, is_optional })
+    };
+    fstab.split(|b| *b == b'\n').filter_map(wanted).filter(|wanted| wanted.point.is_absolute()).collect()
+}
+
 /// The table, open: it can be read by a thread that may not open it.
 #[derive(Debug)]
 pub struct Table(Option<Mutex<File>>);
@@ -128,9 +155,13 @@ fn relate(first: &Path, second: &Path) -> Relation {
     }
 }
 
+/// Of mounts on the same point the last one is what is seen.
+fn seen_at<'a>(mounts: &'a [Mount], path: &Path) -> Option<&'a Mount> {
+    mounts.iter().filter(|m| path.starts_with(&m.point)).max_by_key(|m| m.point.components().count())
+}
+
 fn place(mounts: &[Mount], path: &Path) -> Option<Place> {
-    // Of mounts on the same point the last one is what is seen.
-    let mount = mounts.iter().filter(|m| path.starts_with(&m.point)).max_by_key(|m| m.point.components().count())?;
+    let mount = seen_at(mounts, path)?;
     let rest = path.strip_prefix(&mount.point).ok()?;
     Some(Place { device: mount.device.clone(), path: mount.root.join(rest) })
 }
@@ -193,10 +224,19 @@ mod tests {
         assert_eq!(of("/data", "/data2"), Relation::Apart);
     }
 
+    #[test]
+    fn fstab_says_what_is_to_be_mounted() {
+        let text = b"# <file system> <mount point>\n/dev/sda1  /  ext4 defaults 0 1\n\nUUID=1\t/mnt/my\\040disk\text4 noauto\n\
+            /dev/sda2 none swap sw\n  #/dev/sdb /off\nlonely\n/dev/sdc /bare\n";
+        let table = [("/", false), ("/mnt/my disk", true), ("/bare", false)];
+        assert_eq!(wanted_by(text), table.map(|(point, is_optional)| Wanted { point: point.into(), is_optional }));
+    }
+
     proptest! {
         #[test]
         fn any_table_is_read_without_a_panic(bytes in prop::collection::vec(any::<u8>(), 0..300)) {
             let _ = relation_in(&parse(&bytes), Path::new("/a"), Path::new("/b"));
+            let _ = wanted_by(&bytes);
         }
     }
 }

@@ -1,0 +1,138 @@
+# Print an optspec for argparse to handle cmd's options that are independent of any subcommand.
+function __fish_driftless_global_optspecs
+    string join \n h/help V/version
+end
+
+function __fish_driftless_needs_command
+    # Figure out if the current invocation already has a command.
+    set -l cmd (commandline -opc)
+    set -e cmd[1]
+    argparse -s (__fish_driftless_global_optspecs) -- $cmd 2>/dev/null
+    or return
+    if set -q argv[1]
+        # Also print the command, so this can be used to figure out what it is.
+        echo $argv[1]
+        return 1
+    end
+    return 0
+end
+
+function __fish_driftless_using_subcommand
+    set -l cmd (__fish_driftless_needs_command)
+    test -z "$cmd"
+    and return 1
+    contains -- $cmd[1] $argv
+end
+
+complete -c driftless -n "__fish_driftless_needs_command" -s h -l help -d 'Print help'
+complete -c driftless -n "__fish_driftless_needs_command" -s V -l version -d 'Print version'
+complete -c driftless -n "__fish_driftless_needs_command" -f -a "sync" -d 'Make the replica identical to the source once, then exit'
+complete -c driftless -n "__fish_driftless_needs_command" -f -a "watch" -d 'Make the replica identical, then follow every change until stopped'
+complete -c driftless -n "__fish_driftless_needs_command" -f -a "verify" -d 'Compare every byte and attribute, change nothing'
+complete -c driftless -n "__fish_driftless_needs_command" -f -a "status" -d 'Show what the running service is doing'
+complete -c driftless -n "__fish_driftless_needs_command" -f -a "flush" -d 'Return once all that was written before the call is in the replica'
+complete -c driftless -n "__fish_driftless_needs_command" -f -a "sweep" -d 'Start a full sweep now'
+complete -c driftless -n "__fish_driftless_needs_command" -f -a "release" -d 'Let the held deletions happen, once'
+complete -c driftless -n "__fish_driftless_needs_command" -f -a "check-config" -d 'Check a configuration file, and print the settings that it comes to'
+complete -c driftless -n "__fish_driftless_needs_command" -f -a "service" -d 'Add, list and remove services under systemd'
+complete -c driftless -n "__fish_driftless_needs_command" -f -a "completions" -d 'Print a completion script for a shell'
+complete -c driftless -n "__fish_driftless_needs_command" -f -a "manpage" -d 'Print the manual page'
+complete -c driftless -n "__fish_driftless_needs_command" -f -a "help" -d 'Print this message or the help of the given subcommand(s)'
+complete -c driftless -n "__fish_driftless_using_subcommand sync" -l max-delete -d 'Hold deletions that would remove more than this share of the replica (and more than 50 entries) [default: 50%]' -r
+complete -c driftless -n "__fish_driftless_using_subcommand sync" -l durability -d 'Whether contents are on disk before they are published under their name [default: batch]' -r -f -a "batch\t'Contents are on disk before they are published'
+none\t'The system decides when; a power cut can leave empty files'"
+complete -c driftless -n "__fish_driftless_using_subcommand sync" -s x -l exclude -d 'Leave these paths alone: neither copied nor removed; gitignore syntax, relative to the source; repeatable' -r
+complete -c driftless -n "__fish_driftless_using_subcommand sync" -l exclude-from -d 'Read such patterns from a file, one a line; repeatable' -r -F
+complete -c driftless -n "__fish_driftless_using_subcommand sync" -s j -l jobs -d 'Threads that copy or compare [default: the cores, at most 8]' -r
+complete -c driftless -n "__fish_driftless_using_subcommand sync" -s l -l log-file -d 'Log every operation there, too [default: none for sync, driftless.log in the state folder for watch]' -r -F
+complete -c driftless -n "__fish_driftless_using_subcommand sync" -s n -l dry-run -d 'Print what would be done, do nothing'
+complete -c driftless -n "__fish_driftless_using_subcommand sync" -l release -d 'Go through with deletions that would be held (see --max-delete)'
+complete -c driftless -n "__fish_driftless_using_subcommand sync" -s c -l checksum -d 'Sweeps compare contents by MD5, not size and modification time'
+complete -c driftless -n "__fish_driftless_using_subcommand sync" -l accept-root -d 'Take the two folders, and what is mounted below them, as they are now, though they are not those of before'
+complete -c driftless -n "__fish_driftless_using_subcommand sync" -l one-file-system -d 'Do not descend into other mounts'
+complete -c driftless -n "__fish_driftless_using_subcommand sync" -s q -l quiet -d 'Warnings and errors only on the console'
+complete -c driftless -n "__fish_driftless_using_subcommand sync" -s v -l verbose -d 'Say more; repeatable'
+complete -c driftless -n "__fish_driftless_using_subcommand sync" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c driftless -n "__fish_driftless_using_subcommand watch" -l config -d 'Take source, replica and options from this TOML file; options given here win over it' -r -F
+complete -c driftless -n "__fish_driftless_using_subcommand watch" -s i -l interval -d 'Time between sweeps, as in 90s, 10m, \'1h 30m\'; a bare number is seconds [default: 10m]' -r
+complete -c driftless -n "__fish_driftless_using_subcommand watch" -l debounce -d 'Quiet time before a path that is still being written is acted on [default: 100ms]' -r
+complete -c driftless -n "__fish_driftless_using_subcommand watch" -l max-delay -d 'A path that never falls quiet is acted on at least this often [default: 2s]' -r
+complete -c driftless -n "__fish_driftless_using_subcommand watch" -l max-delete -d 'Hold deletions that would remove more than this share of the replica (and more than 50 entries) [default: 50%]' -r
+complete -c driftless -n "__fish_driftless_using_subcommand watch" -l durability -d 'Whether contents are on disk before they are published under their name [default: batch]' -r -f -a "batch\t'Contents are on disk before they are published'
+none\t'The system decides when; a power cut can leave empty files'"
+complete -c driftless -n "__fish_driftless_using_subcommand watch" -s x -l exclude -d 'Leave these paths alone: neither copied nor removed; gitignore syntax, relative to the source; repeatable' -r
+complete -c driftless -n "__fish_driftless_using_subcommand watch" -l exclude-from -d 'Read such patterns from a file, one a line; repeatable' -r -F
+complete -c driftless -n "__fish_driftless_using_subcommand watch" -s j -l jobs -d 'Threads that copy or compare [default: the cores, at most 8]' -r
+complete -c driftless -n "__fish_driftless_using_subcommand watch" -l control -d 'Where status, flush, sweep and release reach this service [default: NAME.sock in $RUNTIME_DIRECTORY, $XDG_RUNTIME_DIR/driftless or /run/driftless]' -r -F
+complete -c driftless -n "__fish_driftless_using_subcommand watch" -l name -d 'Name of the control socket [default: made from the two folders]' -r
+complete -c driftless -n "__fish_driftless_using_subcommand watch" -s l -l log-file -d 'Log every operation there, too [default: none for sync, driftless.log in the state folder for watch]' -r -F
+complete -c driftless -n "__fish_driftless_using_subcommand watch" -s c -l checksum -d 'Sweeps compare contents by MD5, not size and modification time'
+complete -c driftless -n "__fish_driftless_using_subcommand watch" -l accept-root -d 'Take the two folders, and what is mounted below them, as they are now, though they are not those of before'
+complete -c driftless -n "__fish_driftless_using_subcommand watch" -l one-file-system -d 'Do not descend into other mounts'
+complete -c driftless -n "__fish_driftless_using_subcommand watch" -s q -l quiet -d 'Warnings and errors only on the console'
+complete -c driftless -n "__fish_driftless_using_subcommand watch" -s v -l verbose -d 'Say more; repeatable'
+complete -c driftless -n "__fish_driftless_using_subcommand watch" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c driftless -n "__fish_driftless_using_subcommand verify" -l manifest -d 'Also write the MD5 of every file there, as md5sum does; - is standard output' -r -F
+complete -c driftless -n "__fish_driftless_using_subcommand verify" -s x -l exclude -d 'Leave these paths alone: neither copied nor removed; gitignore syntax, relative to the source; repeatable' -r
+complete -c driftless -n "__fish_driftless_using_subcommand verify" -l exclude-from -d 'Read such patterns from a file, one a line; repeatable' -r -F
+complete -c driftless -n "__fish_driftless_using_subcommand verify" -s j -l jobs -d 'Threads that copy or compare [default: the cores, at most 8]' -r
+complete -c driftless -n "__fish_driftless_using_subcommand verify" -l one-file-system -d 'Do not descend into other mounts'
+complete -c driftless -n "__fish_driftless_using_subcommand verify" -s q -l quiet -d 'Warnings and errors only on the console'
+complete -c driftless -n "__fish_driftless_using_subcommand verify" -s v -l verbose -d 'Say more; repeatable'
+complete -c driftless -n "__fish_driftless_using_subcommand verify" -s h -l help -d 'Print help'
+complete -c driftless -n "__fish_driftless_using_subcommand status" -l control -d 'The service\'s control socket [default: the only one that is there]' -r -F
+complete -c driftless -n "__fish_driftless_using_subcommand status" -l name -d 'The service\'s name, where several run' -r
+complete -c driftless -n "__fish_driftless_using_subcommand status" -l json -d 'Print the whole status as JSON'
+complete -c driftless -n "__fish_driftless_using_subcommand status" -s h -l help -d 'Print help'
+complete -c driftless -n "__fish_driftless_using_subcommand flush" -l control -d 'The service\'s control socket [default: the only one that is there]' -r -F
+complete -c driftless -n "__fish_driftless_using_subcommand flush" -l name -d 'The service\'s name, where several run' -r
+complete -c driftless -n "__fish_driftless_using_subcommand flush" -l timeout -d 'Give up after this time' -r
+complete -c driftless -n "__fish_driftless_using_subcommand flush" -s h -l help -d 'Print help'
+complete -c driftless -n "__fish_driftless_using_subcommand sweep" -l control -d 'The service\'s control socket [default: the only one that is there]' -r -F
+complete -c driftless -n "__fish_driftless_using_subcommand sweep" -l name -d 'The service\'s name, where several run' -r
+complete -c driftless -n "__fish_driftless_using_subcommand sweep" -s h -l help -d 'Print help'
+complete -c driftless -n "__fish_driftless_using_subcommand release" -l control -d 'The service\'s control socket [default: the only one that is there]' -r -F
+complete -c driftless -n "__fish_driftless_using_subcommand release" -l name -d 'The service\'s name, where several run' -r
+complete -c driftless -n "__fish_driftless_using_subcommand release" -l accept-root -d 'Let no deletions happen, but take the two folders, and what is mounted below them, as they are now'
+complete -c driftless -n "__fish_driftless_using_subcommand release" -s h -l help -d 'Print help'
+complete -c driftless -n "__fish_driftless_using_subcommand check-config" -s h -l help -d 'Print help'
+complete -c driftless -n "__fish_driftless_using_subcommand service; and not __fish_seen_subcommand_from add list remove help" -s h -l help -d 'Print help'
+complete -c driftless -n "__fish_driftless_using_subcommand service; and not __fish_seen_subcommand_from add list remove help" -f -a "add" -d 'Write the configuration of a new service, and what systemd needs to know'
+complete -c driftless -n "__fish_driftless_using_subcommand service; and not __fish_seen_subcommand_from add list remove help" -f -a "list" -d 'List the services that are configured'
+complete -c driftless -n "__fish_driftless_using_subcommand service; and not __fish_seen_subcommand_from add list remove help" -f -a "remove" -d 'Remove what `service add` has written; the replica and what is remembered of it stay'
+complete -c driftless -n "__fish_driftless_using_subcommand service; and not __fish_seen_subcommand_from add list remove help" -f -a "help" -d 'Print this message or the help of the given subcommand(s)'
+complete -c driftless -n "__fish_driftless_using_subcommand service; and __fish_seen_subcommand_from add" -l root -d 'Use the files below this folder as though it were /' -r -F
+complete -c driftless -n "__fish_driftless_using_subcommand service; and __fish_seen_subcommand_from add" -l user -d 'A service of your own user manager, not of the system'
+complete -c driftless -n "__fish_driftless_using_subcommand service; and __fish_seen_subcommand_from add" -l enable -d 'Also start it, now and at each boot (with --user: at each login)'
+complete -c driftless -n "__fish_driftless_using_subcommand service; and __fish_seen_subcommand_from add" -l force -d 'Overwrite the files that are there'
+complete -c driftless -n "__fish_driftless_using_subcommand service; and __fish_seen_subcommand_from add" -s h -l help -d 'Print help'
+complete -c driftless -n "__fish_driftless_using_subcommand service; and __fish_seen_subcommand_from list" -l root -d 'Use the files below this folder as though it were /' -r -F
+complete -c driftless -n "__fish_driftless_using_subcommand service; and __fish_seen_subcommand_from list" -l user -d 'A service of your own user manager, not of the system'
+complete -c driftless -n "__fish_driftless_using_subcommand service; and __fish_seen_subcommand_from list" -l json -d 'Print the list as JSON'
+complete -c driftless -n "__fish_driftless_using_subcommand service; and __fish_seen_subcommand_from list" -s h -l help -d 'Print help'
+complete -c driftless -n "__fish_driftless_using_subcommand service; and __fish_seen_subcommand_from remove" -l root -d 'Use the files below this folder as though it were /' -r -F
+complete -c driftless -n "__fish_driftless_using_subcommand service; and __fish_seen_subcommand_from remove" -l user -d 'A service of your own user manager, not of the system'
+complete -c driftless -n "__fish_driftless_using_subcommand service; and __fish_seen_subcommand_from remove" -l disable -d 'Stop and disable it first'
+complete -c driftless -n "__fish_driftless_using_subcommand service; and __fish_seen_subcommand_from remove" -l force -d 'Remove the configuration though it is not as `service add` wrote it'
+complete -c driftless -n "__fish_driftless_using_subcommand service; and __fish_seen_subcommand_from remove" -s h -l help -d 'Print help'
+complete -c driftless -n "__fish_driftless_using_subcommand service; and __fish_seen_subcommand_from help" -f -a "add" -d 'Write the configuration of a new service, and what systemd needs to know'
+complete -c driftless -n "__fish_driftless_using_subcommand service; and __fish_seen_subcommand_from help" -f -a "list" -d 'List the services that are configured'
+complete -c driftless -n "__fish_driftless_using_subcommand service; and __fish_seen_subcommand_from help" -f -a "remove" -d 'Remove what `service add` has written; the replica and what is remembered of it stay'
+complete -c driftless -n "__fish_driftless_using_subcommand service; and __fish_seen_subcommand_from help" -f -a "help" -d 'Print this message or the help of the given subcommand(s)'
+complete -c driftless -n "__fish_driftless_using_subcommand completions" -s h -l help -d 'Print help'
+complete -c driftless -n "__fish_driftless_using_subcommand manpage" -s h -l help -d 'Print help'
+complete -c driftless -n "__fish_driftless_using_subcommand help; and not __fish_seen_subcommand_from sync watch verify status flush sweep release check-config service completions manpage help" -f -a "sync" -d 'Make the replica identical to the source once, then exit'
+complete -c driftless -n "__fish_driftless_using_subcommand help; and not __fish_seen_subcommand_from sync watch verify status flush sweep release check-config service completions manpage help" -f -a "watch" -d 'Make the replica identical, then follow every change until stopped'
+complete -c driftless -n "__fish_driftless_using_subcommand help; and not __fish_seen_subcommand_from sync watch verify status flush sweep release check-config service completions manpage help" -f -a "verify" -d 'Compare every byte and attribute, change nothing'
+complete -c driftless -n "__fish_driftless_using_subcommand help; and not __fish_seen_subcommand_from sync watch verify status flush sweep release check-config service completions manpage help" -f -a "status" -d 'Show what the running service is doing'
+complete -c driftless -n "__fish_driftless_using_subcommand help; and not __fish_seen_subcommand_from sync watch verify status flush sweep release check-config service completions manpage help" -f -a "flush" -d 'Return once all that was written before the call is in the replica'
+complete -c driftless -n "__fish_driftless_using_subcommand help; and not __fish_seen_subcommand_from sync watch verify status flush sweep release check-config service completions manpage help" -f -a "sweep" -d 'Start a full sweep now'
+complete -c driftless -n "__fish_driftless_using_subcommand help; and not __fish_seen_subcommand_from sync watch verify status flush sweep release check-config service completions manpage help" -f -a "release" -d 'Let the held deletions happen, once'
+complete -c driftless -n "__fish_driftless_using_subcommand help; and not __fish_seen_subcommand_from sync watch verify status flush sweep release check-config service completions manpage help" -f -a "check-config" -d 'Check a configuration file, and print the settings that it comes to'
+complete -c driftless -n "__fish_driftless_using_subcommand help; and not __fish_seen_subcommand_from sync watch verify status flush sweep release check-config service completions manpage help" -f -a "service" -d 'Add, list and remove services under systemd'
+complete -c driftless -n "__fish_driftless_using_subcommand help; and not __fish_seen_subcommand_from sync watch verify status flush sweep release check-config service completions manpage help" -f -a "completions" -d 'Print a completion script for a shell'
+complete -c driftless -n "__fish_driftless_using_subcommand help; and not __fish_seen_subcommand_from sync watch verify status flush sweep release check-config service completions manpage help" -f -a "manpage" -d 'Print the manual page'
+complete -c driftless -n "__fish_driftless_using_subcommand help; and not __fish_seen_subcommand_from sync watch verify status flush sweep release check-config service completions manpage help" -f -a "help" -d 'Print this message or the help of the given subcommand(s)'
+complete -c driftless -n "__fish_driftless_using_subcommand help; and __fish_seen_subcommand_from service" -f -a "add" -d 'Write the configuration of a new service, and what systemd needs to know'
+complete -c driftless -n "__fish_driftless_using_subcommand help; and __fish_seen_subcommand_from service" -f -a "list" -d 'List the services that are configured'
+complete -c driftless -n "__fish_driftless_using_subcommand help; and __fish_seen_subcommand_from service" -f -a "remove" -d 'Remove what `service add` has written; the replica and what is remembered of it stay'
