@@ -21,6 +21,7 @@ pub use effective::{Checked, Row, check, rows};
 use file::FileConfig;
 pub use state::{make_state_dir, pair_name, state_dir};
 pub use trust::untrusted;
+pub use value::unexpanded;
 pub use words::{parse_duration, parse_interval, parse_jobs, parse_max_delay, parse_name, parse_percent};
 
 /// Everything that was asked for, with its defaults. Paths are absolute.

@@ -17,7 +17,7 @@ use std::process::ExitCode;
 
 use super::open::{Refusal, shown, words};
 use crate::cli::ServiceCommand;
-use crate::config::ConfigError;
+use crate::config::{self, ConfigError};
 
 /// Runs `driftless service …`. What is refused is said here, in one sentence.
 pub fn run(command: &ServiceCommand) -> ExitCode {
@@ -95,6 +95,9 @@ fn text_of<'a>(what: &'static str, path: &'a Path) -> Result<&'a str, Trouble> {
     let text = path.to_str().ok_or_else(|| refuse("is not UTF-8, which a configuration file and a unit must be"))?;
     if text.chars().any(char::is_control) {
         return Err(refuse("has a line break or another control character, which a unit cannot hold"));
+    }
+    if config::unexpanded(path).is_some() {
+        return Err(refuse("has a part that looks like a variable, which a configuration file refuses"));
     }
     Ok(text)
 }

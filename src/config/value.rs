@@ -135,7 +135,7 @@ pub fn is_table(value: &Value) -> bool {
 
 /// The first part of a path that a shell or systemd would put something else for: a name that is nothing but a variable
 /// (`$HOME`), anything with `${…}` in it, and a specifier of unit files (`%h`).
-fn unexpanded(path: &Path) -> Option<&str> {
+pub fn unexpanded(path: &Path) -> Option<&str> {
     let names = path.components().filter_map(|part| match part {
         Component::Normal(name) => name.to_str(),
         _ => None,

@@ -136,7 +136,7 @@ fn umask() -> u32 {
 fn whatever_the_folders_are_called_the_files_name_them() {
     let names =
         [("a b", "a b"), ("100%", "100%%"), ("\"q\"", "\\\"q\\\""), ("it's", "it's"), ("back\\slash", "back\\\\slash")];
-    let more = [("#1;", "#1;"), ("$HOME", "$HOME"), ("ä漢", "ä漢"), (" - ", " - "), ("[x]*?", "[x]*?")];
+    let more = [("#1;", "#1;"), ("a$HOME", "a$HOME"), ("ä漢", "ä漢"), (" - ", " - "), ("[x]*?", "[x]*?")];
     for (name, written) in names.into_iter().chain(more) {
         let machine = Machine::new();
         let (source, replica) = (machine.pair.top().join(name), machine.pair.top().join(format!("{name} copy")));
@@ -161,13 +161,14 @@ fn what_watch_would_refuse_and_what_no_unit_can_hold_is_refused() {
         fs::create_dir(&path).expect("folder");
         path
     };
-    let (not_text, two_lines) = (odd(b"not\xffutf8"), odd(b"two\nlines"));
+    let (not_text, two_lines, variable) = (odd(b"not\xffutf8"), odd(b"two\nlines"), odd(b"$HOME"));
     let table = [
         (top.join("nowhere"), top.join("r"), "No such file or directory"),
         (source.join("file"), top.join("r"), "it is not a folder"),
         (source.clone(), source.join("deeper"), "lies inside the source"),
         (source.clone(), source.clone(), "are the same folder"),
         (not_text, top.join("r"), "not\\xffutf8' is not UTF-8"),
+        (source.clone(), variable.join("r"), "$HOME/r' has a part that looks like a variable"),
         (source.clone(), two_lines.join("r"), "two\\nlines/r' has a line break"),
         (source.clone(), machine.path("etc/driftless/r"), "where driftless keeps its own files"),
         (source.clone(), machine.path("var/lib/driftless"), "where driftless keeps its own files"),
@@ -337,7 +338,7 @@ fn the_list_tells_what_is_wrong_with_a_file() {
     let listed = machine.list(&[]);
     let names: Vec<_> = listed.iter().map(|service| service["name"].as_str().expect("text")).collect();
     assert_eq!(names, ["bad", "no name", "photos"]);
-    assert!(listed[0]["problem"].as_str().is_some_and(|text| text.contains("line 2: unknown field `replika`")));
+    assert!(listed[0]["problem"].as_str().is_some_and(|text| text.contains("line 2: unknown key `replika`")));
     assert_eq!((&listed[0]["source"], &listed[2]["problem"]), (&Value::Null, &Value::Null));
     let table = machine.run(&["list"], &[]).expect_code(0).stdout;
     assert!(table.lines().any(|line| line.starts_with("Problem: ") && line.contains("bad.toml', line 2")), "{table}");
