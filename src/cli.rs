@@ -1,6 +1,7 @@
 //! Owns the command line: commands, options, their help. It checks what can be checked of one word; what belongs
 //! together, defaults, and the configuration file are `config`'s.
 
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -8,7 +9,7 @@ use clap::{ArgAction, Args, Parser, Subcommand};
 use clap_complete::Shell;
 
 use crate::config::{
-    Durability, parse_duration, parse_interval, parse_jobs, parse_max_delay, parse_name, parse_percent,
+    Durability, parse_address, parse_duration, parse_interval, parse_jobs, parse_max_delay, parse_name, parse_percent,
 };
 
 const EXAMPLES: &str = "\
@@ -49,7 +50,9 @@ pub enum Command {
     /// Compare every byte and attribute, change nothing
     #[command(after_help = "Example:\n  driftless verify --manifest photos.md5 ~/photos /mnt/backup/photos")]
     Verify(VerifyArgs),
-    /// Show what the running service is doing
+    /// Show what the running service is doing; where several run, all of them in a table
+    #[command(after_help = "Examples:\n  driftless status --name photos\n  driftless status --follow\n  \
+        driftless status --json | jq -r .state")]
     Status(StatusArgs),
     /// Return once all that was written before the call is in the replica
     #[command(after_help = "Example:\n  driftless flush --timeout 5m && tar -C /mnt/backup -c photos")]
@@ -210,6 +213,12 @@ pub struct WatchArgs {
     /// Name of the control socket [default: made from the two folders]
     #[arg(long, value_parser = parse_name)]
     pub name: Option<String>,
+    /// Keep the figures for monitoring in this file, as OpenMetrics text, for node_exporter's textfile collector
+    #[arg(long, value_name = "FILE")]
+    pub metrics: Option<PathBuf>,
+    /// Answer http://ADDR/metrics with the figures for monitoring, as OpenMetrics text; as in 127.0.0.1:9494
+    #[arg(long, value_name = "ADDR", value_parser = parse_address)]
+    pub metrics_listen: Option<SocketAddr>,
     #[command(flatten)]
     pub logging: LogFileOption,
     #[command(flatten)]
@@ -300,6 +309,12 @@ pub struct StatusArgs {
     /// Print the whole status as JSON
     #[arg(long)]
     pub json: bool,
+    /// Go on until Ctrl-C: on a terminal the screen stays up to date, elsewhere each change is a line
+    #[arg(short, long)]
+    pub follow: bool,
+    /// All services in one table, with --json as an array, also where only one is running
+    #[arg(short, long, conflicts_with_all = ["control", "name"])]
+    pub all: bool,
 }
 
 #[derive(Debug, Args)]

@@ -3,10 +3,12 @@
 pub mod check_config;
 pub mod client;
 pub mod generate;
+pub mod metrics;
 pub mod open;
 pub mod reload;
 pub mod service;
 pub mod signals;
+pub mod status;
 pub mod sync;
 pub mod verify;
 pub mod watch;

@@ -9,6 +9,7 @@ mod value;
 mod words;
 
 use std::io;
+use std::net::SocketAddr;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::thread;
@@ -22,7 +23,9 @@ use file::FileConfig;
 pub use state::{make_state_dir, pair_name, state_dir};
 pub use trust::untrusted;
 pub use value::unexpanded;
-pub use words::{parse_duration, parse_interval, parse_jobs, parse_max_delay, parse_name, parse_percent};
+pub use words::{
+    parse_address, parse_duration, parse_interval, parse_jobs, parse_max_delay, parse_name, parse_percent,
+};
 
 /// Everything that was asked for, with its defaults. Paths are absolute.
 #[derive(Clone, Debug, PartialEq)]
@@ -47,6 +50,9 @@ pub struct Settings {
     pub verbosity: i8,
     pub control: Option<PathBuf>,
     pub name: Option<String>,
+    /// The file for node_exporter, and where scrapers are answered.
+    pub metrics: Option<PathBuf>,
+    pub metrics_listen: Option<SocketAddr>,
     /// Deletions that would be held happen.
     pub release: bool,
     /// The folders are what is meant, whatever they were before.
@@ -178,6 +184,8 @@ impl Settings {
         settings.take_output(&args.output);
         settings.control = args.control.as_deref().or(file.control.as_deref()).map(absolute).transpose()?;
         settings.name = args.name.clone().or(file.name.clone());
+        settings.metrics = args.metrics.as_deref().or(file.metrics.as_deref()).map(absolute).transpose()?;
+        settings.metrics_listen = args.metrics_listen.or(file.metrics_listen);
         settings.log_file = Some(match args.logging.log_file.as_deref().or(file.log_file.as_deref()) {
             Some(path) => absolute(path)?,
             None => state_dir()?.join(LOG_FILE),
@@ -217,6 +225,8 @@ impl Settings {
             verbosity: 0,
             control: None,
             name: None,
+            metrics: None,
+            metrics_listen: None,
             release: false,
             accept_root: false,
         })

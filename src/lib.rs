@@ -111,6 +111,12 @@
 //! open files anew. Neither helps where an inode has names on both sides of the wall, or where somebody has it open:
 //! [`fs::trust`] says which entry of the replica may be changed where it is; any other is built anew.
 //!
+//! # What it says of itself
+//!
+//! The dispatcher fills in one [`service::status::Status`]; the screen, the JSON and the metrics are made from that and nothing
+//! else, and who asks for it asks the dispatcher. Latency is the exception, since passes measure it: doubt carries when its
+//! first event was read, and `service::pass::heard` adds to the histogram of `service::latency` what has arrived.
+//!
 //! # What is absent on purpose
 //!
 //! - No `unsafe`, and no path string that reaches the kernel for anything inside the roots, but for setting watches,
@@ -119,7 +125,7 @@
 //! - No third state between "known" and "absent" that is acted on: what could not be read is neither removed nor
 //!   overwritten.
 //! - No thread that wakes by the clock while there is nothing to do: the debouncer, which ticks, is there only while
-//!   something waits.
+//!   something waits. The metrics file is asked for by the person.
 
 pub mod cli;
 pub mod commands;

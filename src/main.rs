@@ -5,8 +5,8 @@ use std::process::ExitCode;
 use clap::Parser;
 use clap::error::ErrorKind;
 use driftless::cli::{Cli, Command};
-use driftless::commands::client::{self, Form, Question};
-use driftless::commands::{check_config, generate, service, sync, verify, watch};
+use driftless::commands::client::{self, Question};
+use driftless::commands::{check_config, generate, service, status, sync, verify, watch};
 use driftless::fs::guarded;
 use rustix::process::{Resource, getrlimit, setrlimit};
 
@@ -21,10 +21,7 @@ fn main() -> ExitCode {
         Command::Sync(args) => sync::run(&args),
         Command::Watch(args) => watch::run(&args),
         Command::Verify(args) => verify::run(&args),
-        Command::Status(args) => {
-            let form = if args.json { Form::Json } else { Form::Screen };
-            return client::run(&args.target, Question::Status(form));
-        }
+        Command::Status(args) => return status::run(&args),
         Command::Flush(args) => return client::run(&args.target, Question::Flush(args.timeout)),
         Command::Sweep(target) => return client::run(&target, Question::Sweep),
         Command::Release(args) => {

@@ -594,7 +594,7 @@ _driftless() {
             return 0
             ;;
         driftless__subcmd__status)
-            opts="-h --control --name --json --help"
+            opts="-f -a -h --control --name --json --follow --all --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -726,7 +726,7 @@ _driftless() {
             return 0
             ;;
         driftless__subcmd__watch)
-            opts="-i -c -x -j -l -q -v -h --config --interval --debounce --max-delay --checksum --max-delete --durability --accept-root --exclude --exclude-from --jobs --one-file-system --control --name --log-file --quiet --verbose --help"
+            opts="-i -c -x -j -l -q -v -h --config --interval --debounce --max-delay --checksum --max-delete --durability --accept-root --exclude --exclude-from --jobs --one-file-system --control --name --metrics --metrics-listen --log-file --quiet --verbose --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -785,6 +785,14 @@ _driftless() {
                     return 0
                     ;;
                 --name)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --metrics)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --metrics-listen)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;

@@ -29,7 +29,7 @@ complete -c driftless -n "__fish_driftless_needs_command" -s V -l version -d 'Pr
 complete -c driftless -n "__fish_driftless_needs_command" -f -a "sync" -d 'Make the replica identical to the source once, then exit'
 complete -c driftless -n "__fish_driftless_needs_command" -f -a "watch" -d 'Make the replica identical, then follow every change until stopped'
 complete -c driftless -n "__fish_driftless_needs_command" -f -a "verify" -d 'Compare every byte and attribute, change nothing'
-complete -c driftless -n "__fish_driftless_needs_command" -f -a "status" -d 'Show what the running service is doing'
+complete -c driftless -n "__fish_driftless_needs_command" -f -a "status" -d 'Show what the running service is doing; where several run, all of them in a table'
 complete -c driftless -n "__fish_driftless_needs_command" -f -a "flush" -d 'Return once all that was written before the call is in the replica'
 complete -c driftless -n "__fish_driftless_needs_command" -f -a "sweep" -d 'Start a full sweep now'
 complete -c driftless -n "__fish_driftless_needs_command" -f -a "release" -d 'Let the held deletions happen, once'
@@ -65,6 +65,8 @@ complete -c driftless -n "__fish_driftless_using_subcommand watch" -l exclude-fr
 complete -c driftless -n "__fish_driftless_using_subcommand watch" -s j -l jobs -d 'Threads that copy or compare [default: the cores, at most 8]' -r
 complete -c driftless -n "__fish_driftless_using_subcommand watch" -l control -d 'Where status, flush, sweep and release reach this service [default: NAME.sock in $RUNTIME_DIRECTORY, $XDG_RUNTIME_DIR/driftless or /run/driftless]' -r -F
 complete -c driftless -n "__fish_driftless_using_subcommand watch" -l name -d 'Name of the control socket [default: made from the two folders]' -r
+complete -c driftless -n "__fish_driftless_using_subcommand watch" -l metrics -d 'Keep the figures for monitoring in this file, as OpenMetrics text, for node_exporter\'s textfile collector' -r -F
+complete -c driftless -n "__fish_driftless_using_subcommand watch" -l metrics-listen -d 'Answer http://ADDR/metrics with the figures for monitoring, as OpenMetrics text; as in 127.0.0.1:9494' -r
 complete -c driftless -n "__fish_driftless_using_subcommand watch" -s l -l log-file -d 'Log every operation there, too [default: none for sync, driftless.log in the state folder for watch]' -r -F
 complete -c driftless -n "__fish_driftless_using_subcommand watch" -s c -l checksum -d 'Sweeps compare contents by MD5, not size and modification time'
 complete -c driftless -n "__fish_driftless_using_subcommand watch" -l accept-root -d 'Take the two folders, and what is mounted below them, as they are now, though they are not those of before'
@@ -83,6 +85,8 @@ complete -c driftless -n "__fish_driftless_using_subcommand verify" -s h -l help
 complete -c driftless -n "__fish_driftless_using_subcommand status" -l control -d 'The service\'s control socket [default: the only one that is there]' -r -F
 complete -c driftless -n "__fish_driftless_using_subcommand status" -l name -d 'The service\'s name, where several run' -r
 complete -c driftless -n "__fish_driftless_using_subcommand status" -l json -d 'Print the whole status as JSON'
+complete -c driftless -n "__fish_driftless_using_subcommand status" -s f -l follow -d 'Go on until Ctrl-C: on a terminal the screen stays up to date, elsewhere each change is a line'
+complete -c driftless -n "__fish_driftless_using_subcommand status" -s a -l all -d 'All services in one table, with --json as an array, also where only one is running'
 complete -c driftless -n "__fish_driftless_using_subcommand status" -s h -l help -d 'Print help'
 complete -c driftless -n "__fish_driftless_using_subcommand flush" -l control -d 'The service\'s control socket [default: the only one that is there]' -r -F
 complete -c driftless -n "__fish_driftless_using_subcommand flush" -l name -d 'The service\'s name, where several run' -r
@@ -124,7 +128,7 @@ complete -c driftless -n "__fish_driftless_using_subcommand manpage" -s h -l hel
 complete -c driftless -n "__fish_driftless_using_subcommand help; and not __fish_seen_subcommand_from sync watch verify status flush sweep release check-config service completions manpage help" -f -a "sync" -d 'Make the replica identical to the source once, then exit'
 complete -c driftless -n "__fish_driftless_using_subcommand help; and not __fish_seen_subcommand_from sync watch verify status flush sweep release check-config service completions manpage help" -f -a "watch" -d 'Make the replica identical, then follow every change until stopped'
 complete -c driftless -n "__fish_driftless_using_subcommand help; and not __fish_seen_subcommand_from sync watch verify status flush sweep release check-config service completions manpage help" -f -a "verify" -d 'Compare every byte and attribute, change nothing'
-complete -c driftless -n "__fish_driftless_using_subcommand help; and not __fish_seen_subcommand_from sync watch verify status flush sweep release check-config service completions manpage help" -f -a "status" -d 'Show what the running service is doing'
+complete -c driftless -n "__fish_driftless_using_subcommand help; and not __fish_seen_subcommand_from sync watch verify status flush sweep release check-config service completions manpage help" -f -a "status" -d 'Show what the running service is doing; where several run, all of them in a table'
 complete -c driftless -n "__fish_driftless_using_subcommand help; and not __fish_seen_subcommand_from sync watch verify status flush sweep release check-config service completions manpage help" -f -a "flush" -d 'Return once all that was written before the call is in the replica'
 complete -c driftless -n "__fish_driftless_using_subcommand help; and not __fish_seen_subcommand_from sync watch verify status flush sweep release check-config service completions manpage help" -f -a "sweep" -d 'Start a full sweep now'
 complete -c driftless -n "__fish_driftless_using_subcommand help; and not __fish_seen_subcommand_from sync watch verify status flush sweep release check-config service completions manpage help" -f -a "release" -d 'Let the held deletions happen, once'

@@ -1,37 +1,31 @@
-//! Owns the commands that talk to a running service: which one is meant, what is asked, what is printed. The protocol
-//! is `service::control`'s.
+//! Owns the commands that talk to a running service: which one is meant, and what is asked. How a status is shown is
+//! `status`'s, the protocol `service::control`'s.
 
 use std::fs;
 use std::io::{self, ErrorKind, Write};
 use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::FileTypeExt;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
 
 use crate::cli::Target;
 use crate::service::control::{Answer, Command, ask, connect, folders};
+use crate::service::status::Status;
 use crate::tree::quote::{escaped, quoted};
 
 /// What is asked of the service.
 #[derive(Clone, Copy, Debug)]
 pub enum Question {
-    Status(Form),
     Flush(Duration),
     Sweep,
     Release,
     AcceptRoot,
 }
 
-/// How the answer is printed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Form {
-    Screen,
-    Json,
-}
-
 /// How long a service may take that is asked for nothing but a word.
 const PATIENCE: Duration = Duration::from_secs(30);
-const USAGE: u8 = 2;
+pub(super) const USAGE: u8 = 2;
 
 /// Asks the service and prints its answer. Exit code 0 when it did what was asked, 1 when it did not, 2 when there is
 /// no service, or no telling which is meant.
@@ -41,7 +35,6 @@ pub fn run(target: &Target, question: Question) -> ExitCode {
         Err(reason) => return fail(USAGE, &reason),
     };
     let (command, patience) = match question {
-        Question::Status(_) => (Command::Status, PATIENCE),
         Question::Sweep => (Command::Sweep, PATIENCE),
         Question::Release => (Command::Release { accept_root: false }, PATIENCE),
         Question::AcceptRoot => (Command::Release { accept_root: true }, PATIENCE),
@@ -52,35 +45,20 @@ pub fn run(target: &Target, question: Question) -> ExitCode {
         }
     };
     match ask(&path, &command, Some(patience)) {
-        Ok(answer) => report(question, &answer),
+        Ok(Answer { ok: true, .. }) => ExitCode::SUCCESS,
+        Ok(answer) => fail(1, &refusal(answer)),
         // Found and gone again, or never there: nobody was asked.
         Err(e) if is_absent(&e) => fail(USAGE, &unreachable(&path, &e)),
         Err(e) => fail(1, &format!("{}: {e}", shown(&path))),
     }
 }
 
-fn report(question: Question, answer: &Answer) -> ExitCode {
-    if !answer.ok {
-        return fail(1, answer.error.as_deref().unwrap_or("the service refused without saying why"));
-    }
-    let text = match (question, &answer.status) {
-        (Question::Status(Form::Screen), Some(status)) => status.render(),
-        (Question::Status(Form::Json), Some(status)) => match serde_json::to_string_pretty(status) {
-            Ok(json) => json + "\n",
-            Err(e) => return fail(1, &format!("the status cannot be written as JSON: {e}")),
-        },
-        (Question::Status(_), None) => return fail(1, "the service sent no status"),
-        _ => return ExitCode::SUCCESS,
-    };
-    let mut out = io::stdout().lock();
-    match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
-        Err(e) if e.kind() != ErrorKind::BrokenPipe => fail(1, &format!("cannot print: {e}")),
-        _ => ExitCode::SUCCESS,
-    }
+fn refusal(answer: Answer) -> String {
+    answer.error.unwrap_or_else(|| "the service refused without saying why".into())
 }
 
 /// The socket of the service that is meant: the one that is given, the one of that name, or the only one that answers.
-fn find(target: &Target, folders: &[PathBuf]) -> Result<PathBuf, String> {
+pub(super) fn find(target: &Target, folders: &[PathBuf]) -> Result<PathBuf, String> {
     if let Some(path) = &target.control {
         return Ok(path.clone());
     }
@@ -91,20 +69,49 @@ fn find(target: &Target, folders: &[PathBuf]) -> Result<PathBuf, String> {
             .next()
             .ok_or_else(|| format!("no service named '{name}' is running (looked in {})", list(folders)));
     }
-    let (mut living, mut closed) = (Vec::new(), Vec::new());
-    for path in folders.iter().flat_map(|folder| sockets(folder)) {
-        match connect(&path) {
-            Ok(_) => living.push(path),
-            Err(e) if e.kind() == ErrorKind::PermissionDenied => closed.push(path),
-            // Left behind by a process that died, or no socket of ours.
-            Err(_) => {}
-        }
-    }
+    let all = survey(folders);
+    let of = |reach| all.iter().filter(|(_, r)| *r == reach).map(|(path, _)| path.clone()).collect::<Vec<_>>();
+    let (living, closed) = (of(Reach::Living), of(Reach::Closed));
     match (living.as_slice(), closed.as_slice()) {
         ([one], _) => Ok(one.clone()),
         ([], []) => Err(format!("no service is running (looked in {}); --control names another socket", list(folders))),
         ([], _) => Err(format!("not permitted to reach {}; run this as the service's user", list(&closed))),
         (several, _) => Err(format!("several services are running; choose one with --name:{}", names(several))),
+    }
+}
+
+/// What came of a call at a socket.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Reach {
+    Living,
+    /// It belongs to another user.
+    Closed,
+    /// Left behind by a process that died.
+    Dead,
+}
+
+/// All sockets in these folders.
+pub(super) fn survey(folders: &[PathBuf]) -> Vec<(PathBuf, Reach)> {
+    let reach = |path: &Path| match connect(path) {
+        Ok(_) => Some(Reach::Living),
+        Err(e) if e.kind() == ErrorKind::PermissionDenied => Some(Reach::Closed),
+        Err(_) => fs::symlink_metadata(path).is_ok_and(|m| m.file_type().is_socket()).then_some(Reach::Dead),
+    };
+    let paths = folders.iter().flat_map(|folder| sockets(folder));
+    paths.filter_map(|path| Some((path.clone(), reach(&path)?))).collect()
+}
+
+/// Asks one service for its status.
+///
+/// # Errors
+/// The exit code, and why there is none.
+pub(super) fn status(path: &Path) -> Result<Box<Status>, (u8, String)> {
+    match ask(path, &Command::Status, Some(PATIENCE)) {
+        Ok(Answer { ok: true, status: Some(status), .. }) => Ok(status),
+        Ok(Answer { ok: true, .. }) => Err((1, "the service sent no status".into())),
+        Ok(answer) => Err((1, refusal(answer))),
+        Err(e) if is_absent(&e) => Err((USAGE, unreachable(path, &e))),
+        Err(e) => Err((1, format!("{}: {e}", shown(path)))),
     }
 }
 
@@ -143,7 +150,7 @@ fn unreachable(path: &Path, e: &io::Error) -> String {
     }
 }
 
-fn fail(code: u8, reason: &str) -> ExitCode {
+pub(super) fn fail(code: u8, reason: &str) -> ExitCode {
     // What a service says is not trusted with the terminal; the list of names has lines of its own.
     let lines: Vec<String> = reason.lines().map(escaped).collect();
     let _ = writeln!(io::stderr(), "driftless: {}", lines.join("\n"));

@@ -318,6 +318,7 @@ pub fn pair(
         turns: Default::default(),
         lost: Arc::default(),
         places,
+        latency: Arc::default(),
     };
     if misplaced.is_none() && !settings.dry_run {
         pair.clear_leftovers();

@@ -70,7 +70,8 @@ fn sweep(pair: &Pair, released: bool, pulse: &Pulse) -> ExitCode {
     let mut brake = Brake { release, ..Brake::default() };
     let run = |dirty: &DirtySet, brake: &Brake| {
         let (brake, cause) = (brake.clone(), Cause::Sweep);
-        let order = Order { dirty, renames: &[], brake, cause, jobs: pair.rules().jobs, lane: Which::Bulk };
+        let jobs = pair.rules().jobs;
+        let order = Order { dirty, renames: &[], brake, cause, oldest: None, jobs, lane: Which::Bulk };
         pass::run(pair, &order, pulse)
     };
     let everything = DirtySet::everything();

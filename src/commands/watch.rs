@@ -9,6 +9,7 @@ use crossbeam_channel::{Receiver, Sender, TrySendError, bounded, never, unbounde
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGUSR1};
 use signal_hook::iterator::Signals;
 
+use super::metrics::Metrics;
 use super::open::{self, Refusal};
 use super::reload;
 use crate::cli::WatchArgs;
@@ -21,6 +22,7 @@ use crate::service::control::{self, ControlServer, Request};
 use crate::service::dispatcher::{Dispatcher, Inbox, Renew, requests};
 use crate::service::intake::{Found, Intake};
 use crate::service::log::{self, Log, LogOptions};
+use crate::service::metrics::Figures;
 use crate::service::pair::Pair;
 use crate::tree::entry::Seen;
 use crate::tree::path::RelPath;
@@ -37,11 +39,12 @@ pub fn run(args: &WatchArgs) -> Result<ExitCode, Refusal> {
     let roots = open::roots(&paths, &settings)?;
     config::make_state_dir()?;
     let options = LogOptions { file: settings.log_file.clone(), verbosity: settings.verbosity, console: true };
+    let metrics = Metrics::prepare(&settings, (&roots.0, &roots.1))?;
     let (log, guard) = log::start(&options).map_err(Refusal::Log)?;
     if let Some(warning) = args.config.as_deref().and_then(config::untrusted) {
         log.warn(warning);
     }
-    let result = serve(roots, (args, &settings), log, signals);
+    let result = serve(roots, (args, &settings), metrics, log, signals);
     guard.finish();
     result.map(|()| ExitCode::SUCCESS)
 }
@@ -49,6 +52,7 @@ pub fn run(args: &WatchArgs) -> Result<ExitCode, Refusal> {
 fn serve(
     (source, replica): (Root, Root),
     (args, settings): (&WatchArgs, &Settings),
+    metrics: Metrics,
     log: Log,
     signals: Receiver<i32>,
 ) -> Result<(), Refusal> {
@@ -57,7 +61,8 @@ fn serve(
     std::fs::create_dir_all(&cookies)
         .map_err(|source| config::ConfigError::StateFolder { path: cookies.clone(), source })?;
     let (send, inbox) = requests();
-    let control = control_server(settings, &source, &replica, send)?;
+    let name = settings.name.clone().unwrap_or_else(|| config::pair_name(source.path(), replica.path()));
+    let control = control_server(settings, &name, send.clone())?;
     let intake = Intake::new(settings.debounce, settings.max_delay, Box::new(|_| None));
     let listener = Arc::clone(&intake);
     let verbose = log.clone();
@@ -97,6 +102,8 @@ fn serve(
         Some(_) => None,
     };
     let pair = Arc::new(Pair { watches, lost, ..pair });
+    let figures = Figures { name, requests: send, latency: Arc::clone(&pair.latency) };
+    let teller = pair.log.clone();
     let mounts = follow_mounts(&pair.log);
     let dispatcher =
         Dispatcher::new(pair, intake, settings.interval, (misplaced, renew)).map_err(|e| start_failed(&e))?;
@@ -104,8 +111,10 @@ fn serve(
         Some(reload) => dispatcher.reload_with(reload),
         None => dispatcher,
     };
-    dispatcher.run(&Inbox { requests: inbox, signals, mounts });
+    let metrics = metrics.start(figures, &teller).map_err(|e| start_failed(&e))?;
+    let last = dispatcher.run(&Inbox { requests: inbox, signals, mounts });
     control.stop();
+    metrics.finish(last);
     Ok(())
 }
 
@@ -122,16 +131,8 @@ fn follow_mounts(log: &Log) -> Receiver<()> {
     }
 }
 
-fn control_server(
-    settings: &Settings,
-    source: &Root,
-    replica: &Root,
-    requests: Sender<Request>,
-) -> Result<ControlServer, Refusal> {
-    let path = settings.control.clone().unwrap_or_else(|| {
-        let name = settings.name.clone().unwrap_or_else(|| config::pair_name(source.path(), replica.path()));
-        control::default_socket(&name)
-    });
+fn control_server(settings: &Settings, name: &str, requests: Sender<Request>) -> Result<ControlServer, Refusal> {
+    let path = settings.control.clone().unwrap_or_else(|| control::default_socket(name));
     control::serve(Path::new(&path), requests).map_err(|e| Refusal::Start(format!("no control socket: {e}")))
 }
 

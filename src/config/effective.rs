@@ -74,6 +74,8 @@ fn value(key: &str, settings: &Settings) -> String {
             Some(path) => shown(path),
             None => "none".into(),
         },
+        "metrics" => settings.metrics.as_deref().map_or_else(|| "none".into(), shown),
+        "metrics_listen" => settings.metrics_listen.map_or_else(|| "none".into(), |address| address.to_string()),
         "quiet" => yes(settings.verbosity < 0),
         "verbose" => settings.verbosity.max(0).to_string(),
         _ => String::new(),

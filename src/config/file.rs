@@ -4,6 +4,7 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::io::ErrorKind;
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -11,12 +12,14 @@ use toml::Spanned;
 use toml::de::DeTable;
 
 use super::value::{self, Value, Wrong};
-use super::words::{parse_duration, parse_interval, parse_jobs, parse_max_delay, parse_name, parse_percent};
+use super::words::{
+    parse_address, parse_duration, parse_interval, parse_jobs, parse_max_delay, parse_name, parse_percent,
+};
 use super::{ConfigError, Durability};
 use crate::tree::quote::escaped;
 
 /// The keys, in the order in which they are explained, and other names of each.
-pub const KEYS: [(&str, &[&str]); 17] = [
+pub const KEYS: [(&str, &[&str]); 19] = [
     ("source", &[]),
     ("replica", &[]),
     ("name", &[]),
@@ -31,6 +34,8 @@ pub const KEYS: [(&str, &[&str]); 17] = [
     ("max_delete", &[]),
     ("durability", &[]),
     ("jobs", &[]),
+    ("metrics", &[]),
+    ("metrics_listen", &[]),
     ("log_file", &["log", "log_path"]),
     ("quiet", &[]),
     ("verbose", &[]),
@@ -58,6 +63,8 @@ pub struct FileConfig {
     pub max_delete: Option<f64>,
     pub durability: Option<Durability>,
     pub jobs: Option<usize>,
+    pub metrics: Option<PathBuf>,
+    pub metrics_listen: Option<SocketAddr>,
     pub log_file: Option<PathBuf>,
     pub quiet: Option<bool>,
     pub verbose: Option<u8>,
@@ -115,6 +122,9 @@ impl FileConfig {
             max_delete: keys.take("max_delete", |v| value::word(v, "a percentage, as in \"50%\"", parse_percent)),
             durability: keys.take("durability", value::one_of::<Durability>),
             jobs: keys.take("jobs", |v| value::word(v, "a number of threads, as in 4", parse_jobs)),
+            metrics: keys.take("metrics", value::path),
+            metrics_listen: keys
+                .take("metrics_listen", |v| value::word(v, "an address, as in \"127.0.0.1:9494\"", parse_address)),
             log_file: keys.take("log_file", value::path),
             quiet: keys.take("quiet", value::flag),
             verbose: keys.take("verbose", |v| value::word(v, "a number: 0, 1 or more", value::small)),

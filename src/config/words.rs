@@ -1,6 +1,7 @@
 //! Owns how one value is written: durations, percentages, counts, names. The same for the command line and the file. It
 //! knows no option and no default.
 
+use std::net::SocketAddr;
 use std::time::Duration;
 
 /// Longer is surely a slip, and would overflow the clocks that it is added to.
@@ -63,6 +64,17 @@ pub fn parse_jobs(text: &str) -> Result<usize, String> {
     match text.trim().parse() {
         Ok(jobs) if (1..=MOST_JOBS).contains(&jobs) => Ok(jobs),
         _ => Err(format!("must be a number from 1 to {MOST_JOBS}")),
+    }
+}
+
+/// `127.0.0.1:9494` or `[::1]:9494`: an address of this machine, and a port.
+///
+/// # Errors
+/// What is wrong with it, for the person.
+pub fn parse_address(text: &str) -> Result<SocketAddr, String> {
+    match text.trim().parse::<SocketAddr>() {
+        Ok(address) if address.port() > 0 => Ok(address),
+        _ => Err("must be an address and a port, as in 127.0.0.1:9494 or [::1]:9494".into()),
     }
 }
 
@@ -132,6 +144,9 @@ mod tests {
         for (text, is_good) in table.into_iter().chain(bad) {
             assert_eq!(parse_percent(text).is_ok(), is_good, "{text:?}");
         }
+        assert!(["127.0.0.1:9494", "[::1]:1", " 0.0.0.0:65535 "].iter().all(|text| parse_address(text).is_ok()));
+        let bad = ["", "9494", ":9494", "127.0.0.1", "127.0.0.1:0", "::1:9494:", "localhost:9494", "1.2.3.4:65536"];
+        assert!(bad.iter().all(|text| parse_address(text).is_err()));
         assert_eq!(parse_jobs("8"), Ok(8));
         assert!(["0", "-1", "257", "x", ""].iter().all(|text| parse_jobs(text).is_err()));
         assert!(["a", "A-1_b.c"].iter().all(|text| parse_name(text).is_ok()));

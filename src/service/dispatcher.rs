@@ -28,7 +28,8 @@ use super::pass::{self, Brake};
 use super::places::{Misplaced, REMEDY};
 use super::report;
 use super::rules::Reload;
-use crate::fs::pulse::Pulse;
+use super::status::{State, Status};
+use crate::fs::pulse::{Progress, Pulse};
 use crate::plan::schedule::{Sweeps, later, until};
 use crate::tree::doubt::{DirtySet, Doubt, Extent, Moment};
 use crate::tree::operation::Cause;
@@ -83,13 +84,17 @@ pub struct Dispatcher {
     done: Receiver<Finished>,
     tell: Sender<Finished>,
     sweeps: Sweeps,
-    sweep_began: Option<Moment>,
+    /// When the sweep began that runs, and how far all work had come by then.
+    sweep_began: Option<(Moment, Progress)>,
+    sweeps_ended: u64,
     ledger: Ledger,
     hold: Hold,
     recent: Recent,
     entries: Option<u64>,
     flushes: Flushes,
     began: Moment,
+    /// The same by the wall clock, in seconds since 1970.
+    started: u64,
     polled: Moment,
     commit_due: Option<Moment>,
     guards: Guards,
@@ -134,9 +139,11 @@ impl Dispatcher {
             guards,
             sweeps: Sweeps::new(interval),
             sweep_began: None,
+            sweeps_ended: 0,
             ledger,
             flushes: Flushes::default(),
             began: clock::now(),
+            started: clock::wall(),
             polled: clock::now(),
             commit_due: None,
             trouble: Trouble::default(),
@@ -151,8 +158,8 @@ impl Dispatcher {
         Lane::start(which, Arc::clone(pulse), Sender::clone(tell))
     }
 
-    /// Runs until a signal says stop.
-    pub fn run(mut self, inbox: &Inbox) {
+    /// Runs until a signal says stop. Returns what there was to say at the end.
+    pub fn run(mut self, inbox: &Inbox) -> Status {
         loop {
             let now = clock::now();
             self.look_for_roots(now);
@@ -331,7 +338,7 @@ impl Dispatcher {
                 self.sweeps.begun();
                 // Whatever they did is found now.
                 self.intake.take_vanished();
-                self.sweep_began = Some(now);
+                self.sweep_began = Some((now, self.pulse.progress()));
                 self.bulk.waiting.insert_extent(RelPath::root(), Extent::Tree, Cause::Sweep, now);
             }
             for (path, _) in self.hold.released().into_iter().flat_map(|held| held.iter()) {
@@ -391,7 +398,7 @@ impl Dispatcher {
     }
 
     fn end_sweep(&mut self, now: Moment, outcome: &pass::Outcome) {
-        let began = self.sweep_began.take().unwrap_or(now);
+        let began = self.sweep_began.take().map_or(now, |(began, _)| began);
         let duration = until(began, now);
         self.sweeps.ended(now);
         report::sweep(&self.pair, outcome, duration);
@@ -411,6 +418,7 @@ impl Dispatcher {
             self.pair.archive.set_fact("entries", entries.to_string().as_bytes());
         }
         self.last_sweep = Some(LastSweep::now(duration, outcome.totals));
+        self.sweeps_ended += 1;
         self.commit(now);
     }
 
@@ -471,7 +479,7 @@ impl Dispatcher {
         lanes.chain([first_sweep, self.pair.restless.oldest()]).flatten().min()
     }
 
-    fn stop(mut self) {
+    fn stop(mut self) -> Status {
         self.pulse.stop();
         let limit = crossbeam_channel::after(STOP);
         while self.express.running.is_some() || self.bulk.running.is_some() {
@@ -499,11 +507,13 @@ impl Dispatcher {
         }
         let up = until(self.began, clock::now());
         self.pair.log.info(format_args!("Stopped: {} in {:.3} s", self.totals, up.as_secs_f64()));
+        let last = Status { state: State::Stopping, reason: None, ..self.status() };
         if ended {
             for lane in [self.express.lane, self.bulk.lane] {
                 let _ = lane.close().join();
             }
         }
+        last
     }
 }
 

@@ -12,7 +12,7 @@ use super::pair::Pair;
 use super::pass::{self, Brake, Order, Outcome};
 use crate::fs::pulse::Pulse;
 use crate::fs::sandbox;
-use crate::tree::doubt::DirtySet;
+use crate::tree::doubt::{DirtySet, Moment};
 use crate::tree::operation::Cause;
 
 /// An order that a lane can keep.
@@ -22,6 +22,7 @@ pub struct Work {
     pub renames: Vec<Rename>,
     pub brake: Brake,
     pub cause: Cause,
+    pub oldest: Option<Moment>,
     pub jobs: usize,
 }
 
@@ -82,11 +83,11 @@ pub fn confine(pair: &Pair) {
 fn run(which: Which, pulse: &Pulse, orders: &Receiver<Work>, done: &Sender<Finished>) {
     let mut is_confined = false;
     for work in orders {
-        let Work { pair, dirty, renames, brake, cause, jobs } = work;
+        let Work { pair, dirty, renames, brake, cause, oldest, jobs } = work;
         if !std::mem::replace(&mut is_confined, true) {
             confine(&pair);
         }
-        let order = Order { dirty: &dirty, renames: &renames, brake, cause, jobs, lane: which };
+        let order = Order { dirty: &dirty, renames: &renames, brake, cause, oldest, jobs, lane: which };
         let outcome = pass::run(&pair, &order, pulse);
         // Who hears of the end may want it for itself.
         drop(pair);

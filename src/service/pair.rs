@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 
 use super::claims::Claims;
+use super::latency::Latency;
 use super::links::LinkTable;
 use super::log::Log;
 use super::places::Places;
@@ -53,6 +54,8 @@ pub struct Pair {
     pub lost: Arc<AtomicU64>,
     /// Which folders the roots and the mounts below them were.
     pub places: Places,
+    /// How long changes took from the event to the replica.
+    pub latency: Arc<Latency>,
 }
 
 /// Locks for folders, shared by folders whose paths hash alike.

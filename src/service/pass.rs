@@ -6,6 +6,7 @@ mod examine;
 mod files;
 mod folders;
 mod groups;
+mod heard;
 mod make;
 mod queue;
 mod removals;
@@ -30,11 +31,12 @@ use crate::fs::archive::Changes;
 use crate::fs::pulse::Pulse;
 use crate::fs::root::Root;
 pub use crate::plan::guard::{Brake, Release};
-use crate::tree::doubt::{DirtySet, Doubt};
+use crate::tree::doubt::{DirtySet, Doubt, Moment};
 use crate::tree::entry::{InodeId, Kind, Stat};
 use crate::tree::operation::{Cause, Operation, Problem};
 use crate::tree::path::RelPath;
 use crate::tree::totals::Totals;
+use heard::Heard;
 use queue::Queue;
 use walk::Worker;
 
@@ -47,6 +49,8 @@ pub struct Order<'a> {
     pub brake: Brake,
     /// What asked for the looks at whole folders and trees; of what is named, the doubt says it.
     pub cause: Cause,
+    /// When the oldest event was read that asked for it.
+    pub oldest: Option<Moment>,
     pub jobs: usize,
     pub lane: Which,
 }
@@ -85,6 +89,7 @@ struct Pass<'a> {
     pulse: &'a Pulse,
     lane: Which,
     cause: Cause,
+    heard: Heard,
     queue: Queue,
     shared: Mutex<Shared>,
     /// Mounts below the roots that are gone: they and all below them are left alone.
@@ -131,6 +136,7 @@ pub fn run(pair: &Pair, order: &Order, pulse: &Pulse) -> Outcome {
         // Before it is copied: what vanishes meanwhile has been there.
         pair.places.learn(&pair.source, &pair.replica, &pass.rules.exclude, &pair.archive);
     }
+    pass.heard = Heard::of(order);
     pass.gone = pair.places.gone(&pair.source, &pair.replica);
     let mut totals = renames::carry_out(&mut pass, order.renames);
     if !order.renames.is_empty() {
@@ -246,6 +252,7 @@ impl<'a> Pass<'a> {
             pulse,
             lane,
             cause,
+            heard: Heard::default(),
             queue: Queue::default(),
             shared: Mutex::default(),
             gone: BTreeSet::new(),
@@ -289,7 +296,7 @@ impl<'a> Pass<'a> {
 
     /// Puts a path back into doubt, for what asked for it this time.
     fn again(&self, path: &RelPath, doubt: Doubt) {
-        let doubt = doubt.asked_by(self.asked(path));
+        let doubt = doubt.heard_first(self.heard.first(self.dirty, path)).asked_by(self.asked(path));
         self.shared().outcome.again.insert(path, doubt);
     }
 
@@ -339,7 +346,7 @@ impl<'a> Pass<'a> {
             self.no_room_from.fetch_min(from, Ordering::Relaxed);
             let mut shared = self.shared();
             shared.outcome.condition = Some(condition);
-            shared.outcome.again.insert(path, Doubt::subtree(super::clock::now()));
+            shared.outcome.again.insert(path, Doubt::subtree(super::clock::now()).heard_first(None));
         } else if matches!(error, Errno::NOENT | Errno::NOTDIR | Errno::LOOP)
             || (matches!(error, Errno::ACCESS | Errno::XDEV) && !self.is_there(path))
         {

@@ -132,7 +132,7 @@ impl Restless {
         for (path, spell) in self.lock().iter_mut().filter(|(_, spell)| spell.due <= now) {
             // Looked at once, until the outcome says more.
             spell.due = Moment(u64::MAX);
-            dirty.insert(path, Doubt::contents(now));
+            dirty.insert(path, Doubt::contents(now).heard_first(spell.unserved));
         }
         dirty
     }
@@ -150,6 +150,11 @@ impl Restless {
     pub fn uncertain(&self, at_most: usize) -> Vec<RelPath> {
         let spells = self.lock();
         spells.iter().filter(|(_, s)| s.is_uncertain).map(|(path, _)| path.clone()).take(at_most).collect()
+    }
+
+    /// How many files that is.
+    pub fn uncertain_count(&self) -> usize {
+        self.lock().values().filter(|spell| spell.is_uncertain).count()
     }
 
     /// How many files are waited for, or uncertain.

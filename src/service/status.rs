@@ -1,12 +1,12 @@
-//! Owns what a running service says of itself: the data, as JSON and as one screen for a person. It measures nothing;
-//! the dispatcher fills it in.
+//! Owns what a running service says of itself: the data, which is also its JSON. It measures nothing and draws nothing;
+//! the dispatcher fills it in, and the commands show it.
 
-use std::fmt::{self, Write};
+use std::fmt;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use crate::tree::quote::escaped;
+use super::latency::Reading;
 use crate::tree::totals::Totals;
 
 /// Everything that `driftless status` shows. Times are RFC 3339, `source` and `replica` are plain
@@ -34,6 +34,48 @@ pub struct Status {
     pub failing: Vec<Failing>,
     /// Files that never rested while they were read.
     pub uncertain: Vec<String>,
+    /// The program that runs.
+    #[serde(default)]
+    pub version: String,
+    #[serde(default)]
+    pub started: String,
+    /// From the event to the replica, since the service started.
+    #[serde(default)]
+    pub latency: Latency,
+    /// Sweeps that came to their end since the service started.
+    #[serde(default)]
+    pub sweeps: u64,
+    /// The sweep that runs.
+    #[serde(default)]
+    pub sweep: Option<Sweep>,
+    /// How many there are; `failing` and `uncertain` list the first hundred.
+    #[serde(default)]
+    pub failing_paths: u64,
+    #[serde(default)]
+    pub uncertain_files: u64,
+}
+
+/// How long changes took that an event told of. What a sweep found or what had failed before is not among them.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Latency {
+    pub count: u64,
+    /// Upper bounds, too long by 5 % or a tenth of a millisecond at most.
+    pub median_ms: Option<f64>,
+    pub p99_ms: Option<f64>,
+    pub longest_ms: Option<f64>,
+}
+
+/// How far the sweep has come that runs.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Sweep {
+    pub running_ms: u64,
+    /// Entries of the source that were listed.
+    pub entries: u64,
+    /// As many there were the last time, where that is known.
+    pub expected: Option<u64>,
+    /// What was copied or updated meanwhile.
+    pub files: u64,
+    pub bytes: u64,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -51,7 +93,7 @@ pub enum State {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Watches {
     pub folders: u64,
-    /// Folders that could not be watched; sweeps alone keep them equal.
+    /// Folders that could not be watched; they are looked at from time to time, and at sweeps.
     pub unwatched: u64,
     /// The system's limit for this user, where it is known.
     pub limit: Option<u64>,
@@ -88,184 +130,124 @@ pub struct Failing {
     pub next_try_in_s: u64,
 }
 
-impl fmt::Display for State {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
+impl State {
+    pub const ALL: [Self; 7] =
+        [Self::Starting, Self::Sweeping, Self::InSync, Self::Busy, Self::Held, Self::Degraded, Self::Stopping];
+
+    /// As it stands in JSON and in the metrics.
+    pub fn word(self) -> &'static str {
+        match self {
             Self::Starting => "starting",
             Self::Sweeping => "sweeping",
-            Self::InSync => "in sync",
+            Self::InSync => "in_sync",
             Self::Busy => "busy",
             Self::Held => "held",
             Self::Degraded => "degraded",
             Self::Stopping => "stopping",
+        }
+    }
+}
+
+impl fmt::Display for State {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::InSync => "in sync",
+            other => other.word(),
         })
     }
 }
 
-impl Status {
-    /// One screen for a person, ending with a newline. Long lists show their first entries and how many there are.
-    pub fn render(&self) -> String {
-        let mut screen = String::new();
-        let mut line = |label: &str, text: String| {
-            // Whatever the service sent, a line stays a line and the terminal is not steered.
-            let _ = writeln!(screen, "{label:<12}{}", escaped(&text));
-        };
-        line("State", self.state_line());
-        line("Source", self.source.clone());
-        line("Replica", self.replica.clone());
-        line("Process", self.pid.to_string());
-        line("Pending", self.pending_line());
-        line("Watches", self.watches.line());
-        line("Last sweep", self.last_sweep.as_ref().map_or_else(|| "none yet".into(), LastSweep::line));
-        if let Some(seconds) = self.next_sweep_in_s {
-            line("Next sweep", format!("in {}", short(Duration::from_secs(seconds))));
-        }
-        line("Totals", self.totals.to_string());
-        for hold in &self.holds {
-            let since = hold.since.as_ref().map(|since| format!(", since {since}")).unwrap_or_default();
-            line("Held", format!("{} removals: {}{since}", hold.removals, hold.reason));
-            line("", format!("-> {}", hold.remedy));
-        }
-        first("Failing", &self.failing, Failing::line, &mut line);
-        first("Uncertain", &self.uncertain, String::clone, &mut line);
-        screen
-    }
-
-    fn state_line(&self) -> String {
-        let reason = self.reason.as_ref().map(|r| format!(": {r}")).unwrap_or_default();
-        format!("{} since {}{reason}", self.state, self.since)
-    }
-
-    fn pending_line(&self) -> String {
-        match self.pending {
-            0 => "nothing".into(),
-            1 => format!("1 path, for {}", short(Duration::from_millis(self.lag_ms))),
-            many => format!("{many} paths, the oldest for {}", short(Duration::from_millis(self.lag_ms))),
+impl Latency {
+    pub fn of(reading: &Reading) -> Self {
+        let millis = |took: Duration| took.as_micros() as f64 / 1000.0;
+        Self {
+            count: reading.count(),
+            median_ms: reading.within(50).map(millis),
+            p99_ms: reading.within(99).map(millis),
+            longest_ms: (reading.count() > 0).then(|| millis(reading.longest())),
         }
     }
 }
 
-/// How many entries of a list the screen shows.
-const SHOWN: usize = 10;
-
-fn first<T>(label: &str, list: &[T], text: impl Fn(&T) -> String, line: &mut impl FnMut(&str, String)) {
-    for (n, entry) in list.iter().take(SHOWN).enumerate() {
-        line(if n == 0 { label } else { "" }, text(entry));
-    }
-    if list.len() > SHOWN {
-        line("", format!("and {} more; --json lists them all", list.len() - SHOWN));
-    }
+/// A limit for a source that needs so many watches, where the present one does not suffice.
+pub fn enough(needed: u64, limit: Option<u64>) -> u64 {
+    let ample = needed.saturating_mul(2).max(limit.unwrap_or(0).saturating_add(1));
+    ample.checked_next_power_of_two().unwrap_or(ample).max(1 << 16)
 }
 
 impl Watches {
-    fn line(&self) -> String {
-        let limit = self.limit.map(|l| format!(" of at most {l}")).unwrap_or_default();
-        match self.unwatched {
-            0 => format!("{} folders{limit}", self.folders),
-            n => format!("{} folders{limit}; {n} not watched, equal after each sweep only", self.folders),
-        }
+    /// The folders of the source, as far as they are known.
+    pub fn needed(&self) -> u64 {
+        self.folders.saturating_add(self.unwatched)
+    }
+
+    /// A limit that suffices, with room for other programs and for folders to come, where the present one does not.
+    pub fn enough(&self) -> Option<u64> {
+        (self.unwatched > 0).then(|| enough(self.needed(), self.limit))
     }
 }
 
-impl LastSweep {
-    fn line(&self) -> String {
-        format!("{}, took {}: {}", self.finished, short(Duration::from_millis(self.duration_ms)), self.totals)
+/// A quiet service, for the tests of all who show one.
+#[cfg(test)]
+pub fn sample() -> Status {
+    Status {
+        state: State::InSync,
+        reason: None,
+        since: "2026-11-21T14:32:10+01:00".into(),
+        pid: 4711,
+        source: "/home/user/a".into(),
+        replica: "/mnt/b".into(),
+        pending: 0,
+        lag_ms: 0,
+        watches: Watches { folders: 12, unwatched: 0, limit: Some(8192) },
+        totals: Totals { files_copied: 3, ..Totals::default() },
+        last_sweep: None,
+        next_sweep_in_s: Some(90),
+        holds: Vec::new(),
+        failing: Vec::new(),
+        uncertain: Vec::new(),
+        version: "0.1.0".into(),
+        started: "2026-11-21T12:00:00+01:00".into(),
+        latency: Latency { count: 3, median_ms: Some(3.1), p99_ms: Some(104.5), longest_ms: Some(104.5) },
+        sweeps: 1,
+        sweep: None,
+        failing_paths: 0,
+        uncertain_files: 0,
     }
-}
-
-impl Failing {
-    fn line(&self) -> String {
-        let next = short(Duration::from_secs(self.next_try_in_s));
-        let tries = if self.tries == 1 { "1 try".into() } else { format!("{} tries", self.tries) };
-        format!("{}: {} ({tries} since {}, next in {next})", self.path, self.reason, self.first_failure)
-    }
-}
-
-/// A duration with what matters of it: milliseconds below ten seconds, whole seconds above.
-fn short(duration: Duration) -> String {
-    let kept = if duration < Duration::from_secs(10) {
-        Duration::from_millis(u64::try_from(duration.as_millis()).unwrap_or(u64::MAX))
-    } else {
-        Duration::from_secs(duration.as_secs())
-    };
-    humantime::format_duration(kept).to_string()
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn sample() -> Status {
-        Status {
-            state: State::InSync,
-            reason: None,
-            since: "2026-11-21T14:32:10+01:00".into(),
-            pid: 4711,
-            source: "'/home/user/a'".into(),
-            replica: "'/mnt/b'".into(),
-            pending: 0,
-            lag_ms: 0,
-            watches: Watches { folders: 12, unwatched: 0, limit: Some(8192) },
-            totals: Totals { files_copied: 3, ..Totals::default() },
-            last_sweep: None,
-            next_sweep_in_s: Some(90),
-            holds: Vec::new(),
-            failing: Vec::new(),
-            uncertain: Vec::new(),
-        }
-    }
-
-    #[test]
-    fn screen_of_a_quiet_service_is_short() {
-        let screen = sample().render();
-        assert!(screen.starts_with("State       in sync since 2026-11-21T14:32:10+01:00\n"), "{screen}");
-        assert!(screen.contains("Pending     nothing\n"), "{screen}");
-        assert!(screen.contains("Watches     12 folders of at most 8192\n"), "{screen}");
-        assert!(screen.contains("Next sweep  in 1m 30s\n"), "{screen}");
-        assert!(!screen.contains("Failing") && !screen.contains("Held"), "{screen}");
-    }
-
-    #[test]
-    fn screen_names_holds_with_their_remedy_and_cuts_long_lists() {
-        let failing = Failing {
-            path: "'x\u{1b}'".into(),
-            reason: "denied".into(),
-            tries: 3,
-            first_failure: "2026-11-21T14:32:10+01:00".into(),
-            last_failure: "2026-11-21T14:32:13+01:00".into(),
-            next_try: "2026-11-21T14:32:21+01:00".into(),
-            next_try_in_s: 8,
-        };
-        let status = Status {
-            state: State::Held,
-            pending: 2,
-            lag_ms: 2100,
-            holds: vec![HoldStatus {
-                reason: "more than 50%".into(),
-                remedy: "driftless release".into(),
-                removals: 800,
-                since: Some("2026-11-20T09:00:00+01:00".into()),
-            }],
-            failing: vec![failing; 14],
-            ..sample()
-        };
-        let screen = status.render();
-        assert!(
-            screen.contains("Held        800 removals: more than 50%, since 2026-11-20T09:00:00+01:00\n            -> driftless release\n"),
-            "{screen}"
-        );
-        assert!(
-            screen.contains("'x\\u{1b}': denied (3 tries since 2026-11-21T14:32:10+01:00, next in 8s)"),
-            "{screen}"
-        );
-        assert!(screen.contains("            and 4 more;"), "{screen}");
-        assert!(screen.contains("2 paths, the oldest for 2s 100ms"), "{screen}");
-    }
-
     #[test]
     fn json_uses_snake_case_and_comes_back_the_same() {
         let json = serde_json::to_string(&sample()).expect("plain data");
         assert!(json.contains("\"state\":\"in_sync\""), "{json}");
+        for state in State::ALL {
+            assert_eq!(serde_json::to_value(state).expect("plain data"), state.word());
+        }
         assert_eq!(serde_json::from_str::<Status>(&json).expect("own output"), sample());
+    }
+
+    #[test]
+    fn status_of_an_older_service_is_understood() {
+        let mut json = serde_json::to_value(sample()).expect("plain data");
+        let object = json.as_object_mut().expect("an object");
+        for newer in ["version", "started", "latency", "sweeps", "sweep", "failing_paths", "uncertain_files"] {
+            assert!(object.remove(newer).is_some(), "{newer}");
+        }
+        let status: Status = serde_json::from_value(json).expect("understood");
+        assert_eq!((status.latency, status.pid), (Latency::default(), 4711));
+    }
+
+    #[test]
+    fn limit_that_suffices_is_above_the_present_one_and_twice_what_is_needed() {
+        let watches = |folders, unwatched, limit| Watches { folders, unwatched, limit };
+        assert_eq!(watches(12, 0, Some(8192)).enough(), None);
+        assert_eq!(watches(8000, 192, Some(8000)).enough(), Some(65_536));
+        assert_eq!(watches(90_000, 10_000, Some(90_000)).enough(), Some(262_144));
+        // Others use most of what there is.
+        assert_eq!(watches(10, 10, Some(1 << 20)).enough(), Some(1 << 21));
     }
 }

@@ -11,11 +11,18 @@ use super::path::RelPath;
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Moment(pub u64);
 
+impl Moment {
+    /// After everything that happens.
+    pub const NEVER: Self = Self(u64::MAX);
+}
+
 /// What was heard of one name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Doubt {
     /// When the last event about it was read.
     pub at: Moment,
+    /// When the first event about it was read of those that are not dealt with; never, where no event raised it.
+    pub first: Moment,
     /// The contents may have changed; otherwise all events spoke of attributes, of a rename or of a link.
     pub contents: bool,
     /// A folder in whose tree anything may have changed, not only the folder's own attributes.
@@ -25,15 +32,15 @@ pub struct Doubt {
 
 impl Doubt {
     pub fn contents(at: Moment) -> Self {
-        Self { at, contents: true, below: false, asked: Cause::Event }
+        Self { at, first: at, contents: true, below: false, asked: Cause::Event }
     }
 
     pub fn attributes(at: Moment) -> Self {
-        Self { at, contents: false, below: false, asked: Cause::Event }
+        Self { at, first: at, contents: false, below: false, asked: Cause::Event }
     }
 
     pub fn subtree(at: Moment) -> Self {
-        Self { at, contents: true, below: true, asked: Cause::Event }
+        Self { at, first: at, contents: true, below: true, asked: Cause::Event }
     }
 
     /// Doubt without any event: something may have changed of which nothing was heard.
@@ -42,7 +49,13 @@ impl Doubt {
     }
 
     pub fn asked_by(self, asked: Cause) -> Self {
-        Self { asked, ..self }
+        let first = if asked == Cause::Event { self.first } else { Moment::NEVER };
+        Self { asked, first, ..self }
+    }
+
+    /// The same doubt, raised by an event that was read then, or by none.
+    pub fn heard_first(self, first: Option<Moment>) -> Self {
+        Self { first: first.unwrap_or(Moment::NEVER), ..self }
     }
 
     /// Whether all that was heard leaves the contents as they were.
@@ -53,6 +66,7 @@ impl Doubt {
     pub fn or(self, other: Self) -> Self {
         Self {
             at: self.at.max(other.at),
+            first: self.first.min(other.first),
             contents: self.contents || other.contents,
             below: self.below || other.below,
             // What an event spoke of would be looked at without the others.
@@ -207,11 +221,26 @@ impl DirtySet {
     /// What asked for a look at this very entry, or for one at all that a folder above it holds; `None` where it is
     /// looked at because its whole folder, or tree, is.
     pub fn asked(&self, path: &RelPath) -> Option<Cause> {
+        self.named(path).map(|doubt| doubt.asked)
+    }
+
+    /// When the first event was read that asked for a look at this very entry, or for one at all that a folder above it
+    /// holds; `None` where it is looked at because its whole folder, or tree, is. Never, where no event asked.
+    pub fn heard_first(&self, path: &RelPath) -> Option<Moment> {
+        self.named(path).map(|doubt| doubt.first)
+    }
+
+    /// Whether single entries are in doubt, and not only whole folders and trees.
+    pub fn has_names(&self) -> bool {
+        self.folders.values().any(|folder| !folder.names.is_empty())
+    }
+
+    fn named(&self, path: &RelPath) -> Option<Doubt> {
         let mut at = path.clone();
         while let Some((folder, name)) = at.split() {
             let named = self.folders.get(&folder).and_then(|f| f.names.get(name));
             if let Some(doubt) = named.filter(|d| d.below || at == *path) {
-                return Some(doubt.asked);
+                return Some(*doubt);
             }
             at = folder;
         }
@@ -272,7 +301,7 @@ mod tests {
                 prop::bool::ANY.prop_map(|e| if e { Cause::Event } else { Cause::Retry })
             )
                 .prop_map(|(p, contents, below, at, asked)| {
-                    Step::Name(p, Doubt { at: Moment(at), contents, below, asked })
+                    Step::Name(p, Doubt { at: Moment(at), first: Moment(at), contents, below, asked })
                 }),
             (path(), prop::sample::select(vec![Extent::Listing, Extent::Tree])).prop_map(|(p, e)| Step::Extent(p, e)),
         ]

@@ -61,7 +61,7 @@ impl LaneState {
         self.is_retry = std::mem::take(&mut self.retries);
         self.running = Some(oldest.unwrap_or_else(clock::now));
         let pair = Arc::clone(pair);
-        self.lane.begin(Work { pair, dirty, renames, brake, cause, jobs });
+        self.lane.begin(Work { pair, dirty, renames, brake, cause, oldest, jobs });
         true
     }
 

@@ -7,9 +7,11 @@ use jiff::{Timestamp, Zoned};
 
 use super::Dispatcher;
 use super::held::REMEDY;
+use super::lanes::LaneState;
 use crate::fs::count;
+use crate::fs::pulse::Progress;
 use crate::plan::schedule::until;
-use crate::service::status::{self, Failing, HoldStatus, State, Status, Watches};
+use crate::service::status::{self, Failing, HoldStatus, Latency, State, Status, Sweep, Watches};
 use crate::service::{clock, places};
 use crate::tree::doubt::Moment;
 use crate::tree::totals::Totals;
@@ -61,8 +63,9 @@ impl Dispatcher {
         let (waiting, waiting_since) = self.intake.waiting();
         let lanes = [&self.express, &self.bulk];
         let in_doubt: usize = lanes.iter().map(|l| l.waiting.dirty.len() + l.soon.dirty.len()).sum();
-        let running = lanes.iter().filter(|l| l.running.is_some()).count();
-        let oldest = [self.oldest().filter(|o| *o != Moment::default()), waiting_since].into_iter().flatten().min();
+        let running = lanes.iter().filter(|l| self.knows_of(l).is_some()).count();
+        let known = lanes.iter().flat_map(|l| [l.waiting.oldest, l.soon.oldest, self.knows_of(l)]);
+        let oldest = known.chain([self.pair.restless.oldest(), waiting_since]).flatten().min();
         let lag = oldest.map_or(Duration::ZERO, |oldest| until(oldest, now));
         let (folders, unwatched) = self.pair.watches.as_ref().map(|w| w.count()).unwrap_or_default();
         let shown = |path| self.pair.shown(path);
@@ -99,6 +102,30 @@ impl Dispatcher {
                 })
                 .collect(),
             uncertain: self.pair.restless.uncertain(NAMED).iter().map(shown).collect(),
+            version: env!("CARGO_PKG_VERSION").into(),
+            started: timestamp_of(self.started),
+            latency: Latency::of(&self.pair.latency.reading()),
+            sweeps: self.sweeps_ended,
+            sweep: self.sweep_began.map(|(began, before)| self.sweep(until(began, now), before)),
+            failing_paths: self.ledger.len() as u64,
+            uncertain_files: self.pair.restless.uncertain_count() as u64,
+        }
+    }
+
+    /// Since when it is known that what a lane does now is needed. Of a sweep, nothing is known.
+    fn knows_of(&self, lane: &LaneState) -> Option<Moment> {
+        let is_plain_sweep = lane.is_sweep && self.sweep_began.is_some_and(|(began, _)| lane.running == Some(began));
+        lane.running.filter(|_| !is_plain_sweep)
+    }
+
+    fn sweep(&self, running: Duration, before: Progress) -> Sweep {
+        let now = self.pulse.progress();
+        Sweep {
+            running_ms: u64::try_from(running.as_millis()).unwrap_or(u64::MAX),
+            entries: now.entries.saturating_sub(before.entries),
+            expected: self.entries.filter(|entries| *entries > 0),
+            files: now.files.saturating_sub(before.files),
+            bytes: now.bytes.saturating_sub(before.bytes),
         }
     }
 

@@ -347,7 +347,7 @@ impl Worker<'_> {
         }
         node.touch(self.pass);
         let operation = if member.replica.is_some() { Operation::FileUpdated } else { Operation::FileCopied };
-        pair.report(operation, &member.path);
+        self.pass.report(operation, &member.path);
         self.count_file(operation, copy.stat.size);
         if let Some(looked) = certain {
             let replica = pair.replica.stat(fd.as_fd()).map_err(failed("cannot read the attributes"))?;
@@ -372,7 +372,7 @@ impl Worker<'_> {
         remove::unlink(folder, &member.name, AtFlags::empty()).map_err(failed("cannot be removed"))?;
         node.touch(self.pass);
         node.change(&member.name, None);
-        pair.report_removal(Operation::FileRemoved, &member.path, self.pass.asked(&member.path));
+        self.pass.report_removal(Operation::FileRemoved, &member.path, self.pass.asked(&member.path));
         self.totals.removed += 1;
         Ok(())
     }

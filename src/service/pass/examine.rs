@@ -114,7 +114,7 @@ impl Worker<'_> {
                 .map_err(failed("cannot set the attributes"))?;
             pair.report_lost(lost, path);
         }
-        pair.report(Operation::MetadataUpdated, path);
+        self.pass.report(Operation::MetadataUpdated, path);
         self.totals.metadata += 1;
         if pair.options.dry_run {
             return Ok(None);

@@ -133,7 +133,7 @@ impl Worker<'_> {
             let is_update = expected.is_some_and(|old| old.kind == Kind::File);
             let operation = if is_update { Operation::FileUpdated } else { Operation::FileCopied };
             self.pass.replaced(path, expected.as_ref(), Kind::File);
-            pair.report(operation, path);
+            self.pass.report(operation, path);
             self.count_file(operation, job.source.size);
             node.touch(self.pass);
             return Ok(Claim::Free);
@@ -328,7 +328,7 @@ impl Worker<'_> {
                     Some(old) if old.kind == Kind::File => Operation::FileUpdated,
                     _ => Operation::FileCopied,
                 };
-                pair.report(operation, &path);
+                self.pass.report(operation, &path);
                 self.count_file(operation, reading.source.size);
                 match look {
                     Some(look) => self.pass.looked(&path, look),

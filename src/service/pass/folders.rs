@@ -167,7 +167,7 @@ fn settle(pass: &Pass, node: &Node, own: bool, totals: &mut Totals) -> Result<Op
         let expected = node.fresh || (own && only_times);
         if pair.options.dry_run {
             if !expected {
-                pair.report(Operation::MetadataUpdated, &node.path);
+                pass.report(Operation::MetadataUpdated, &node.path);
                 totals.metadata += 1;
             }
             return Ok(None);
@@ -175,7 +175,7 @@ fn settle(pass: &Pass, node: &Node, own: bool, totals: &mut Totals) -> Result<Op
         let lost = metadata::apply(replica_fd, &source, &wanted, &replica, &pair.rights)?;
         pair.report_lost(lost, &node.path);
         if !expected {
-            pair.report(Operation::MetadataUpdated, &node.path);
+            pass.report(Operation::MetadataUpdated, &node.path);
             totals.metadata += 1;
         }
         replica = pair.replica.stat(replica_fd)?;

@@ -152,7 +152,7 @@ pub fn settle(pass: &Pass) -> Totals {
             settle_group(pass, id, group, &mut touched, &mut totals);
         } else {
             for path in group.names.iter().filter(|p| Some(*p) != group.leader.as_ref()) {
-                pass.pair.report(Operation::LinkCreated, path);
+                pass.report(Operation::LinkCreated, path);
                 totals.links += 1;
             }
         }
@@ -233,7 +233,7 @@ fn settle_group(pass: &Pass, id: InodeId, group: Group, touched: &mut BTreeSet<R
             Ok(true) => {
                 pass.replaced(&name.path, seen.stat(), Kind::File);
                 let new = seen.stat().is_none_or(|old| old.kind != Kind::File);
-                pair.report(if new { Operation::LinkCreated } else { Operation::LinkUpdated }, &name.path);
+                pass.report(if new { Operation::LinkCreated } else { Operation::LinkUpdated }, &name.path);
                 totals.links += 1;
                 touched.insert(name.folder.clone());
                 linked.push(name);

@@ -38,7 +38,7 @@ impl Worker<'_> {
             Ok(true) => {
                 node.touch(self.pass);
                 self.pass.replaced(&path, old.as_ref(), Kind::Directory);
-                pair.report(Operation::DirectoryCreated, &path);
+                self.pass.report(Operation::DirectoryCreated, &path);
                 self.totals.directories_created += 1;
                 let elsewhere = pair.options.one_file_system && stat.dev != node.id.dev;
                 let extent = if elsewhere { Extent::Names } else { Extent::Tree };

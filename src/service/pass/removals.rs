@@ -202,7 +202,7 @@ fn remove_in(pass: &Pass, folder: &RelPath, removals: Vec<Removal>, totals: &mut
     if pair.options.dry_run {
         for removal in removals {
             for (path, kind) in &removal.listed {
-                pair.report_removal(Operation::removal_of(*kind), path, removal.cause);
+                pass.report_removal(Operation::removal_of(*kind), path, removal.cause);
             }
             totals.removed += removal.entries;
         }
@@ -267,13 +267,13 @@ fn remove_one(
     }
     if removal.replica.kind != Kind::Directory {
         remove::unlink(replica, name, AtFlags::empty())?;
-        pair.report_removal(Operation::removal_of(removal.replica.kind), &removal.path, removal.cause);
+        pass.report_removal(Operation::removal_of(removal.replica.kind), &removal.path, removal.cause);
         totals.removed += 1;
         pass.name_removed(&removal.path, &removal.replica);
         return Ok(true);
     }
     remove::folder(replica, name, &mut |names, is_folder| goes(pass, folder, names, is_folder), &mut |names, kind| {
-        pair.report_removal(Operation::removal_of(kind), &below(folder, names), removal.cause);
+        pass.report_removal(Operation::removal_of(kind), &below(folder, names), removal.cause);
         totals.removed += 1;
     })
 }

@@ -121,6 +121,7 @@ fn carry_out_one(pass: &mut Pass, from: &RelPath, to: &RelPath) -> Result<bool, 
     }
     let (shown_from, shown_to) = (pair.shown(from), pair.shown(to));
     pair.report_with(Operation::Renamed, format!("{shown_from} -> {shown_to}"));
+    pass.arrived(to);
     Ok(true)
 }
 

@@ -92,7 +92,7 @@ impl Worker<'_> {
         }
         node.touch(self.pass);
         self.pass.replaced(path, job.replica.as_ref(), source.kind);
-        pair.report(operation, path);
+        self.pass.report(operation, path);
         match source.kind {
             Kind::Symlink => self.totals.links += 1,
             _ => self.totals.other += 1,

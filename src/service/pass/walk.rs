@@ -21,6 +21,7 @@ use crate::plan::mirror::{Case, Step, decide};
 use crate::service::claims::Which;
 use crate::service::clock;
 use crate::service::pair::Pair;
+use crate::service::status;
 use crate::tree::doubt::{Doubt, Extent};
 use crate::tree::entry::{InodeId, Kind, Seen, Stat};
 use crate::tree::listing::{Listing, merge};
@@ -454,9 +455,9 @@ impl<'a> Worker<'a> {
 /// What a person can do about the limit on watches.
 fn limit_advice(pair: &Pair) -> String {
     let needed = count::folders(pair.source.path());
-    let limit = count::watch_limit().map_or_else(|| "unknown".into(), |limit| limit.to_string());
-    // Room for other programs and for folders to come.
-    let enough = needed.saturating_mul(2).checked_next_power_of_two().unwrap_or(needed).max(1 << 16);
+    let limit = count::watch_limit();
+    let enough = status::enough(needed, limit);
+    let limit = limit.map_or_else(|| "unknown".into(), |limit| limit.to_string());
     format!(
         " (it is {limit}, this source alone needs {needed}): raise it with `sysctl fs.inotify.max_user_watches={enough}`"
     )
