@@ -1,6 +1,8 @@
 //! Owns the command line: commands, options, their help. It checks what can be checked of one word; what belongs
 //! together, defaults, and the configuration file are `config`'s.
 
+pub mod help;
+
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -9,28 +11,14 @@ use clap::{ArgAction, Args, Parser, Subcommand};
 use clap_complete::Shell;
 
 use crate::config::{
-    Durability, parse_address, parse_duration, parse_interval, parse_jobs, parse_max_delay, parse_name, parse_percent,
+    Durability, Shown, parse_address, parse_duration, parse_interval, parse_jobs, parse_max_delay, parse_name,
+    parse_percent,
 };
-
-const EXAMPLES: &str = "\
-Examples:
-  driftless sync ~/photos /mnt/backup/photos          make the replica identical once
-  driftless sync -n ~/photos /mnt/backup/photos       show what that would do
-  driftless watch -i 10m -x '*.tmp' ~/photos /mnt/backup/photos
-                                                      keep it identical until stopped
-  driftless watch --config /etc/driftless/photos.toml the same as a service
-  driftless flush && tar -C /mnt/backup -c photos     use the replica once it is up to date
-  driftless verify ~/photos /mnt/backup/photos        compare every byte
-
-Exit codes:
-  0  done
-  1  differences were found, or some items could not be copied (each was logged)
-  2  unusable arguments or configuration
-  3  deletions are held; see 'driftless status'";
 
 /// Keeps a replica folder identical to a source folder, in near real time
 #[derive(Debug, Parser)]
-#[command(name = "driftless", version, max_term_width = 120, after_help = EXAMPLES, infer_long_args = false)]
+#[command(name = "driftless", version, max_term_width = 120, after_help = help::PROGRAM, infer_long_args = false)]
+#[command(subcommand_value_name = "COMMAND")]
 pub struct Cli {
     #[command(subcommand)]
     pub command: Command,
@@ -39,31 +27,28 @@ pub struct Cli {
 #[derive(Debug, Subcommand)]
 pub enum Command {
     /// Make the replica identical to the source once, then exit
-    #[command(after_help = "Example:\n  driftless sync --dry-run --exclude '*.tmp' ~/photos /mnt/backup/photos")]
+    #[command(after_help = help::SYNC)]
     Sync(SyncArgs),
     /// Make the replica identical, then follow every change until stopped
-    #[command(after_help = "Signals:\n  TERM, INT  finish the file in hand, log the totals, exit\n  \
-        HUP        read the configuration again and reopen the log\n  USR1       sweep now\n\n\
-        Examples:\n  driftless watch --interval '1h 30m' ~/photos /mnt/backup/photos\n  \
-        driftless watch --config /etc/driftless/photos.toml")]
+    #[command(after_help = help::WATCH)]
     Watch(WatchArgs),
     /// Compare every byte and attribute, change nothing
-    #[command(after_help = "Example:\n  driftless verify --manifest photos.md5 ~/photos /mnt/backup/photos")]
+    #[command(after_help = help::VERIFY)]
     Verify(VerifyArgs),
     /// Show what the running service is doing; where several run, all of them in a table
-    #[command(after_help = "Examples:\n  driftless status --name photos\n  driftless status --follow\n  \
-        driftless status --json | jq -r .state")]
+    #[command(after_help = help::STATUS)]
     Status(StatusArgs),
     /// Return once all that was written before the call is in the replica
-    #[command(after_help = "Example:\n  driftless flush --timeout 5m && tar -C /mnt/backup -c photos")]
+    #[command(after_help = help::FLUSH)]
     Flush(FlushArgs),
     /// Start a full sweep now
+    #[command(after_help = help::SWEEP)]
     Sweep(Target),
     /// Let the held deletions happen, once
+    #[command(after_help = help::RELEASE)]
     Release(ReleaseArgs),
     /// Check a configuration file, and print the settings that it comes to
-    #[command(after_help = "It starts and changes nothing.\n\n\
-        Example:\n  driftless check-config /etc/driftless/photos.toml && systemctl reload driftless@photos")]
+    #[command(after_help = help::CHECK_CONFIG)]
     CheckConfig {
         /// The TOML file
         file: PathBuf,
@@ -72,27 +57,26 @@ pub enum Command {
     #[command(subcommand)]
     Service(ServiceCommand),
     /// Print a completion script for a shell
-    #[command(
-        after_help = "Example:\n  driftless completions bash > ~/.local/share/bash-completion/completions/driftless"
-    )]
-    Completions { shell: Shell },
+    #[command(after_help = help::COMPLETIONS)]
+    Completions {
+        /// The shell that is to read it
+        shell: Shell,
+    },
     /// Print the manual page
-    #[command(after_help = "Example:\n  driftless manpage > /usr/local/share/man/man1/driftless.1")]
+    #[command(after_help = help::MANPAGE)]
     Manpage,
 }
 
 #[derive(Debug, Subcommand)]
 pub enum ServiceCommand {
     /// Write the configuration of a new service, and what systemd needs to know
-    #[command(
-        after_help = "Examples:\n  sudo driftless service add --enable photos /home/user/photos /mnt/backup/photos\n  \
-        driftless service add --user --enable work ~/work ~/.copies/work"
-    )]
+    #[command(after_help = help::SERVICE_ADD)]
     Add(ServiceAddArgs),
     /// List the services that are configured
+    #[command(after_help = help::SERVICE_LIST)]
     List(ServiceListArgs),
     /// Remove what `service add` has written; the replica and what is remembered of it stay
-    #[command(after_help = "Example:\n  sudo driftless service remove --disable photos")]
+    #[command(after_help = help::SERVICE_REMOVE)]
     Remove(ServiceRemoveArgs),
 }
 
@@ -178,8 +162,13 @@ pub struct SyncArgs {
     #[command(flatten)]
     pub logging: LogFileOption,
     #[command(flatten)]
+    pub progress: ProgressOption,
+    #[command(flatten)]
     pub output: OutputOptions,
 }
+
+/// The heading of what says when something happens.
+const WHEN: &str = "When";
 
 #[derive(Clone, Debug, Default, Args)]
 pub struct WatchArgs {
@@ -193,14 +182,16 @@ pub struct WatchArgs {
     #[arg(long, value_name = "FILE")]
     pub config: Option<PathBuf>,
     /// Time between sweeps, as in 90s, 10m, '1h 30m'; a bare number is seconds [default: 10m]
-    #[arg(short, long, value_name = "DURATION", aliases = ["sync-interval", "sync_interval"])]
+    #[arg(short, long, value_name = "DURATION", aliases = ["sync-interval", "sync_interval"], help_heading = WHEN)]
     #[arg(value_parser = parse_interval, allow_negative_numbers = true)]
     pub interval: Option<Duration>,
     /// Quiet time before a path that is still being written is acted on [default: 100ms]
     #[arg(long, value_name = "DURATION", value_parser = parse_duration, allow_negative_numbers = true)]
+    #[arg(help_heading = WHEN)]
     pub debounce: Option<Duration>,
     /// A path that never falls quiet is acted on at least this often [default: 2s]
     #[arg(long, value_name = "DURATION", value_parser = parse_max_delay, allow_negative_numbers = true)]
+    #[arg(help_heading = WHEN)]
     pub max_delay: Option<Duration>,
     #[command(flatten)]
     pub copying: CopyOptions,
@@ -208,10 +199,10 @@ pub struct WatchArgs {
     pub reading: ReadOptions,
     /// Where status, flush, sweep and release reach this service
     /// [default: NAME.sock in $RUNTIME_DIRECTORY, $XDG_RUNTIME_DIR/driftless or /run/driftless]
-    #[arg(long, value_name = "PATH")]
+    #[arg(long, value_name = "PATH", help_heading = "Control socket")]
     pub control: Option<PathBuf>,
     /// Name of the control socket [default: made from the two folders]
-    #[arg(long, value_parser = parse_name)]
+    #[arg(long, value_parser = parse_name, help_heading = "Control socket")]
     pub name: Option<String>,
     /// Keep the figures for monitoring in this file, as OpenMetrics text, for node_exporter's textfile collector
     #[arg(long, value_name = "FILE")]
@@ -221,6 +212,8 @@ pub struct WatchArgs {
     pub metrics_listen: Option<SocketAddr>,
     #[command(flatten)]
     pub logging: LogFileOption,
+    #[command(flatten)]
+    pub progress: ProgressOption,
     #[command(flatten)]
     pub output: OutputOptions,
 }
@@ -242,6 +235,7 @@ pub struct VerifyArgs {
 
 /// What decides which entries are read, and how.
 #[derive(Clone, Debug, Default, Args)]
+#[command(next_help_heading = "What is read")]
 pub struct ReadOptions {
     /// Leave these paths alone: neither copied nor removed; gitignore syntax, relative to the source; repeatable
     #[arg(short = 'x', long, value_name = "PATTERN", allow_hyphen_values = true)]
@@ -259,6 +253,7 @@ pub struct ReadOptions {
 
 /// What decides how the replica is changed.
 #[derive(Clone, Debug, Default, Args)]
+#[command(next_help_heading = "How the replica is changed")]
 pub struct CopyOptions {
     /// Sweeps compare contents by MD5, not size and modification time
     #[arg(short, long)]
@@ -275,6 +270,7 @@ pub struct CopyOptions {
 }
 
 #[derive(Clone, Debug, Default, Args)]
+#[command(next_help_heading = "Log and console")]
 pub struct LogFileOption {
     /// Log every operation there, too [default: none for sync, driftless.log in the state folder for watch]
     #[arg(short, long, value_name = "FILE", aliases = ["log", "log_path", "log_file"])]
@@ -282,6 +278,7 @@ pub struct LogFileOption {
 }
 
 #[derive(Clone, Debug, Default, Args)]
+#[command(next_help_heading = "Log and console")]
 pub struct OutputOptions {
     /// Warnings and errors only on the console
     #[arg(short, long, conflicts_with = "verbose")]
@@ -289,6 +286,14 @@ pub struct OutputOptions {
     /// Say more; repeatable
     #[arg(short, long, action = ArgAction::Count)]
     pub verbose: u8,
+}
+
+#[derive(Clone, Debug, Default, Args)]
+#[command(next_help_heading = "Log and console")]
+pub struct ProgressOption {
+    /// When to show a progress bar during sweeps [default: auto]
+    #[arg(long, value_name = "WHEN", value_enum)]
+    pub progress: Option<Shown>,
 }
 
 /// Which service is spoken to.

@@ -1,14 +1,17 @@
 //! The commands, one module each.
 
+pub mod advice;
 pub mod check_config;
 pub mod client;
 pub mod generate;
 pub mod metrics;
 pub mod open;
+pub mod progress;
 pub mod reload;
 pub mod service;
 pub mod signals;
 pub mod status;
 pub mod sync;
+pub mod terminal;
 pub mod verify;
 pub mod watch;

@@ -53,6 +53,7 @@ pub struct Settings {
     /// The file for node_exporter, and where scrapers are answered.
     pub metrics: Option<PathBuf>,
     pub metrics_listen: Option<SocketAddr>,
+    pub progress: Shown,
     /// Deletions that would be held happen.
     pub release: bool,
     /// The folders are what is meant, whatever they were before.
@@ -70,6 +71,18 @@ pub enum Durability {
 
 /// The name of a service's log in the state folder.
 const LOG_FILE: &str = "driftless.log";
+
+/// When a progress bar is shown.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
+pub enum Shown {
+    /// On a terminal, during sweeps that take longer than half a second
+    #[default]
+    Auto,
+    /// From the beginning of each sweep; where there is no terminal, as a line every ten seconds
+    Always,
+    /// Not at all
+    Never,
+}
 
 /// What is wrong with what was asked for, in one sentence.
 #[derive(Debug, thiserror::Error)]
@@ -91,7 +104,7 @@ pub enum ConfigError {
     #[error("{} cannot be used as a path: {}", shown(path), reason(source))]
     BadPath { path: PathBuf, source: io::Error },
     #[error(
-        "no place for the state: none of STATE_DIRECTORY, XDG_STATE_HOME and HOME names a folder by its whole path"
+        "no place for the state: none of STATE_DIRECTORY, XDG_STATE_HOME and HOME names a folder by its whole path; set one"
     )]
     NoStateFolder,
     #[error("cannot make the state folder {}: {}", shown(path), reason(source))]
@@ -125,6 +138,7 @@ impl Settings {
         settings.log_file = args.logging.log_file.as_deref().map(absolute).transpose()?;
         settings.dry_run = args.dry_run;
         settings.release = args.release;
+        settings.progress = args.progress.progress.unwrap_or_default();
         Ok(settings)
     }
 
@@ -186,6 +200,7 @@ impl Settings {
         settings.name = args.name.clone().or(file.name.clone());
         settings.metrics = args.metrics.as_deref().or(file.metrics.as_deref()).map(absolute).transpose()?;
         settings.metrics_listen = args.metrics_listen.or(file.metrics_listen);
+        settings.progress = args.progress.progress.or(file.progress).unwrap_or_default();
         settings.log_file = Some(match args.logging.log_file.as_deref().or(file.log_file.as_deref()) {
             Some(path) => absolute(path)?,
             None => state_dir()?.join(LOG_FILE),
@@ -227,6 +242,7 @@ impl Settings {
             name: None,
             metrics: None,
             metrics_listen: None,
+            progress: Shown::default(),
             release: false,
             accept_root: false,
         })

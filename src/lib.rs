@@ -117,6 +117,11 @@
 //! else, and who asks for it asks the dispatcher. Latency is the exception, since passes measure it: doubt carries when its
 //! first event was read, and `service::pass::heard` adds to the histogram of `service::latency` what has arrived.
 //!
+//! Each line of the log goes to one thread ([`service::log`]), which writes the file and hands the console's share to another:
+//! a terminal or a pipe that takes nothing must not keep the service waiting, which would wait for its log. Of sweeps,
+//! `service::onlooker` tells whoever wants to look on; the progress bar (`commands::progress`) is one, and reads how far it is
+//! from [`fs::pulse`]. The service knows no terminal: a write to the console runs in what the bar has put around it.
+//!
 //! # What is absent on purpose
 //!
 //! - No `unsafe`, and no path string that reaches the kernel for anything inside the roots, but for setting watches,

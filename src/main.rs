@@ -8,6 +8,7 @@ use driftless::cli::{Cli, Command};
 use driftless::commands::client::{self, Question};
 use driftless::commands::{check_config, generate, service, status, sync, verify, watch};
 use driftless::fs::guarded;
+use driftless::service::log::is_journal;
 use rustix::process::{Resource, getrlimit, setrlimit};
 
 fn main() -> ExitCode {
@@ -34,19 +35,25 @@ fn main() -> ExitCode {
         Command::Manpage => return generate::manpage(),
     };
     result.unwrap_or_else(|refusal| {
+        // Where systemd reads it, it is an error among its lines.
+        let priority = if is_journal(rustix::stdio::stderr()) { "<3>" } else { "" };
         for sentence in refusal.each() {
-            eprintln!("driftless: {sentence}");
+            eprintln!("{priority}driftless: {sentence}");
         }
         ExitCode::from(2)
     })
 }
 
-/// Help goes out whole; of an error its one sentence.
+/// Help goes out whole, also to who asks for nothing; of an error its one sentence.
 fn usage(error: &clap::Error) -> ExitCode {
     if matches!(error.kind(), ErrorKind::DisplayHelp | ErrorKind::DisplayVersion) {
         // A closed pipe is no failure of ours.
         let _ = error.print();
         return ExitCode::SUCCESS;
+    }
+    if error.kind() == ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand {
+        let _ = error.print();
+        return ExitCode::from(2);
     }
     let text = error.to_string();
     let mut lines = text.lines().map(str::trim).take_while(|line| !line.is_empty());

@@ -13,6 +13,7 @@ pub mod links;
 pub mod log;
 pub mod metrics;
 pub mod news;
+pub mod onlooker;
 pub mod pair;
 pub mod pass;
 pub mod places;

@@ -638,7 +638,7 @@ _driftless() {
             return 0
             ;;
         driftless__subcmd__sync)
-            opts="-n -c -x -j -l -q -v -h --dry-run --release --checksum --max-delete --durability --accept-root --exclude --exclude-from --jobs --one-file-system --log-file --quiet --verbose --help"
+            opts="-n -c -x -j -l -q -v -h --dry-run --release --checksum --max-delete --durability --accept-root --exclude --exclude-from --jobs --one-file-system --log-file --progress --quiet --verbose --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -678,6 +678,10 @@ _driftless() {
                     ;;
                 -l)
                     COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --progress)
+                    COMPREPLY=($(compgen -W "auto always never" -- "${cur}"))
                     return 0
                     ;;
                 *)
@@ -726,7 +730,7 @@ _driftless() {
             return 0
             ;;
         driftless__subcmd__watch)
-            opts="-i -c -x -j -l -q -v -h --config --interval --debounce --max-delay --checksum --max-delete --durability --accept-root --exclude --exclude-from --jobs --one-file-system --control --name --metrics --metrics-listen --log-file --quiet --verbose --help"
+            opts="-i -c -x -j -l -q -v -h --config --interval --debounce --max-delay --checksum --max-delete --durability --accept-root --exclude --exclude-from --jobs --one-file-system --control --name --metrics --metrics-listen --log-file --progress --quiet --verbose --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -802,6 +806,10 @@ _driftless() {
                     ;;
                 -l)
                     COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --progress)
+                    COMPREPLY=($(compgen -W "auto always never" -- "${cur}"))
                     return 0
                     ;;
                 *)

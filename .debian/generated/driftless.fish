@@ -45,6 +45,9 @@ complete -c driftless -n "__fish_driftless_using_subcommand sync" -s x -l exclud
 complete -c driftless -n "__fish_driftless_using_subcommand sync" -l exclude-from -d 'Read such patterns from a file, one a line; repeatable' -r -F
 complete -c driftless -n "__fish_driftless_using_subcommand sync" -s j -l jobs -d 'Threads that copy or compare [default: the cores, at most 8]' -r
 complete -c driftless -n "__fish_driftless_using_subcommand sync" -s l -l log-file -d 'Log every operation there, too [default: none for sync, driftless.log in the state folder for watch]' -r -F
+complete -c driftless -n "__fish_driftless_using_subcommand sync" -l progress -d 'When to show a progress bar during sweeps [default: auto]' -r -f -a "auto\t'On a terminal, during sweeps that take longer than half a second'
+always\t'From the beginning of each sweep; where there is no terminal, as a line every ten seconds'
+never\t'Not at all'"
 complete -c driftless -n "__fish_driftless_using_subcommand sync" -s n -l dry-run -d 'Print what would be done, do nothing'
 complete -c driftless -n "__fish_driftless_using_subcommand sync" -l release -d 'Go through with deletions that would be held (see --max-delete)'
 complete -c driftless -n "__fish_driftless_using_subcommand sync" -s c -l checksum -d 'Sweeps compare contents by MD5, not size and modification time'
@@ -68,6 +71,9 @@ complete -c driftless -n "__fish_driftless_using_subcommand watch" -l name -d 'N
 complete -c driftless -n "__fish_driftless_using_subcommand watch" -l metrics -d 'Keep the figures for monitoring in this file, as OpenMetrics text, for node_exporter\'s textfile collector' -r -F
 complete -c driftless -n "__fish_driftless_using_subcommand watch" -l metrics-listen -d 'Answer http://ADDR/metrics with the figures for monitoring, as OpenMetrics text; as in 127.0.0.1:9494' -r
 complete -c driftless -n "__fish_driftless_using_subcommand watch" -s l -l log-file -d 'Log every operation there, too [default: none for sync, driftless.log in the state folder for watch]' -r -F
+complete -c driftless -n "__fish_driftless_using_subcommand watch" -l progress -d 'When to show a progress bar during sweeps [default: auto]' -r -f -a "auto\t'On a terminal, during sweeps that take longer than half a second'
+always\t'From the beginning of each sweep; where there is no terminal, as a line every ten seconds'
+never\t'Not at all'"
 complete -c driftless -n "__fish_driftless_using_subcommand watch" -s c -l checksum -d 'Sweeps compare contents by MD5, not size and modification time'
 complete -c driftless -n "__fish_driftless_using_subcommand watch" -l accept-root -d 'Take the two folders, and what is mounted below them, as they are now, though they are not those of before'
 complete -c driftless -n "__fish_driftless_using_subcommand watch" -l one-file-system -d 'Do not descend into other mounts'

@@ -26,6 +26,8 @@ pub enum Question {
 /// How long a service may take that is asked for nothing but a word.
 const PATIENCE: Duration = Duration::from_secs(30);
 pub(super) const USAGE: u8 = 2;
+/// What helps where a socket is another user's.
+const AS_ITS_USER: &str = "run this as the service's user, or with sudo";
 
 /// Asks the service and prints its answer. Exit code 0 when it did what was asked, 1 when it did not, 2 when there is
 /// no service, or no telling which is meant.
@@ -65,17 +67,26 @@ pub(super) fn find(target: &Target, folders: &[PathBuf]) -> Result<PathBuf, Stri
     if let Some(name) = &target.name {
         let file = format!("{name}.sock");
         let mut there = folders.iter().map(|folder| folder.join(&file)).filter(|path| path.exists());
-        return there
-            .next()
-            .ok_or_else(|| format!("no service named '{name}' is running (looked in {})", list(folders)));
+        return there.next().ok_or_else(|| {
+            format!(
+                "no service named '{name}' is running (looked in {}); `driftless status` shows which run",
+                list(folders)
+            )
+        });
     }
     let all = survey(folders);
-    let of = |reach| all.iter().filter(|(_, r)| *r == reach).map(|(path, _)| path.clone()).collect::<Vec<_>>();
-    let (living, closed) = (of(Reach::Living), of(Reach::Closed));
+    let of = |reach| all.iter().filter(move |(_, r)| *r == reach).map(|(path, _)| path.clone());
+    let living: Vec<_> = of(Reach::Living).collect();
+    // A folder that may not be read may hold any.
+    let is_closed = |folder: &&PathBuf| fs::read_dir(folder).is_err_and(|e| e.kind() == ErrorKind::PermissionDenied);
+    let closed: Vec<_> = folders.iter().filter(is_closed).cloned().chain(of(Reach::Closed)).collect();
     match (living.as_slice(), closed.as_slice()) {
         ([one], _) => Ok(one.clone()),
-        ([], []) => Err(format!("no service is running (looked in {}); --control names another socket", list(folders))),
-        ([], _) => Err(format!("not permitted to reach {}; run this as the service's user", list(&closed))),
+        ([], []) => Err(format!(
+            "no service is running (looked in {}); start one with `driftless watch`, or name its socket with --control",
+            list(folders)
+        )),
+        ([], _) => Err(format!("not permitted to reach {}; {AS_ITS_USER}", list(&closed))),
         (several, _) => Err(format!("several services are running; choose one with --name:{}", names(several))),
     }
 }
@@ -144,9 +155,9 @@ fn is_absent(e: &io::Error) -> bool {
 fn unreachable(path: &Path, e: &io::Error) -> String {
     match e.kind() {
         ErrorKind::PermissionDenied => {
-            format!("not permitted to reach {}; run this as the service's user", shown(path))
+            format!("not permitted to reach {}; {AS_ITS_USER}", shown(path))
         }
-        _ => format!("no service answers at {}", shown(path)),
+        _ => format!("no service answers at {}: it does not run, or uses another socket", shown(path)),
     }
 }
 

@@ -1,5 +1,5 @@
 //! Owns what is generated from the command line's own definition: shell completions and the manual page. It describes
-//! nothing in words of its own.
+//! nothing in words of its own; what the definition has no place for is in `cli::help`.
 
 use std::io::{self, Write};
 use std::process::ExitCode;
@@ -7,9 +7,14 @@ use std::process::ExitCode;
 use clap::CommandFactory;
 use clap_complete::Shell;
 use clap_mangen::Man;
-use clap_mangen::roff::{Roff, roman};
+use clap_mangen::roff::{Roff, bold, roman};
 
-use crate::cli::Cli;
+use crate::cli::{Cli, help};
+
+/// What the commands have in common.
+const DESCRIPTION: &str = "driftless makes one pass over both folders, then follows the kernel's events and carries each \
+    change over. At an interval it sweeps the whole tree again, because events can be lost and some changes raise none. \
+    What is removed from the source is removed from the replica: it is a mirror, and keeps no versions.";
 
 /// Prints a completion script.
 pub fn completions(shell: Shell) -> ExitCode {
@@ -37,21 +42,30 @@ fn page() -> io::Result<Vec<u8>> {
     whole.render_title(&mut page)?;
     whole.render_name_section(&mut page)?;
     whole.render_synopsis_section(&mut page)?;
-    whole.render_description_section(&mut page)?;
+    Roff::new().control("SH", ["DESCRIPTION"]).text([roman(DESCRIPTION)]).to_writer(&mut page)?;
     for (name, part) in parts(&command) {
         Roff::new().control("SH", [name.to_uppercase().as_str()]).to_writer(&mut page)?;
         if let Some(about) = part.get_about() {
-            Roff::new().text([roman(about.to_string())]).to_writer(&mut page)?;
+            Roff::new().text([roman(format!("{about}."))]).to_writer(&mut page)?;
         }
-        let part = Man::new(part.clone());
         let mut sections = Vec::new();
-        part.render_synopsis_section(&mut sections)?;
-        part.render_options_section(&mut sections)?;
-        part.render_extra_section(&mut sections)?;
+        let man = Man::new(part.clone());
+        man.render_synopsis_section(&mut sections)?;
+        man.render_options_section(&mut sections)?;
+        blocks(part, &mut sections)?;
         // Below the command's own heading they are subsections.
         page.extend_from_slice(String::from_utf8_lossy(&sections).replace("\n.SH ", "\n.SS ").as_bytes());
     }
-    whole.render_extra_section(&mut page)?;
+    for (title, terms) in help::MANUAL {
+        let mut section = Roff::new();
+        section.control("SH", [title]);
+        for (term, text) in terms {
+            section.control("TP", []).text([bold(*term)]).text([roman(*text)]);
+        }
+        section.to_writer(&mut page)?;
+    }
+    blocks(&command, &mut page)?;
+    Roff::new().control("SH", ["SEE ALSO"]).text([roman(help::SEE_ALSO)]).to_writer(&mut page)?;
     whole.render_version_section(&mut page)?;
     Ok(page)
 }
@@ -67,6 +81,26 @@ fn parts(command: &clap::Command) -> Vec<(String, &clap::Command)> {
         if inner.is_empty() { parts.push((name, part)) } else { parts.extend(inner) }
     }
     parts
+}
+
+/// What stands below the options: its blocks as sections of the names that manual pages have, line for line.
+fn blocks(command: &clap::Command, page: &mut Vec<u8>) -> io::Result<()> {
+    let text = command.get_after_help().map(ToString::to_string).unwrap_or_default();
+    for block in text.split("\n\n") {
+        let Some((title, lines)) = block.split_once(":\n") else { continue };
+        let title = match title {
+            "Exit codes" => "EXIT STATUS".into(),
+            "Example" => "EXAMPLES".into(),
+            title => title.to_uppercase(),
+        };
+        let mut section = Roff::new();
+        section.control("SH", [title.as_str()]).control("nf", []);
+        lines.lines().for_each(|line| {
+            section.text([roman(line.strip_prefix("  ").unwrap_or(line))]);
+        });
+        section.control("fi", []).to_writer(page)?;
+    }
+    Ok(())
 }
 
 /// A reader that has seen enough is no failure.
@@ -94,6 +128,22 @@ mod tests {
                 assert!(page.contains(&format!("--{option}")), "{option}");
             }
         }
-        assert!(page.contains("Exit codes"));
+        let sections = [
+            "NAME",
+            "SYNOPSIS",
+            "DESCRIPTION",
+            "FILES",
+            "ENVIRONMENT",
+            "EXAMPLES",
+            "EXIT STATUS",
+            "SEE ALSO",
+            "VERSION",
+        ];
+        for section in sections {
+            assert!(
+                page.contains(&format!("\n.SH {section}\n")) || page.contains(&format!("\n.SH \"{section}\"\n")),
+                "{section}"
+            );
+        }
     }
 }

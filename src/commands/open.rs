@@ -8,6 +8,7 @@ use std::sync::{Arc, Mutex};
 
 use rustix::io::Errno;
 
+use super::advice;
 use crate::config::{self, ConfigError, Durability, Settings};
 use crate::fs::archive::Archive;
 use crate::fs::copy::Abilities;
@@ -40,18 +41,24 @@ pub enum Refusal {
     Patterns { path: PathBuf, reason: String },
     #[error("{}, line {line}: {bad}", shown(path))]
     PatternIn { path: PathBuf, line: usize, bad: BadPattern },
-    #[error("the source {} cannot be used: {reason}", shown(path))]
+    #[error("the source {} cannot be used: {reason}{}", shown(path), advice::permission(reason))]
     Source { path: PathBuf, reason: String },
-    #[error("the replica {} cannot be used: {reason}", shown(path))]
+    #[error("the replica {} cannot be used: {reason}{}", shown(path), advice::permission(reason))]
     Replica { path: PathBuf, reason: String },
     #[error("{}", nested(*relation, origin, replica))]
     Nested { relation: Relation, origin: PathBuf, replica: PathBuf },
-    #[error("the replica {} is already being written by {}", shown(path), holder(*pid))]
+    #[error(
+        "the replica {} is already being written by {}; if that is its service, use `driftless sweep`, or stop it first",
+        shown(path),
+        advice::holder(*pid)
+    )]
     Locked { path: PathBuf, pid: Option<u32> },
-    #[error("another process works with these two folders")]
+    #[error("another service works with these two folders, and waits for one of them: `driftless status` says which")]
     InUse,
     #[error("{0}")]
     Log(std::io::Error),
+    #[error("the log file {} cannot be used: {reason}; --log-file names another", shown(path))]
+    LogPlace { path: PathBuf, reason: String },
     #[error("the manifest {} cannot be written: {reason}", shown(path))]
     Manifest { path: PathBuf, reason: String },
     #[error("the result cannot be printed: {0}")]
@@ -75,10 +82,6 @@ pub fn shown(path: &Path) -> String {
     quoted(path.as_os_str().as_bytes())
 }
 
-fn holder(pid: Option<u32>) -> String {
-    pid.map_or_else(|| "another process".into(), |pid| format!("process {pid}"))
-}
-
 fn nested(relation: Relation, source: &Path, replica: &Path) -> String {
     let (source, replica) = (shown(source), shown(replica));
     match relation {
@@ -88,6 +91,25 @@ fn nested(relation: Relation, source: &Path, replica: &Path) -> String {
         Relation::Inside => format!("the replica {replica} lies inside the source {source}"),
         Relation::Around => format!("the source {source} lies inside the replica {replica}"),
     }
+}
+
+/// Whether there can be a log file, as far as that is seen without making one.
+///
+/// # Errors
+/// Its folder is not there, or it is itself a folder.
+pub fn log_place(settings: &Settings) -> Result<(), Refusal> {
+    let Some(path) = &settings.log_file else { return Ok(()) };
+    let folder = path.parent().unwrap_or(path);
+    // That of the program's own is made when it is needed.
+    let is_own = config::state_dir().is_ok_and(|state| state == folder);
+    let reason = match fs::metadata(folder) {
+        _ if is_own => return Ok(()),
+        Err(e) => words(&e),
+        Ok(meta) if !meta.is_dir() => describe(Errno::NOTDIR),
+        Ok(_) if path.is_dir() => describe(Errno::ISDIR),
+        Ok(_) => return Ok(()),
+    };
+    Err(Refusal::LogPlace { path: path.clone(), reason })
 }
 
 /// The two folders, checked and resolved.
@@ -284,7 +306,8 @@ pub fn pair(
     match archive.begin(durable) {
         Ok(0) => {}
         Ok(young) => log.info(format_args!(
-            "The last run may have been cut short: {young} entries that had changed shortly before are compared"
+            "The last run may have been cut short: what had changed shortly before is compared ({young} {})",
+            if young == 1 { "entry" } else { "entries" }
         )),
         Err(reason) => log.warn(reason),
     }

@@ -1,10 +1,12 @@
 //! Owns `sync`: one sweep, then the exit code.
 
 use std::process::ExitCode;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::open::{self, Refusal};
-use super::signals;
+use super::progress::Progress;
+use super::{signals, terminal};
 use crate::cli::SyncArgs;
 use crate::config::Settings;
 use crate::fs::pulse::Pulse;
@@ -12,6 +14,7 @@ use crate::service::claims::Which;
 use crate::service::clock;
 use crate::service::lane;
 use crate::service::log::{self, LogOptions};
+use crate::service::onlooker::Onlooker;
 use crate::service::pair::Pair;
 use crate::service::pass::{self, Brake, Order, Outcome, Release};
 use crate::service::places::{Misplaced, REMEDY_OF_SYNC};
@@ -31,16 +34,28 @@ pub fn run(args: &SyncArgs) -> Result<ExitCode, Refusal> {
     let settings = Settings::for_sync(args)?;
     let paths = open::check(&settings)?;
     open::patterns(&settings)?;
-    let pulse = Pulse::new(signals::stop_flag());
+    open::log_place(&settings)?;
+    let pulse = Arc::new(Pulse::new(signals::stop_flag()));
     let roots = open::roots(&paths, &settings)?;
-    let options = LogOptions { file: settings.log_file.clone(), verbosity: settings.verbosity, console: true };
+    let progress = Progress::new(&settings);
+    let options = LogOptions {
+        file: settings.log_file.clone(),
+        verbosity: settings.verbosity,
+        console: true,
+        colour: terminal::has_colours(),
+        around: progress.around(),
+    };
     let (log, guard) = log::start(&options).map_err(Refusal::Log)?;
+    let mut onlooker = Onlooker::default();
     let result = open::exclude((&roots.0, &roots.1), &settings, &log)
+        .inspect(|exclude| onlooker = progress.start(roots.0.path(), exclude, &settings))
         .and_then(|exclude| open::pair(roots, open::in_force(exclude, &settings), &settings, log))
         .and_then(|(pair, misplaced)| match misplaced {
             Some(reason) => Ok(held(&pair, &reason)),
-            None => in_thread(&pair, || sweep(&pair, settings.release, &pulse)),
+            None => in_thread(&pair, || sweep(&pair, settings.release, &pulse, &onlooker)),
         });
+    drop(onlooker);
+    progress.finish();
     guard.finish();
     result
 }
@@ -64,7 +79,7 @@ fn in_thread(pair: &Pair, work: impl FnOnce() -> ExitCode + Send) -> Result<Exit
     })
 }
 
-fn sweep(pair: &Pair, released: bool, pulse: &Pulse) -> ExitCode {
+fn sweep(pair: &Pair, released: bool, pulse: &Arc<Pulse>, onlooker: &Onlooker) -> ExitCode {
     let start = Instant::now();
     let release = if released { Release::Everything } else { Release::Nothing };
     let mut brake = Brake { release, ..Brake::default() };
@@ -75,6 +90,7 @@ fn sweep(pair: &Pair, released: bool, pulse: &Pulse) -> ExitCode {
         pass::run(pair, &order, pulse)
     };
     let everything = DirtySet::everything();
+    onlooker.began(pulse, pair.entries());
     let mut outcome = run(&everything, &brake);
     brake.entries = outcome.entries;
     note_restless(pair, &everything, &outcome);
@@ -90,6 +106,7 @@ fn sweep(pair: &Pair, released: bool, pulse: &Pulse) -> ExitCode {
         note_restless(pair, &dirty, &outcome);
     }
     outcome.again = to_look_at_again(&mut outcome);
+    onlooker.ended();
     pass::close(pair);
     if let Err(reason) = pair.archive.commit(clock::now(), true) {
         pair.log.warn(format_args!("{reason}; the next sweep compares everything"));

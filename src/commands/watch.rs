@@ -9,9 +9,12 @@ use crossbeam_channel::{Receiver, Sender, TrySendError, bounded, never, unbounde
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGUSR1};
 use signal_hook::iterator::Signals;
 
+use super::advice;
 use super::metrics::Metrics;
 use super::open::{self, Refusal};
+use super::progress::Progress;
 use super::reload;
+use super::terminal;
 use crate::cli::WatchArgs;
 use crate::config::{self, Settings};
 use crate::fs::mounts;
@@ -35,16 +38,25 @@ pub fn run(args: &WatchArgs) -> Result<ExitCode, Refusal> {
     let settings = Settings::for_watch(args)?;
     let paths = open::check(&settings)?;
     open::patterns(&settings)?;
+    open::log_place(&settings)?;
     let signals = listen()?;
     let roots = open::roots(&paths, &settings)?;
     config::make_state_dir()?;
-    let options = LogOptions { file: settings.log_file.clone(), verbosity: settings.verbosity, console: true };
     let metrics = Metrics::prepare(&settings, (&roots.0, &roots.1))?;
+    let progress = Progress::new(&settings);
+    let options = LogOptions {
+        file: settings.log_file.clone(),
+        verbosity: settings.verbosity,
+        console: true,
+        colour: terminal::has_colours(),
+        around: progress.around(),
+    };
     let (log, guard) = log::start(&options).map_err(Refusal::Log)?;
     if let Some(warning) = args.config.as_deref().and_then(config::untrusted) {
         log.warn(warning);
     }
-    let result = serve(roots, (args, &settings), metrics, log, signals);
+    let result = serve(roots, (args, &settings), metrics, log, signals, &progress);
+    progress.finish();
     guard.finish();
     result.map(|()| ExitCode::SUCCESS)
 }
@@ -55,6 +67,7 @@ fn serve(
     metrics: Metrics,
     log: Log,
     signals: Receiver<i32>,
+    progress: &Progress,
 ) -> Result<(), Refusal> {
     let state = open::state_of(&source, &replica)?;
     let cookies = state.join("cookies");
@@ -68,6 +81,7 @@ fn serve(
     let verbose = log.clone();
     let exclude = open::exclude((&source, &replica), settings, &log)?;
     let reload = reload::reload(args, settings, &exclude, (&source, &replica))?;
+    let onlooker = progress.start(source.path(), &exclude, settings);
     let in_force = open::in_force(exclude, settings);
     let left_alone = Arc::clone(&in_force);
     let lost = Arc::new(AtomicU64::new(0));
@@ -92,7 +106,7 @@ fn serve(
             Ok(Seen::Present(stat)) => Some(Found { kind: stat.kind, is_linked: stat.is_linked(), id: stat.id() }),
             _ => None,
         }));
-        let watches = Watches::start(&path, &cookies, hear.clone()).map_err(|e| e.to_string())?;
+        let watches = Watches::start(&path, &cookies, hear.clone()).map_err(|e| advice::no_watches(&e))?;
         teller.info(format_args!("Watching: {}", open::shown(&path)));
         Ok(watches)
     });
@@ -112,7 +126,7 @@ fn serve(
         None => dispatcher,
     };
     let metrics = metrics.start(figures, &teller).map_err(|e| start_failed(&e))?;
-    let last = dispatcher.run(&Inbox { requests: inbox, signals, mounts });
+    let last = dispatcher.looked_on_by(onlooker).run(&Inbox { requests: inbox, signals, mounts });
     control.stop();
     metrics.finish(last);
     Ok(())
@@ -133,7 +147,7 @@ fn follow_mounts(log: &Log) -> Receiver<()> {
 
 fn control_server(settings: &Settings, name: &str, requests: Sender<Request>) -> Result<ControlServer, Refusal> {
     let path = settings.control.clone().unwrap_or_else(|| control::default_socket(name));
-    control::serve(Path::new(&path), requests).map_err(|e| Refusal::Start(format!("no control socket: {e}")))
+    control::serve(Path::new(&path), requests).map_err(|e| Refusal::Start(advice::no_socket(&path, &e)))
 }
 
 fn start_failed(error: &dyn std::fmt::Display) -> Refusal {

@@ -63,9 +63,8 @@ fn value(key: &str, settings: &Settings) -> String {
         "checksum" => yes(settings.checksum),
         "one_file_system" => yes(settings.one_file_system),
         "max_delete" => format!("{}%", settings.max_delete),
-        "durability" => {
-            settings.durability.to_possible_value().map(|value| value.get_name().to_string()).unwrap_or_default()
-        }
+        "durability" => word(settings.durability),
+        "progress" => word(settings.progress),
         "jobs" => settings.jobs.to_string(),
         "log_file" => match &settings.log_file {
             Some(path) if state_dir().is_ok_and(|state| *path == state.join(LOG_FILE)) => {
@@ -80,6 +79,10 @@ fn value(key: &str, settings: &Settings) -> String {
         "verbose" => settings.verbosity.max(0).to_string(),
         _ => String::new(),
     }
+}
+
+fn word(value: impl ValueEnum) -> String {
+    value.to_possible_value().map(|value| value.get_name().to_string()).unwrap_or_default()
 }
 
 fn time(duration: Duration) -> String {

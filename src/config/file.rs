@@ -15,11 +15,11 @@ use super::value::{self, Value, Wrong};
 use super::words::{
     parse_address, parse_duration, parse_interval, parse_jobs, parse_max_delay, parse_name, parse_percent,
 };
-use super::{ConfigError, Durability};
+use super::{ConfigError, Durability, Shown};
 use crate::tree::quote::escaped;
 
 /// The keys, in the order in which they are explained, and other names of each.
-pub const KEYS: [(&str, &[&str]); 19] = [
+pub const KEYS: [(&str, &[&str]); 20] = [
     ("source", &[]),
     ("replica", &[]),
     ("name", &[]),
@@ -37,6 +37,7 @@ pub const KEYS: [(&str, &[&str]); 19] = [
     ("metrics", &[]),
     ("metrics_listen", &[]),
     ("log_file", &["log", "log_path"]),
+    ("progress", &[]),
     ("quiet", &[]),
     ("verbose", &[]),
 ];
@@ -66,6 +67,7 @@ pub struct FileConfig {
     pub metrics: Option<PathBuf>,
     pub metrics_listen: Option<SocketAddr>,
     pub log_file: Option<PathBuf>,
+    pub progress: Option<Shown>,
     pub quiet: Option<bool>,
     pub verbose: Option<u8>,
     /// Where each key stands, by line.
@@ -126,6 +128,7 @@ impl FileConfig {
             metrics_listen: keys
                 .take("metrics_listen", |v| value::word(v, "an address, as in \"127.0.0.1:9494\"", parse_address)),
             log_file: keys.take("log_file", value::path),
+            progress: keys.take("progress", value::one_of::<Shown>),
             quiet: keys.take("quiet", value::flag),
             verbose: keys.take("verbose", |v| value::word(v, "a number: 0, 1 or more", value::small)),
             lines: BTreeMap::new(),

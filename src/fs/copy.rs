@@ -123,6 +123,7 @@ pub fn contents(
     }
     if (size >= IN_KERNEL || reflink == Reflink::Any) && fs::ioctl_ficlone(to, from).is_ok() {
         let bytes = fs::fstat(to).map_or(size, |s| u64::try_from(s.st_size).unwrap_or(size));
+        pulse.copied_bytes(bytes);
         return Ok(Copied { bytes, is_clone: true });
     }
     let bytes =

@@ -10,6 +10,9 @@ pub struct Pulse {
     stop: Arc<AtomicBool>,
     beats: AtomicU64,
     entries: AtomicU64,
+    listed_bytes: AtomicU64,
+    wanted_files: AtomicU64,
+    wanted_bytes: AtomicU64,
     files: AtomicU64,
     bytes: AtomicU64,
 }
@@ -21,6 +24,12 @@ pub struct Progress {
     pub beats: u64,
     /// Entries that were listed in the source.
     pub entries: u64,
+    /// Bytes that the files among them take up.
+    pub listed_bytes: u64,
+    /// Files that were found to need a copy, and the bytes in them: what is missing of them, and nothing else of what was
+    /// listed, is still to be done.
+    pub wanted_files: u64,
+    pub wanted_bytes: u64,
     /// Files that were copied or updated.
     pub files: u64,
     /// Bytes that were copied into them, some perhaps for a copy that was thrown away.
@@ -47,9 +56,16 @@ impl Pulse {
         self.beats.fetch_add(1, Ordering::Relaxed);
     }
 
-    pub fn listed(&self, entries: u64) {
+    pub fn listed(&self, entries: u64, bytes: u64) {
         self.beat();
         self.entries.fetch_add(entries, Ordering::Relaxed);
+        self.listed_bytes.fetch_add(bytes, Ordering::Relaxed);
+    }
+
+    /// A file is to be copied.
+    pub fn wanted(&self, bytes: u64) {
+        self.wanted_files.fetch_add(1, Ordering::Relaxed);
+        self.wanted_bytes.fetch_add(bytes, Ordering::Relaxed);
     }
 
     pub fn copied_file(&self) {
@@ -66,6 +82,9 @@ impl Pulse {
         Progress {
             beats: self.beats.load(Ordering::Relaxed),
             entries: self.entries.load(Ordering::Relaxed),
+            listed_bytes: self.listed_bytes.load(Ordering::Relaxed),
+            wanted_files: self.wanted_files.load(Ordering::Relaxed),
+            wanted_bytes: self.wanted_bytes.load(Ordering::Relaxed),
             files: self.files.load(Ordering::Relaxed),
             bytes: self.bytes.load(Ordering::Relaxed),
         }

@@ -23,6 +23,7 @@ use super::intake::Intake;
 use super::lane::{Finished, Lane, Which};
 use super::ledger::Ledger;
 use super::news::{News, Taken};
+use super::onlooker::Onlooker;
 use super::pair::Pair;
 use super::pass::{self, Brake};
 use super::places::{Misplaced, REMEDY};
@@ -103,6 +104,7 @@ pub struct Dispatcher {
     last_sweep: Option<LastSweep>,
     shown: StateSince,
     reload: Option<Reload>,
+    onlooker: Onlooker,
 }
 
 impl Dispatcher {
@@ -130,7 +132,7 @@ impl Dispatcher {
             bulk: lane(Which::Bulk)?,
             hold: Hold::restore(&pair),
             recent: Recent::restore(&pair, clock::now()),
-            entries: pair.archive.fact("entries").and_then(|n| String::from_utf8(n).ok()?.parse().ok()),
+            entries: pair.entries(),
             pair,
             intake,
             pulse,
@@ -151,7 +153,14 @@ impl Dispatcher {
             last_sweep: None,
             shown: StateSince::default(),
             reload: None,
+            onlooker: Onlooker::default(),
         })
+    }
+
+    /// Tells of its sweeps there.
+    #[must_use]
+    pub fn looked_on_by(self, onlooker: Onlooker) -> Self {
+        Self { onlooker, ..self }
     }
 
     fn lane(which: Which, pulse: &Arc<Pulse>, tell: &Sender<Finished>) -> std::io::Result<Lane> {
@@ -349,6 +358,9 @@ impl Dispatcher {
                 let entries = self.entries.filter(|_| !sweep);
                 let brake = Brake { entries, recent: self.recent.sum(now), held, release };
                 self.bulk.is_sweep = self.bulk.begin(&self.pair, brake, self.pair.rules().jobs) && sweep;
+                if self.bulk.is_sweep {
+                    self.onlooker.began(&self.pulse, self.entries);
+                }
             }
         }
     }
@@ -390,6 +402,7 @@ impl Dispatcher {
         self.entries = self.entries.map(|n| (n + added).saturating_sub(outcome.totals.removed));
         self.totals += outcome.totals;
         if is_sweep {
+            self.onlooker.ended();
             self.end_sweep(now, &outcome);
         }
         if self.pair.archive.is_behind() || self.ledger.is_changed() || self.hold.is_changed() {
@@ -489,7 +502,7 @@ impl Dispatcher {
                     Err(_) => break,
                 },
                 recv(limit) -> _ => {
-                    self.pair.log.warn("A pass does not end, perhaps because a disk does not answer: it is left behind");
+                    self.pair.log.warn("A pass does not end, perhaps because a disk does not answer: it is left to the next start");
                     break;
                 }
             }

@@ -1,28 +1,32 @@
-//! Owns the log: one line an operation, the same on the console and in the file, written by a thread of its own that
-//! drops nothing. It does not decide what is worth a line, and it does not quote paths: callers pass whole messages.
+//! Owns the log: one line an operation, the same on the console and in the file, written by threads of its own that
+//! drop nothing as long as there is a place for it. It does not decide what is worth a line, and it does not quote paths: callers pass whole messages.
 //!
 //! A line is written as soon as no other is on its way, and many in one system call when they come fast. While there
 //! is nothing to write the thread sleeps.
 
+mod console;
 mod file;
+mod journal;
 mod sink;
 
-use std::cell::{Cell, RefCell};
+use std::cell::Cell;
 use std::fmt::Display;
 use std::io;
 use std::path::PathBuf;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
+use crossbeam_channel::RecvTimeoutError;
 use slog::{Drain, Level, Logger, OwnedKVList, Record};
 use slog_async::{Async, AsyncGuard, OverflowStrategy};
 
-use crate::tree::quote::quoted;
-
-use file::LogFile;
-use sink::{Clock, Sink, Style};
+pub use console::Around;
+use console::{Console, Full};
+use file::{LogFile, Turn};
+pub use journal::is_journal;
+use sink::{Clock, Lines, Place, Sink, Style, warning};
 
 #[derive(Clone, Debug, Default)]
 pub struct LogOptions {
@@ -31,6 +35,10 @@ pub struct LogOptions {
     /// Below zero: warnings and errors only on the console. Above: debug lines too, in both places.
     pub verbosity: i8,
     pub console: bool,
+    /// The words `WARN` and `ERROR` are coloured on the console, unless that is the journal.
+    pub colour: bool,
+    /// What every write to the console runs in, where something else stands on the terminal.
+    pub around: Option<Around>,
 }
 
 /// A handle to write lines with; cheap to clone.
@@ -39,12 +47,15 @@ pub struct Log {
     logger: Logger,
     lowest: Arc<AtomicUsize>,
     /// Whether there are a file and a console.
-    places: (bool, bool),
+    has: (bool, bool),
     sent: Arc<AtomicU64>,
 }
 
-/// Keeps the writing thread. When it ends, everything that was said before has been written.
-pub struct LogGuard(Option<AsyncGuard>);
+/// Keeps the writing threads. When they end, everything that was said before has been written.
+pub struct LogGuard {
+    guard: Option<AsyncGuard>,
+    places: Arc<Places>,
+}
 
 /// Lines on their way to the thread before a caller has to wait.
 const QUEUE: usize = 2048;
@@ -52,53 +63,81 @@ const QUEUE: usize = 2048;
 const BATCH: usize = 64 * 1024;
 /// How long the end of the program waits for a console that takes nothing.
 const LAST_WAIT: Duration = Duration::from_secs(2);
+/// How often a file that took no lines is tried, though there is nothing new to write.
+const TRY_AGAIN: Duration = Duration::from_secs(5);
 /// The tag of the record that asks for the file to be opened anew; it is not a line.
 const REOPEN: &str = "reopen";
 /// The tag of the record that has the verbosity from there on; it is not a line either.
 const VERBOSITY: &str = "verbosity";
 
-/// Starts the thread that writes.
+/// Starts the threads that write.
 ///
 /// # Errors
-/// The file cannot be opened; the message names it.
+/// The file cannot be opened; the message names it. Or there is no thread to be had.
 pub fn start(options: &LogOptions) -> io::Result<(Log, LogGuard)> {
     let clock = Arc::new(Clock::default());
-    let (file_level, console_level) = levels(options.verbosity);
     let file = options.file.clone().map(LogFile::open).transpose()?;
-    let places = (file.is_some(), options.console);
-    let lowest = Arc::new(AtomicUsize::new(lowest(options.verbosity, places).as_usize()));
+    let has = (file.is_some(), options.console);
+    let lowest = Arc::new(AtomicUsize::new(lowest(has, options.verbosity).as_usize()));
     let sent = Arc::new(AtomicU64::new(0));
-    let style = if console_is_journal() { Style::Journal } else { Style::Plain };
-    let writer = Writer {
-        console: options.console.then(|| Sink::new(console_level, style, &clock)),
-        file: file.map(|file| (Sink::new(file_level, Style::Plain, &clock), RefCell::new(file))),
-        clock,
-        sent: Arc::clone(&sent),
-        handled: Cell::new(0),
+    let style = match options.colour {
+        _ if is_journal(rustix::stdio::stdout()) => Style::Journal,
+        true => Style::Coloured,
+        false => Style::Plain,
     };
+    let (mut places, mut sinks) = (Places { console: None, file: None, clock }, Vec::new());
+    if options.console {
+        let sink = Sink::new(Place::Console, level(Place::Console, options.verbosity), style, &places.clock);
+        places.console = Some((sink.lines.clone(), style, open_console(options, style, &places.clock)?));
+        sinks.push(sink);
+    }
+    if let Some(file) = file {
+        let sink = Sink::new(Place::File, level(Place::File, options.verbosity), Style::Plain, &places.clock);
+        places.file = Some((sink.lines.clone(), Mutex::new(file)));
+        sinks.push(sink);
+    }
+    let places = Arc::new(places);
+    let writer = Writer { sinks, places: Arc::clone(&places), sent: Arc::clone(&sent), handled: Cell::new(0) };
     let (drain, guard) = Async::new(writer.ignore_res())
         .chan_size(QUEUE)
         .overflow_strategy(OverflowStrategy::Block)
         .thread_name("log".into())
         .build_with_guard();
     let logger = Logger::root(drain.ignore_res(), slog::o!());
-    Ok((Log { logger, lowest, places, sent }, LogGuard(Some(guard))))
+    Ok((Log { logger, lowest, has, sent }, LogGuard { guard: Some(guard), places }))
 }
 
-/// The levels of the file and of the console.
-fn levels(verbosity: i8) -> (Level, Level) {
-    let file = if verbosity > 0 { Level::Debug } else { Level::Info };
-    (file, if verbosity < 0 { Level::Warning } else { file })
+/// The lowest level that goes to one place.
+fn level(place: Place, verbosity: i8) -> Level {
+    match (place, verbosity) {
+        (_, 1..) => Level::Debug,
+        (Place::Console, ..=-1) => Level::Warning,
+        _ => Level::Info,
+    }
 }
 
 /// The lowest level that goes anywhere.
-fn lowest(verbosity: i8, (file, console): (bool, bool)) -> Level {
-    let (file_level, console_level) = levels(verbosity);
-    match (file, console) {
-        (true, _) => file_level,
-        (false, true) => console_level,
+fn lowest(has: (bool, bool), verbosity: i8) -> Level {
+    match has {
+        (true, _) => level(Place::File, verbosity),
+        (false, true) => level(Place::Console, verbosity),
         (false, false) => Level::Critical,
     }
+}
+
+fn open_console(options: &LogOptions, style: Style, clock: &Arc<Clock>) -> io::Result<Console> {
+    let full = if options.file.is_some() { Full::LeaveOut } else { Full::Wait };
+    let clock = Arc::clone(clock);
+    let note = move |lines: u64| {
+        let (lines, are) = if lines == 1 { ("1 line".into(), "is") } else { (format!("{lines} lines"), "are") };
+        let place = if full == Full::LeaveOut { "; the log file has them" } else { "" };
+        warning(
+            style,
+            &clock,
+            &format!("{lines} of the log {are} missing here, because they could not be written{place}"),
+        )
+    };
+    Console::start(full, Box::new(note), options.around.clone())
 }
 
 impl Log {
@@ -131,7 +170,7 @@ impl Log {
 
     /// Says less or more after the lines that were said before, as `LogOptions::verbosity` has it.
     pub fn set_verbosity(&self, verbosity: i8) {
-        self.lowest.store(lowest(verbosity, self.places).as_usize(), Ordering::Relaxed);
+        self.lowest.store(lowest(self.has, verbosity).as_usize(), Ordering::Relaxed);
         self.sent.fetch_add(1, Ordering::SeqCst);
         slog::info!(self.logger, #VERBOSITY, "{}", verbosity);
     }
@@ -156,20 +195,26 @@ impl Log {
 }
 
 impl LogGuard {
-    /// Writes what is left and ends the thread. A console that takes nothing is given up after two seconds.
+    /// Writes what is left and ends the threads. A console that takes nothing is given up after two seconds, one that is
+    /// slow too if there is a log file, which has every line.
     pub fn finish(mut self) {
         self.end();
     }
 
     fn end(&mut self) {
-        let Some(guard) = self.0.take() else { return };
+        let Some(guard) = self.guard.take() else { return };
         let (done, wait) = crossbeam_channel::bounded::<()>(0);
         let ending = thread::Builder::new().name("log end".into()).spawn(move || {
             drop(guard);
             drop(done);
         });
-        if ending.is_ok() {
-            let _ = wait.recv_timeout(LAST_WAIT);
+        let start = Instant::now();
+        while ending.is_ok() && matches!(wait.recv_timeout(LAST_WAIT / 20), Err(RecvTimeoutError::Timeout)) {
+            let silent = self.places.console.as_ref().map(|(_, _, console)| console.silent_for());
+            let waited = if self.places.file.is_some() { start.elapsed() } else { silent.unwrap_or(start.elapsed()) };
+            if waited.min(start.elapsed()) >= LAST_WAIT {
+                return;
+            }
         }
     }
 }
@@ -180,11 +225,17 @@ impl Drop for LogGuard {
     }
 }
 
+/// Where lines go.
+struct Places {
+    console: Option<(Lines, Style, Console)>,
+    file: Option<(Lines, Mutex<LogFile>)>,
+    clock: Arc<Clock>,
+}
+
 /// The drain at the end: formats each record for each place, and writes when no other record is on its way.
 struct Writer {
-    console: Option<Sink>,
-    file: Option<(Sink, RefCell<LogFile>)>,
-    clock: Arc<Clock>,
+    sinks: Vec<Sink>,
+    places: Arc<Places>,
     sent: Arc<AtomicU64>,
     handled: Cell<u64>,
 }
@@ -195,24 +246,21 @@ impl Drain for Writer {
 
     fn log(&self, record: &Record<'_>, values: &OwnedKVList) -> io::Result<()> {
         self.handled.set(self.handled.get().wrapping_add(1));
-        if record.tag() == REOPEN {
+        let is_request = record.tag() == REOPEN;
+        if is_request {
             self.write_out();
-            if let Some((_, file)) = &self.file {
-                file.borrow_mut().moved = true;
-            }
+            self.places.forget_file();
         } else if record.tag() == VERBOSITY {
-            let (file_level, console_level) = levels(record.msg().to_string().parse().unwrap_or_default());
-            self.file.iter().for_each(|(sink, _)| sink.level.set(file_level));
-            self.console.iter().for_each(|sink| sink.level.set(console_level));
+            let verbosity = record.msg().to_string().parse().unwrap_or_default();
+            self.sinks.iter().for_each(|sink| sink.level.set(level(sink.place, verbosity)));
         } else {
-            for sink in self.console.iter().chain(self.file.iter().map(|(sink, _)| sink)) {
-                if record.level().is_at_least(sink.level.get()) {
-                    sink.log(record, values)?;
-                }
+            self.places.clock.now();
+            for sink in self.sinks.iter().filter(|sink| record.level().is_at_least(sink.level.get())) {
+                sink.log(record, values)?;
             }
         }
         let is_last = self.handled.get() >= self.sent.load(Ordering::SeqCst);
-        if is_last || record.tag() == REOPEN || self.size() >= BATCH {
+        if is_last || is_request || self.sinks.iter().any(|sink| sink.lines.lock().len() >= BATCH) {
             self.write_out();
         }
         Ok(())
@@ -220,26 +268,9 @@ impl Drain for Writer {
 }
 
 impl Writer {
-    fn size(&self) -> usize {
-        let size = |sink: &Sink| sink.lines.lock().len();
-        self.console.as_ref().map_or(0, size).max(self.file.as_ref().map_or(0, |(sink, _)| size(sink)))
-    }
-
     fn write_out(&self) {
-        if let Some((sink, file)) = &self.file {
-            let (mut lines, mut file) = (sink.lines.lock(), file.borrow_mut());
-            let was_failing = file.is_failing;
-            let result = file.write(&mut lines, &self.clock);
-            if let (Err(e), false, Some(console)) = (result, was_failing, &self.console) {
-                let path = quoted(file.path.as_os_str().as_encoded_bytes());
-                console.warn(&self.clock, &format!("The log file {path} cannot be written: {e}"));
-            }
-        }
-        if let Some(console) = &self.console {
-            let mut lines = console.lines.lock();
-            // There is nobody to tell that the console is gone; the file has the lines, where there is one.
-            let _ = write_console(&lines);
-            lines.clear();
+        if self.places.write_out() {
+            try_again(Arc::downgrade(&self.places));
         }
     }
 }
@@ -247,33 +278,60 @@ impl Writer {
 impl Drop for Writer {
     /// The thread has ended: a line may be left over that waited for another that never came.
     fn drop(&mut self) {
-        self.write_out();
-    }
-}
-
-/// Writes to standard output past the standard library's buffer. An output that other programs have set not to wait
-/// is waited for all the same, five seconds at most.
-fn write_console(mut bytes: &[u8]) -> io::Result<()> {
-    let mut pauses = 0;
-    while !bytes.is_empty() {
-        match rustix::io::write(rustix::stdio::stdout(), bytes) {
-            Ok(n) => bytes = &bytes[n..],
-            Err(rustix::io::Errno::INTR) => {}
-            Err(rustix::io::Errno::AGAIN) if pauses < 500 => {
-                pauses += 1;
-                thread::sleep(Duration::from_millis(10));
-            }
-            Err(e) => return Err(e.into()),
+        self.places.write_out();
+        if let Some((_, _, console)) = &self.places.console {
+            console.end();
         }
     }
-    Ok(())
 }
 
-/// systemd says in `JOURNAL_STREAM` which stream it reads; standard output may be another by now.
-fn console_is_journal() -> bool {
-    let Some(stream) = std::env::var_os("JOURNAL_STREAM") else { return false };
-    rustix::fs::fstat(rustix::stdio::stdout())
-        .is_ok_and(|stat| stream.to_str() == Some(&format!("{}:{}", stat.st_dev, stat.st_ino)))
+impl Places {
+    /// Has the file opened anew before the next line.
+    fn forget_file(&self) {
+        if let Some((_, file)) = &self.file {
+            file.lock().unwrap_or_else(PoisonError::into_inner).moved = true;
+        }
+    }
+
+    /// Writes what waits. Returns whether this is where the file begins to fail.
+    fn write_out(&self) -> bool {
+        let mut begins_to_fail = false;
+        if let Some((lines, _, console)) = &self.console
+            && console.push(&mut lines.lock())
+            && let Some((lines, _)) = &self.file
+        {
+            let text = "Standard output takes nothing: lines are left out there until it does";
+            lines.add(&warning(Style::Plain, &self.clock, text));
+        }
+        if let Some((lines, file)) = &self.file {
+            let mut file = file.lock().unwrap_or_else(PoisonError::into_inner);
+            let turn = file.write(&mut lines.lock(), &self.clock);
+            begins_to_fail = matches!(turn, Turn::Failed(_));
+            if let (Some(text), Some((lines, style, console))) = (file.words(&turn), &self.console) {
+                lines.add(&warning(*style, &self.clock, &text));
+                console.push(&mut lines.lock());
+            }
+        }
+        begins_to_fail
+    }
+}
+
+/// Tries from time to time whether the file takes its lines, for as long as it does not: who has nothing new to say may
+/// still have something to write.
+fn try_again(places: Weak<Places>) {
+    let work = move || {
+        loop {
+            thread::park_timeout(TRY_AGAIN);
+            let Some(places) = places.upgrade() else { return };
+            places.write_out();
+            let Some((_, file)) = &places.file else { return };
+            if !file.lock().unwrap_or_else(PoisonError::into_inner).is_failing {
+                return;
+            }
+        }
+    };
+    // Without a thread, the next line tries.
+    let _ = thread::Builder::new().name("log again".into()).spawn(work);
 }
 
 #[cfg(test)]
@@ -284,7 +342,7 @@ mod tests {
     use super::*;
 
     fn file_only(path: PathBuf, verbosity: i8) -> (Log, LogGuard) {
-        start(&LogOptions { file: Some(path), verbosity, console: false }).expect("started")
+        start(&LogOptions { file: Some(path), verbosity, ..LogOptions::default() }).expect("started")
     }
 
     fn lines(path: &std::path::Path) -> Vec<String> {

@@ -83,6 +83,11 @@ impl Pair {
         }
     }
 
+    /// How many entries there were when they were last counted.
+    pub fn entries(&self) -> Option<u64> {
+        self.archive.fact("entries").and_then(|n| String::from_utf8(n).ok()?.parse().ok())
+    }
+
     /// When events were last lost that have not been made good.
     pub fn lost(&self) -> Moment {
         Moment(self.lost.load(Ordering::SeqCst))

@@ -277,6 +277,11 @@ impl<'a> Pass<'a> {
         !self.pair.source.is_in_place() || self.pair.places.gone(&self.pair.source, &self.pair.replica) != self.gone
     }
 
+    /// Notes for whoever looks on that a file is to be copied.
+    fn wanted(&self, source: &Stat) {
+        self.pulse.wanted(if self.pair.options.dry_run { 0 } else { source.stored() });
+    }
+
     /// Claims an entry for this pass's lane.
     fn claim(&self, path: &RelPath) -> bool {
         self.pair.claims.entry(path, self.lane)

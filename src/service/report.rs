@@ -2,10 +2,12 @@
 
 use std::time::Duration;
 
+use rustix::io::Errno;
+
 use super::condition::Condition;
 use super::ledger::Ledger;
 use super::pair::Pair;
-use super::pass::Outcome;
+use super::pass::{Outcome, describe};
 use crate::tree::operation::Problem;
 use crate::tree::path::RelPath;
 
@@ -54,7 +56,8 @@ pub fn problems(pair: &Pair, outcome: &Outcome, common: &mut Common) {
             }
             common.said += 1;
         }
-        pair.log.error(format_args!("Failed: {}: {}", pair.shown(&problem.path), problem.reason));
+        let advice = if is_denied(&problem.reason) && pair.said.first("denied") { denied_to() } else { String::new() };
+        pair.log.error(format_args!("Failed: {}: {}{advice}", pair.shown(&problem.path), problem.reason));
     }
     if let Some(problem) = rest.first().filter(|_| common.summed_up.is_none()) {
         common.summed_up = Some(problem.reason.clone());
@@ -69,6 +72,16 @@ pub fn problems(pair: &Pair, outcome: &Outcome, common: &mut Common) {
     if outcome.displaced {
         pair.log.error("Held: a folder or a mount has gone during the pass: nothing is removed from the replica");
     }
+}
+
+fn is_denied(reason: &str) -> bool {
+    [Errno::ACCESS, Errno::PERM].map(describe).iter().any(|denied| reason.ends_with(denied))
+}
+
+/// What helps where this user may not do something; said once.
+fn denied_to() -> String {
+    let user = rustix::process::geteuid().as_raw();
+    format!(" (this runs as the user with the number {user}: another one may be needed, or an --exclude)")
 }
 
 /// Logs that what was mounted below a root is gone.

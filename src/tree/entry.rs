@@ -69,6 +69,11 @@ impl Stat {
         self.kind == Kind::File && self.blocks.saturating_mul(512) < self.size
     }
 
+    /// Bytes that a copy of the contents has to carry: without holes.
+    pub fn stored(&self) -> u64 {
+        if self.kind == Kind::File { self.size.min(self.blocks.saturating_mul(512)) } else { 0 }
+    }
+
     /// A file that other names may share.
     pub fn is_linked(&self) -> bool {
         self.kind != Kind::Directory && self.nlink > 1

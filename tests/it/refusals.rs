@@ -28,6 +28,26 @@ fn refusals(pair: &Pair, source: &str, replica: &str) -> Vec<String> {
 }
 
 #[test]
+fn log_that_cannot_be_written_is_refused_before_anything_is_made() {
+    let pair = Pair::of("a \"x\"");
+    disk::write(&pair.top().join("file"), "x");
+    for log in ["file/log", "nowhere/log", "source"] {
+        for verb in ["sync", "watch"] {
+            let line = assert_refused(run(pair.on_both(verb, &["--log-file", log])));
+            assert!(line.contains("log file") && line.contains("--log-file"), "{line}");
+            assert_nothing_made(&pair);
+        }
+    }
+}
+
+#[test]
+fn program_alone_says_what_there_is() {
+    let pair = Pair::new();
+    let ran = pair.run(&[]).expect_code(2);
+    assert!(ran.stdout.is_empty() && ran.stderr.contains("Usage:") && ran.stderr.contains("Examples:"), "{ran:?}");
+}
+
+#[test]
 fn missing_source_is_refused() {
     let pair = Pair::new();
     for line in refusals(&pair, "no-such-folder", "replica") {

@@ -72,7 +72,7 @@ impl<'a> Report<'a> {
             number => format!(", {number} unreadable"),
         };
         let (bytes, seconds) = (Bytes(self.bytes), duration.as_secs_f64());
-        writeln!(self.out, "{word}: {entries}, {differences}{unreadable}, {bytes} in {seconds:.1} s")?;
+        writeln!(self.out, "{word}: {entries}, {differences}{unreadable}, {bytes} in {seconds:.3} s")?;
         self.out.flush()
     }
 

@@ -4,7 +4,7 @@
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, ErrorKind, Write};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use super::sink::Clock;
@@ -12,6 +12,17 @@ use crate::tree::quote::quoted;
 
 /// What is kept of lines that the file could not take.
 const KEPT: usize = 1024 * 1024;
+
+/// What a write came to.
+#[derive(Debug)]
+pub enum Turn {
+    /// As before.
+    Same,
+    /// The file takes no lines from now on.
+    Failed(io::Error),
+    /// It takes them again; so many were given up.
+    Mended(usize),
+}
 
 /// An open log file that follows its path.
 pub struct LogFile {
@@ -28,32 +39,49 @@ pub struct LogFile {
 
 impl LogFile {
     pub fn open(path: PathBuf) -> io::Result<Self> {
-        let open = || {
-            let file = OpenOptions::new().append(true).create(true).mode(0o640).open(&path)?;
-            let meta = file.metadata()?;
-            Ok((file, (meta.dev(), meta.ino())))
-        };
-        let (file, identity) = open().map_err(|e: io::Error| {
+        let (file, identity) = Self::reopen(&path).map_err(|e: io::Error| {
             let path = quoted(path.as_os_str().as_encoded_bytes());
-            io::Error::new(e.kind(), format!("cannot open the log file {path}: {e}"))
+            io::Error::new(e.kind(), format!("cannot open the log file {path}: {}", words(&e)))
         })?;
         Ok(Self { path, file, identity, checked: Instant::now(), moved: false, is_failing: false, lost: 0 })
     }
 
     /// Writes the lines and empties them. What could not be written stays for the next time, up to a limit.
-    pub fn write(&mut self, lines: &mut Vec<u8>, clock: &Clock) -> io::Result<()> {
+    pub fn write(&mut self, lines: &mut Vec<u8>, clock: &Clock) -> Turn {
         if lines.is_empty() && !self.moved {
-            return Ok(());
+            return Turn::Same;
         }
-        self.follow_path();
-        let result = self.write_lost(clock).and_then(|()| drain_into(&mut &self.file, lines));
-        self.is_failing = result.is_err();
+        let lost = self.lost;
+        let result = self.follow_path();
+        let result = result.and_then(|()| self.write_lost(clock)).and_then(|()| drain_into(&mut &self.file, lines));
+        let was_failing = std::mem::replace(&mut self.is_failing, result.is_err());
         if self.is_failing && lines.len() > KEPT {
             // The first line may be half written already: its rest goes with the others, its end stays.
             self.lost += lines.iter().filter(|b| **b == b'\n').count();
             lines.clear();
         }
-        result
+        match result {
+            Err(e) if !was_failing => Turn::Failed(e),
+            Ok(()) if was_failing => Turn::Mended(lost),
+            _ => Turn::Same,
+        }
+    }
+
+    /// What is said of it where the lines can be read that are not in the file.
+    pub fn words(&self, turn: &Turn) -> Option<String> {
+        let path = quoted(self.path.as_os_str().as_encoded_bytes());
+        match turn {
+            Turn::Same => None,
+            Turn::Failed(e) => Some(format!(
+                "The log file {path} cannot be written: {}; the work goes on, and up to 1 MiB of lines is kept for it",
+                words(e)
+            )),
+            Turn::Mended(0) => Some(format!("The log file {path} can be written again; it has every line")),
+            Turn::Mended(1) => Some(format!("The log file {path} can be written again; 1 line is missing in it")),
+            Turn::Mended(lost) => {
+                Some(format!("The log file {path} can be written again; {lost} lines are missing in it"))
+            }
+        }
     }
 
     fn write_lost(&mut self, clock: &Clock) -> io::Result<()> {
@@ -68,20 +96,36 @@ impl LogFile {
 
     /// Opens the file anew when another one, or none, is at the path. A removed file is noticed at once, for lines in
     /// it are lost; a rotated one within a second, for lines in it are not.
-    fn follow_path(&mut self) {
+    fn follow_path(&mut self) -> io::Result<()> {
         let is_due = self.checked.elapsed() >= Duration::from_secs(1);
         if is_due {
             self.checked = Instant::now();
             self.moved |= !fs::metadata(&self.path).is_ok_and(|m| (m.dev(), m.ino()) == self.identity);
         }
-        if self.moved || self.file.metadata().is_ok_and(|m| m.nlink() == 0) {
-            // Where it cannot be made, the old one still takes the lines, and the next second tries again.
-            if let Ok(new) = Self::open(self.path.clone()) {
-                *self = Self { is_failing: self.is_failing, lost: self.lost, ..new };
-            }
+        let is_removed = self.file.metadata().is_ok_and(|m| m.nlink() == 0);
+        if self.moved || is_removed {
             self.moved = false;
+            match Self::reopen(&self.path) {
+                Ok((file, identity)) => (self.file, self.identity) = (file, identity),
+                Err(e) if is_removed => return Err(e),
+                // The old one still takes the lines, and the next second tries again.
+                Err(_) => {}
+            }
         }
+        Ok(())
     }
+
+    fn reopen(path: &Path) -> io::Result<(File, (u64, u64))> {
+        let file = OpenOptions::new().append(true).create(true).mode(0o640).open(path)?;
+        let meta = file.metadata()?;
+        Ok((file, (meta.dev(), meta.ino())))
+    }
+}
+
+/// What the system says, without the number that it ends in.
+fn words(error: &io::Error) -> String {
+    let text = error.to_string();
+    text.split_once(" (os error").map_or(text.as_str(), |(words, _)| words).to_owned()
 }
 
 /// Writes all, and removes what was written also when it was not all.
@@ -112,14 +156,33 @@ mod tests {
         let mut file = LogFile::open("/dev/full".into()).expect("opened");
         let mut text = b"a line\n".repeat(KEPT / 7 + 1);
         let count = text.len() / 7;
-        assert!(file.write(&mut text, &Clock::default()).is_err());
+        assert!(matches!(file.write(&mut text, &Clock::default()), Turn::Failed(_)));
         assert_eq!((text.len(), file.lost), (0, count));
+        assert!(matches!(file.write(&mut b"kept\n".to_vec(), &Clock::default()), Turn::Same));
         file.path = folder.path().join("a.log");
         file.moved = true;
-        file.write(&mut b"next\n".to_vec(), &Clock::default()).expect("room");
+        let turn = file.write(&mut b"next\n".to_vec(), &Clock::default());
+        assert!(matches!(turn, Turn::Mended(lost) if lost == count), "{turn:?}");
+        assert!(file.words(&turn).is_some_and(|text| text.ends_with(&format!("{count} lines are missing in it"))));
         let written = fs::read_to_string(&file.path).expect("log");
         let written: Vec<&str> = written.lines().collect();
         assert!(written[1].ends_with(&format!("WARN - {count} lines of the log could not be written")));
         assert_eq!(written[2], "next");
+    }
+
+    #[test]
+    fn lines_are_kept_while_the_files_folder_is_away() {
+        let top = tempfile::tempdir().expect("folder");
+        let folder = top.path().join("logs");
+        fs::create_dir(&folder).expect("made");
+        let mut file = LogFile::open(folder.join("a.log")).expect("opened");
+        fs::remove_dir_all(&folder).expect("removed");
+        let mut lines = b"one\n".to_vec();
+        assert!(matches!(file.write(&mut lines, &Clock::default()), Turn::Failed(_)));
+        lines.extend_from_slice(b"two\n");
+        assert!(matches!(file.write(&mut lines, &Clock::default()), Turn::Same));
+        fs::create_dir(&folder).expect("made");
+        assert!(matches!(file.write(&mut lines, &Clock::default()), Turn::Mended(0)));
+        assert_eq!(fs::read_to_string(folder.join("a.log")).expect("log"), "one\ntwo\n");
     }
 }

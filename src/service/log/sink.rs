@@ -13,39 +13,62 @@ use crate::tree::quote::escaped;
 
 /// Lines of one place that are formatted and not yet written.
 pub struct Sink {
+    pub place: Place,
     pub level: Cell<Level>,
-    style: Style,
     format: FullFormat<PlainDecorator<Lines>>,
     pub lines: Lines,
 }
 
 #[derive(Clone, Copy, PartialEq)]
+pub enum Place {
+    Console,
+    File,
+}
+
+#[derive(Clone, Copy, PartialEq)]
 pub enum Style {
     Plain,
+    /// As plain, with the words `WARN` and `ERROR` in colours that a terminal understands.
+    Coloured,
     /// systemd's journal has timestamps of its own and takes the level from a prefix.
     Journal,
 }
 
 impl Sink {
-    pub fn new(level: Level, style: Style, clock: &Arc<Clock>) -> Self {
+    pub fn new(place: Place, level: Level, style: Style, clock: &Arc<Clock>) -> Self {
         let (lines, clock) = (Lines::default(), Arc::clone(clock));
         let format = FullFormat::new(PlainDecorator::new(lines.clone()))
-            .use_custom_timestamp(move |out| out.write_all(clock.now().as_bytes()))
+            .use_custom_timestamp(move |out| out.write_all(clock.shown().as_bytes()))
             .use_custom_header_print(move |timestamp, out, record, _| {
                 print_header(style, timestamp, out, record).map(|()| true)
             })
             .build();
-        Self { level: Cell::new(level), style, format, lines }
+        Self { place, level: Cell::new(level), format, lines }
     }
 
     pub fn log(&self, record: &Record<'_>, values: &OwnedKVList) -> io::Result<()> {
         self.format.log(record, values)
     }
+}
 
-    /// A line of the log's own.
-    pub fn warn(&self, clock: &Clock, message: &str) {
-        let head = if self.style == Style::Journal { "<4>".into() } else { format!("{} - WARN - ", clock.now()) };
-        let _ = writeln!(self.lines.clone(), "{head}{}", escaped(message));
+/// A whole line that warns of the log itself.
+pub fn warning(style: Style, clock: &Clock, message: &str) -> String {
+    let head = match style {
+        Style::Journal => "<4>".into(),
+        Style::Plain | Style::Coloured => format!("{} - {} - ", clock.now(), word(style, Level::Warning)),
+    };
+    format!("{head}{}\n", escaped(message))
+}
+
+/// The level's word: yellow for a warning, red for an error, where colours are wanted.
+fn word(style: Style, level: Level) -> &'static str {
+    match (level, style) {
+        (Level::Critical | Level::Error, Style::Coloured) => "\x1b[31mERROR\x1b[0m",
+        (Level::Critical | Level::Error, _) => "ERROR",
+        (Level::Warning, Style::Coloured) => "\x1b[33mWARN\x1b[0m",
+        (Level::Warning, _) => "WARN",
+        (Level::Info, _) => "INFO",
+        (Level::Debug | Level::Trace, _) => "DEBUG",
     }
 }
 
@@ -55,21 +78,21 @@ fn print_header(
     mut out: &mut dyn RecordDecorator,
     record: &Record<'_>,
 ) -> io::Result<()> {
-    let (word, priority) = match record.level() {
-        Level::Critical => ("ERROR", 2),
-        Level::Error => ("ERROR", 3),
-        Level::Warning => ("WARN", 4),
-        Level::Info => ("INFO", 6),
-        Level::Debug | Level::Trace => ("DEBUG", 7),
-    };
     if style == Style::Journal {
+        let priority = match record.level() {
+            Level::Critical => 2,
+            Level::Error => 3,
+            Level::Warning => 4,
+            Level::Info => 6,
+            Level::Debug | Level::Trace => 7,
+        };
         out.start_level()?;
         write!(out, "<{priority}>")?;
     } else {
         out.start_timestamp()?;
         timestamp(&mut out)?;
         out.start_level()?;
-        write!(out, " - {word} - ")?;
+        write!(out, " - {} - ", word(style, record.level()))?;
     }
     out.start_msg()?;
     write!(OneLine(out), "{}", record.msg()).map_err(|_| io::Error::other("not formatted"))
@@ -97,6 +120,10 @@ impl Lines {
     pub fn lock(&self) -> MutexGuard<'_, Vec<u8>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
+
+    pub fn add(&self, line: &str) {
+        self.lock().extend_from_slice(line.as_bytes());
+    }
 }
 
 impl Write for Lines {
@@ -115,6 +142,12 @@ impl Write for Lines {
 pub struct Clock(Mutex<(i64, String)>);
 
 impl Clock {
+    /// The time that was asked for last: a line has the same one wherever it stands.
+    fn shown(&self) -> String {
+        let cached = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        cached.1.clone()
+    }
+
     pub fn now(&self) -> String {
         let now = jiff::Timestamp::now();
         let mut cached = self.0.lock().unwrap_or_else(PoisonError::into_inner);

@@ -27,7 +27,10 @@ impl Worker<'_> {
         contents: Contents,
     ) -> Result<Claim, Stop> {
         match self.compare(node, path, job, contents)? {
-            Some(replica) => self.copy(node, path, job, Some(replica)),
+            Some(replica) => {
+                self.pass.wanted(&job.source);
+                self.copy(node, path, job, Some(replica))
+            }
             None => Ok(Claim::Free),
         }
     }

@@ -62,7 +62,7 @@ impl Worker<'_> {
                 Err(Errno::PERM | Errno::OPNOTSUPP | Errno::INVAL) => {
                     if pair.said.first(&format!("special {path:?}")) {
                         let shown = pair.shown(path);
-                        pair.log.warn(format_args!("Skipped: {shown}: a file of this kind cannot be made here"));
+                        pair.log.warn(format_args!("Skipped: {shown}: this process may not make a file of this kind, or the filesystem cannot hold it"));
                     }
                     return Ok(());
                 }

@@ -290,7 +290,8 @@ impl<'a> Worker<'a> {
             Ok(listed) => listed,
             Err(error) => return self.pass.failed(&node.path, "cannot list the folder", error),
         };
-        self.pass.pulse.listed(source.len() as u64);
+        let bytes = source.iter().map(|(_, seen)| seen.stat().map_or(0, Stat::stored));
+        self.pass.pulse.listed(source.len() as u64, bytes.fold(0, u64::saturating_add));
         let record = pair.archive.record(node.id);
         self.pass.entries.fetch_add(replica.len() as u64, Ordering::Relaxed);
         for (name, source, replica) in merge(&source, &replica) {
@@ -392,6 +393,9 @@ impl<'a> Worker<'a> {
             (Step::Create | Step::Update | Step::Replace | Step::Examine(_), Seen::Present(source), replica) => {
                 let job = job(&source, replica.stat().copied());
                 if let Some(job) = self.pass.admit_linked(&path, job) {
+                    if source.kind == Kind::File && !matches!(step, Step::Examine(_)) {
+                        self.pass.wanted(&source);
+                    }
                     found.jobs.push(job);
                 }
             }
@@ -459,7 +463,7 @@ fn limit_advice(pair: &Pair) -> String {
     let enough = status::enough(needed, limit);
     let limit = limit.map_or_else(|| "unknown".into(), |limit| limit.to_string());
     format!(
-        " (it is {limit}, this source alone needs {needed}): raise it with `sysctl fs.inotify.max_user_watches={enough}`"
+        " (it is {limit}, this source alone needs {needed}): raise it with `sudo sysctl fs.inotify.max_user_watches={enough}`"
     )
 }
 

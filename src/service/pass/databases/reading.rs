@@ -108,6 +108,7 @@ impl Worker<'_> {
         }
         let file = self.stage_file(folder, member.replica.is_none())?;
         let (sparse, pulse) = (stat.is_sparse(), self.pass.pulse);
+        self.pass.wanted(&stat);
         let done = copy::contents(from.as_fd(), file.fd(), stat.size, sparse, Reflink::Large, &pair.abilities, pulse);
         copies.push(Copy { part: member.part, from, stat, file });
         done.map_err(fault).map(|_| true)
