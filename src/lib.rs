@@ -67,6 +67,13 @@
 //! nothing but claims on paths (`service::claims`), turns for folders' attributes, the archive and the link table. Nobody
 //! waits for a claim: what is taken goes back into doubt.
 //!
+//! # The service manager
+//!
+//! `service::manager` says what is so, by sd_notify. Ready means that the watches are in place: `service::ahead` sets them
+//! before the first pass comes to the folders, and a watch that is ahead counts for nothing until a pass has taken it
+//! over ([`fs::watch`]), so that what a pass concludes is the same with and without a manager. The watchdog is fed by the
+//! dispatcher and for as long as each lane that works gives signs of life ([`fs::pulse`], `service::vigil`).
+//!
 //! # Applying
 //!
 //! [`fs::root::Root`] turns a tree path into a system call, beneath a descriptor and through no symbolic link. A file is
@@ -130,7 +137,7 @@
 //! - No third state between "known" and "absent" that is acted on: what could not be read is neither removed nor
 //!   overwritten.
 //! - No thread that wakes by the clock while there is nothing to do: the debouncer, which ticks, is there only while
-//!   something waits. The metrics file is asked for by the person.
+//!   something waits. The metrics file is asked for by the person, signs of life by a watchdog.
 
 pub mod cli;
 pub mod commands;

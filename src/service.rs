@@ -1,5 +1,6 @@
 //! When it is done: passes, their timing, and what the person sees of it.
 
+pub mod ahead;
 pub mod claims;
 pub mod clock;
 pub mod condition;
@@ -11,6 +12,7 @@ pub mod latency;
 pub mod ledger;
 pub mod links;
 pub mod log;
+pub mod manager;
 pub mod metrics;
 pub mod news;
 pub mod onlooker;
@@ -22,3 +24,4 @@ pub mod report;
 pub mod restless;
 pub mod rules;
 pub mod status;
+pub mod vigil;

@@ -8,6 +8,8 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 #[derive(Debug, Default)]
 pub struct Pulse {
     stop: Arc<AtomicBool>,
+    /// What this is a part of: it counts the same once more.
+    whole: Option<Arc<Pulse>>,
     beats: AtomicU64,
     entries: AtomicU64,
     listed_bytes: AtomicU64,
@@ -42,6 +44,11 @@ impl Pulse {
         Self { stop, ..Self::default() }
     }
 
+    /// A part of some work, so that its own signs of life can be told from those of the rest. It ends with the whole.
+    pub fn part_of(whole: &Arc<Pulse>) -> Self {
+        Self { stop: Arc::clone(&whole.stop), whole: Some(Arc::clone(whole)), ..Self::default() }
+    }
+
     /// Asks the work to end early.
     pub fn stop(&self) {
         self.stop.store(true, Ordering::Relaxed);
@@ -53,29 +60,36 @@ impl Pulse {
 
     /// A sign of life.
     pub fn beat(&self) {
-        self.beats.fetch_add(1, Ordering::Relaxed);
+        self.each(|pulse| &pulse.beats, 1);
     }
 
     pub fn listed(&self, entries: u64, bytes: u64) {
         self.beat();
-        self.entries.fetch_add(entries, Ordering::Relaxed);
-        self.listed_bytes.fetch_add(bytes, Ordering::Relaxed);
+        self.each(|pulse| &pulse.entries, entries);
+        self.each(|pulse| &pulse.listed_bytes, bytes);
     }
 
     /// A file is to be copied.
     pub fn wanted(&self, bytes: u64) {
-        self.wanted_files.fetch_add(1, Ordering::Relaxed);
-        self.wanted_bytes.fetch_add(bytes, Ordering::Relaxed);
+        self.each(|pulse| &pulse.wanted_files, 1);
+        self.each(|pulse| &pulse.wanted_bytes, bytes);
     }
 
     pub fn copied_file(&self) {
         self.beat();
-        self.files.fetch_add(1, Ordering::Relaxed);
+        self.each(|pulse| &pulse.files, 1);
     }
 
     pub fn copied_bytes(&self, bytes: u64) {
         self.beat();
-        self.bytes.fetch_add(bytes, Ordering::Relaxed);
+        self.each(|pulse| &pulse.bytes, bytes);
+    }
+
+    fn each(&self, counter: impl Fn(&Pulse) -> &AtomicU64, by: u64) {
+        counter(self).fetch_add(by, Ordering::Relaxed);
+        if let Some(whole) = &self.whole {
+            counter(whole).fetch_add(by, Ordering::Relaxed);
+        }
     }
 
     pub fn progress(&self) -> Progress {
@@ -88,5 +102,25 @@ impl Pulse {
             files: self.files.load(Ordering::Relaxed),
             bytes: self.bytes.load(Ordering::Relaxed),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_part_counts_for_the_whole_and_stops_with_it_but_does_not_count_for_another_part() {
+        let whole = Arc::new(Pulse::default());
+        let (one, other) = (Pulse::part_of(&whole), Pulse::part_of(&whole));
+        one.listed(3, 7);
+        one.copied_bytes(5);
+        other.copied_file();
+        let of_one = Progress { beats: 2, entries: 3, listed_bytes: 7, bytes: 5, ..Progress::default() };
+        assert_eq!(one.progress(), of_one);
+        assert_eq!(other.progress(), Progress { beats: 1, files: 1, ..Progress::default() });
+        assert_eq!(whole.progress(), Progress { beats: 3, files: 1, ..of_one });
+        whole.stop();
+        assert!(one.is_stopped() && other.is_stopped());
     }
 }

@@ -3,11 +3,11 @@
 use std::collections::BTreeSet;
 use std::os::fd::{AsFd, BorrowedFd};
 
-use rustix::fs::{RawDir, SeekFrom, seek};
+use rustix::fs::{FileType, RawDir, SeekFrom, seek};
 use rustix::io::Errno;
 
 use super::root::Root;
-use crate::tree::entry::Seen;
+use crate::tree::entry::{Kind, Seen};
 use crate::tree::listing::Listing;
 use crate::tree::path::RelPath;
 
@@ -21,15 +21,27 @@ const BUFFER: usize = 64 << 10;
 /// # Errors
 /// When the folder could not be listed to its end; then nothing is known of any name in it.
 pub fn list(root: &Root, folder: BorrowedFd) -> Result<Listing, Errno> {
+    list_with(root, folder, &mut || {})
+}
+
+/// The same, with a sign of life for each step: a folder may hold millions of names.
+///
+/// # Errors
+/// As of `list`.
+pub fn list_with(root: &Root, folder: BorrowedFd, moved: &mut impl FnMut()) -> Result<Listing, Errno> {
     let mut listing = Listing::default();
     let mut has_room = true;
-    each_name(folder, |name| has_room &= listing.push(name, Seen::Absent))?;
+    each_name(folder, |name| {
+        moved();
+        has_room &= listing.push(name, Seen::Absent);
+    })?;
     if !has_room {
         return Err(Errno::OVERFLOW);
     }
     listing.sort();
     let mut vanished = BTreeSet::new();
     listing.fill(|name| {
+        moved();
         let seen = root.look(folder, name).unwrap_or(Seen::Unknown);
         if seen == Seen::Absent {
             vanished.insert(Box::from(name));
@@ -50,16 +62,39 @@ pub fn list(root: &Root, folder: BorrowedFd) -> Result<Listing, Errno> {
 }
 
 fn each_name(folder: BorrowedFd, mut take: impl FnMut(&[u8])) -> Result<(), Errno> {
+    each_entry(folder, |name, _| take(name))
+}
+
+fn each_entry(folder: BorrowedFd, mut take: impl FnMut(&[u8], FileType)) -> Result<(), Errno> {
     let mut buffer: Vec<u8> = Vec::with_capacity(BUFFER);
     let mut entries = RawDir::new(folder, buffer.spare_capacity_mut());
     while let Some(entry) = entries.next() {
         let entry = entry?;
         let name = entry.file_name().to_bytes();
         if name != b"." && name != b".." {
-            take(name);
+            take(name, entry.file_type());
         }
     }
     Ok(())
+}
+
+/// The names of the folders in a folder, in no order. What is on the way of being made or removed may be missing.
+///
+/// # Errors
+/// When the folder could not be listed to its end.
+pub fn folders(root: &Root, folder: BorrowedFd) -> Result<Vec<Box<[u8]>>, Errno> {
+    let (mut names, mut unsure) = (Vec::new(), Vec::<Box<[u8]>>::new());
+    each_entry(folder, |name, kind| match kind {
+        FileType::Directory => names.push(name.into()),
+        // Not every filesystem says it in its lists.
+        FileType::Unknown => unsure.push(name.into()),
+        _ => {}
+    })?;
+    unsure.retain(|name| {
+        root.look(folder, name).is_ok_and(|seen| seen.stat().is_some_and(|stat| stat.kind == Kind::Directory))
+    });
+    names.append(&mut unsure);
+    Ok(names)
 }
 
 /// Whether a folder holds nothing at all.

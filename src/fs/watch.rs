@@ -3,6 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 
 use notify::event::{AccessKind, AccessMode, CreateKind, ModifyKind, RemoveKind, RenameMode};
@@ -97,6 +98,8 @@ struct Shared {
     root: PathBuf,
     cookies: PathBuf,
     known: Mutex<Known>,
+    /// Some watches may be ahead of the pass that is to look at their folders.
+    is_ahead: AtomicBool,
 }
 
 #[derive(Default)]
@@ -124,6 +127,8 @@ const UNSURE: u32 = u32::MAX;
 struct Watched {
     id: InodeId,
     era: u32,
+    /// Set ahead of the pass that is to look at the folder: for that one it is not watched yet.
+    is_ahead: bool,
 }
 
 impl Watches {
@@ -137,13 +142,22 @@ impl Watches {
         cookies: &Path,
         mut hear: impl FnMut(Heard) + Send + 'static,
     ) -> Result<Self, notify::Error> {
-        let shared = Arc::new(Shared { root: root.into(), cookies: cookies.into(), known: Mutex::default() });
+        let shared = Arc::new(Shared {
+            root: root.into(),
+            cookies: cookies.into(),
+            known: Mutex::default(),
+            is_ahead: AtomicBool::new(false),
+        });
         let config = Config::default()
             .with_follow_symlinks(false)
             .with_event_kinds(EventKindMask::CORE | EventKindMask::ACCESS_CLOSE);
         let listener = shared.clone();
         let handler = move |event: notify::Result<Event>| match event {
-            Ok(event) => listener.translate(event, &mut hear),
+            Ok(event) => listener.translate(event, &mut |heard| {
+                if !listener.is_early(&heard) {
+                    hear(heard);
+                }
+            }),
             Err(_) => {
                 listener.lock().era += 1;
                 hear(Heard::Lost);
@@ -162,14 +176,38 @@ impl Watches {
         if self.has(path, id) {
             return Ok(Watching::Since);
         }
+        self.set(path, id, false)
+    }
+
+    /// Watches a folder ahead of the pass that is to look at it. To that one the watch is new, so that it looks at all of
+    /// the folder; what is done in it until then is not heard, because it will be seen.
+    ///
+    /// # Errors
+    /// As of `ensure`.
+    pub fn place_ahead(&self, path: &RelPath, id: InodeId) -> Result<(), NoWatch> {
+        self.shared.is_ahead.store(true, Ordering::SeqCst);
+        self.set(path, id, true).map(drop)
+    }
+
+    /// A pass has looked at everything: whatever is done now is heard.
+    pub fn all_seen(&self) {
+        self.shared.is_ahead.store(false, Ordering::SeqCst);
+    }
+
+    fn set(&self, path: &RelPath, id: InodeId, is_ahead: bool) -> Result<Watching, NoWatch> {
         // Who has the watcher's lock is alone in setting and ending watches: what is known agrees with what is set.
         let mut watcher = self.watcher.lock().unwrap_or_else(|e| e.into_inner());
         let (stale, era, moves) = {
             let mut known = self.shared.lock();
             let was_former = known.former.remove(path);
-            match known.folders.get(path) {
-                Some(watched) if watched.id == id && watched.era == known.era => return Ok(Watching::Since),
-                watched => (watched.is_some() || was_former, known.era, known.moves),
+            let (era, moves) = (known.era, known.moves);
+            match known.folders.get_mut(path) {
+                Some(watched) if watched.id == id && watched.era == era => {
+                    let was_ahead = watched.is_ahead;
+                    watched.is_ahead &= is_ahead;
+                    return Ok(if was_ahead { Watching::Now } else { Watching::Since });
+                }
+                watched => (watched.is_some() || was_former, era, moves),
             }
         };
         let full = path.to_path(&self.shared.root);
@@ -184,7 +222,7 @@ impl Watches {
                 known.without.remove(path);
                 let is_sure = known.moves == moves;
                 let era = if is_sure { era } else { UNSURE };
-                known.folders.insert(path.clone(), Watched { id, era });
+                known.folders.insert(path.clone(), Watched { id, era, is_ahead });
                 Ok(if is_sure { Watching::Now } else { Watching::Unsure })
             }
             Err(error) if is_gone(&error.kind) => Err(NoWatch::Gone),
@@ -201,7 +239,7 @@ impl Watches {
     /// Whether this folder is watched, with this identity.
     pub fn has(&self, path: &RelPath, id: InodeId) -> bool {
         let known = self.shared.lock();
-        known.folders.get(path).is_some_and(|w| w.id == id && w.era == known.era)
+        known.folders.get(path).is_some_and(|w| w.id == id && w.era == known.era && !w.is_ahead)
     }
 
     /// Ends the watches of a folder and all below it: it is gone, or excluded.
@@ -276,6 +314,19 @@ impl Watches {
 impl Shared {
     fn lock(&self) -> MutexGuard<'_, Known> {
         self.known.lock().unwrap_or_else(|e| e.into_inner())
+    }
+
+    /// Whether this is about folders alone that a pass has yet to look at.
+    fn is_early(&self, heard: &Heard) -> bool {
+        if heard.is_general() || !self.is_ahead.load(Ordering::SeqCst) {
+            return false;
+        }
+        let known = self.lock();
+        let is_ahead = |path: &RelPath| {
+            let folder = path.split().map_or_else(RelPath::root, |(folder, _)| folder);
+            known.folders.get(&folder).is_some_and(|watched| watched.is_ahead)
+        };
+        heard.paths().into_iter().flatten().all(is_ahead)
     }
 
     fn translate(&self, event: Event, hear: &mut dyn FnMut(Heard)) {
@@ -396,3 +447,6 @@ fn is_gone(kind: &ErrorKind) -> bool {
 fn plain() -> WatchPathConfig {
     WatchPathConfig::new(RecursiveMode::NonRecursive).with_dereference_symlinks(false)
 }
+
+#[cfg(test)]
+mod tests;

@@ -4,6 +4,7 @@
 mod flush;
 mod held;
 mod lanes;
+mod manager;
 mod reload;
 mod roots;
 mod screen;
@@ -39,6 +40,7 @@ use crate::tree::totals::Totals;
 use flush::Flushes;
 use held::{Hold, Recent};
 use lanes::LaneState;
+use manager::Told;
 use roots::Guards;
 pub use roots::Renew;
 use screen::{LastSweep, StateSince};
@@ -51,6 +53,8 @@ enum Event {
     Finished(Box<Finished>),
     Request(Request),
     Signal(i32),
+    /// The watches are in place.
+    Placed,
     Due,
 }
 
@@ -105,6 +109,7 @@ pub struct Dispatcher {
     shown: StateSince,
     reload: Option<Reload>,
     onlooker: Onlooker,
+    told: Told,
 }
 
 impl Dispatcher {
@@ -132,6 +137,7 @@ impl Dispatcher {
             bulk: lane(Which::Bulk)?,
             hold: Hold::restore(&pair),
             recent: Recent::restore(&pair, clock::now()),
+            told: Told::new(&pair),
             entries: pair.entries(),
             pair,
             intake,
@@ -164,11 +170,12 @@ impl Dispatcher {
     }
 
     fn lane(which: Which, pulse: &Arc<Pulse>, tell: &Sender<Finished>) -> std::io::Result<Lane> {
-        Lane::start(which, Arc::clone(pulse), Sender::clone(tell))
+        Lane::start(which, pulse, Sender::clone(tell))
     }
 
     /// Runs until a signal says stop. Returns what there was to say at the end.
     pub fn run(mut self, inbox: &Inbox) -> Status {
+        self.place_watches();
         loop {
             let now = clock::now();
             self.look_for_roots(now);
@@ -178,17 +185,21 @@ impl Dispatcher {
                 continue;
             }
             self.note_state();
+            self.tell(clock::now());
             match self.wait(inbox) {
                 Event::News => self.take_news(),
                 Event::Mounts => self.mounts_changed(clock::now()),
                 Event::Finished(finished) => self.finished(*finished),
                 Event::Request(request) => self.answer(request),
                 Event::Signal(SIGHUP) => {
+                    self.told.manager.reloading();
                     self.pair.log.reopen();
                     self.reload();
+                    self.tell_reloaded();
                 }
                 Event::Signal(SIGUSR1) => self.sweeps.ask(),
                 Event::Signal(_) => return self.stop(),
+                Event::Placed => self.told.ahead = None,
                 Event::Due => {
                     self.take_news();
                     self.do_what_is_due();
@@ -202,8 +213,11 @@ impl Dispatcher {
             Some(due) => crossbeam_channel::after(until(clock::now(), due)),
             None => never(),
         };
+        let nobody = never();
+        let ahead = self.told.ahead.as_ref().map_or(&nobody, |ahead| ahead.ended());
         select! {
             recv(self.intake.woken()) -> _ => Event::News,
+            recv(ahead) -> _ => Event::Placed,
             recv(self.done) -> finished => finished.map_or(Event::Due, |f| Event::Finished(Box::new(f))),
             recv(inbox.requests) -> request => request.map_or(Event::Due, Event::Request),
             recv(inbox.mounts) -> changed => changed.map_or(Event::Due, |()| Event::Mounts),
@@ -219,6 +233,7 @@ impl Dispatcher {
         due.extend(self.ledger.next());
         due.extend(self.pair.restless.next());
         due.extend(self.commit_due);
+        due.extend(self.told.deadline());
         if self.guards.misplaced.is_some() {
             due.push(self.guards.due);
         } else if self.bulk.running.is_none() {
@@ -347,7 +362,7 @@ impl Dispatcher {
                 self.sweeps.begun();
                 // Whatever they did is found now.
                 self.intake.take_vanished();
-                self.sweep_began = Some((now, self.pulse.progress()));
+                self.sweep_began = Some((now, self.bulk.lane.progress()));
                 self.bulk.waiting.insert_extent(RelPath::root(), Extent::Tree, Cause::Sweep, now);
             }
             for (path, _) in self.hold.released().into_iter().flat_map(|held| held.iter()) {
@@ -430,6 +445,9 @@ impl Dispatcher {
             self.entries = Some(entries);
             self.pair.archive.set_fact("entries", entries.to_string().as_bytes());
         }
+        if let Some(watches) = &self.pair.watches {
+            watches.all_seen();
+        }
         self.last_sweep = Some(LastSweep::now(duration, outcome.totals));
         self.sweeps_ended += 1;
         self.commit(now);
@@ -493,6 +511,8 @@ impl Dispatcher {
     }
 
     fn stop(mut self) -> Status {
+        self.told.manager.stopping();
+        self.told.ahead = None;
         self.pulse.stop();
         let limit = crossbeam_channel::after(STOP);
         while self.express.running.is_some() || self.bulk.running.is_some() {

@@ -10,7 +10,7 @@ pub use super::claims::Which;
 use super::news::Rename;
 use super::pair::Pair;
 use super::pass::{self, Brake, Order, Outcome};
-use crate::fs::pulse::Pulse;
+use crate::fs::pulse::{Progress, Pulse};
 use crate::fs::sandbox;
 use crate::tree::doubt::{DirtySet, Moment};
 use crate::tree::operation::Cause;
@@ -35,23 +35,31 @@ pub struct Finished {
 
 pub struct Lane {
     orders: Sender<Work>,
+    pulse: Arc<Pulse>,
     thread: JoinHandle<()>,
 }
 
 impl Lane {
-    /// Starts the lane's thread.
+    /// Starts the lane's thread; its passes count for `whole`, and end with it.
     ///
     /// # Errors
     /// When there is no thread to be had.
-    pub fn start(which: Which, pulse: Arc<Pulse>, done: Sender<Finished>) -> std::io::Result<Self> {
+    pub fn start(which: Which, whole: &Arc<Pulse>, done: Sender<Finished>) -> std::io::Result<Self> {
         let (orders, incoming) = bounded(1);
         let name = match which {
             Which::Express => "express",
             Which::Bulk => "pass",
         };
-        let work = move || run(which, &pulse, &incoming, &done);
+        let pulse = Arc::new(Pulse::part_of(whole));
+        let own = Arc::clone(&pulse);
+        let work = move || run(which, &own, &incoming, &done);
         let thread = std::thread::Builder::new().name(name.into()).spawn(work)?;
-        Ok(Self { orders, thread })
+        Ok(Self { orders, pulse, thread })
+    }
+
+    /// How far this lane's passes have come, all together.
+    pub fn progress(&self) -> Progress {
+        self.pulse.progress()
     }
 
     /// Hands over work; the lane must be free.

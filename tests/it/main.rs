@@ -35,6 +35,7 @@ mod staging;
 mod status;
 mod stopping;
 mod sync;
+mod systemd;
 mod terminal;
 mod torn;
 mod tree;

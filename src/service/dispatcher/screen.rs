@@ -9,7 +9,6 @@ use super::Dispatcher;
 use super::held::REMEDY;
 use super::lanes::LaneState;
 use crate::fs::count;
-use crate::fs::pulse::Progress;
 use crate::plan::schedule::until;
 use crate::service::status::{self, Failing, HoldStatus, Latency, State, Status, Sweep, Watches};
 use crate::service::{clock, places};
@@ -27,6 +26,14 @@ impl LastSweep {
         let duration_ms = u64::try_from(duration.as_millis()).unwrap_or(u64::MAX);
         Self(status::LastSweep { finished: timestamp(), duration_ms, totals })
     }
+}
+
+/// What is known to need a look and has not had it.
+pub(super) struct Backlog {
+    pub(super) paths: u64,
+    pub(super) oldest: Option<Moment>,
+    /// The age of the oldest of it.
+    pub(super) lag: Duration,
 }
 
 /// The state as last shown, and since when it has held.
@@ -60,13 +67,7 @@ impl Dispatcher {
         let now = clock::now();
         self.note_state();
         let (state, reason) = self.state();
-        let (waiting, waiting_since) = self.intake.waiting();
-        let lanes = [&self.express, &self.bulk];
-        let in_doubt: usize = lanes.iter().map(|l| l.waiting.dirty.len() + l.soon.dirty.len()).sum();
-        let running = lanes.iter().filter(|l| self.knows_of(l).is_some()).count();
-        let known = lanes.iter().flat_map(|l| [l.waiting.oldest, l.soon.oldest, self.knows_of(l)]);
-        let oldest = known.chain([self.pair.restless.oldest(), waiting_since]).flatten().min();
-        let lag = oldest.map_or(Duration::ZERO, |oldest| until(oldest, now));
+        let Backlog { paths, lag, .. } = self.backlog(now);
         let (folders, unwatched) = self.pair.watches.as_ref().map(|w| w.count()).unwrap_or_default();
         let shown = |path| self.pair.shown(path);
         let remaining = |due| until(now, due).as_secs();
@@ -77,7 +78,7 @@ impl Dispatcher {
             pid: std::process::id(),
             source: self.pair.source.path().to_string_lossy().into_owned(),
             replica: self.pair.replica.path().to_string_lossy().into_owned(),
-            pending: waiting + (in_doubt + running) as u64,
+            pending: paths,
             lag_ms: u64::try_from(lag.as_millis()).unwrap_or(u64::MAX),
             watches: Watches { folders, unwatched, limit: count::watch_limit() },
             totals: self.totals,
@@ -106,10 +107,21 @@ impl Dispatcher {
             started: timestamp_of(self.started),
             latency: Latency::of(&self.pair.latency.reading()),
             sweeps: self.sweeps_ended,
-            sweep: self.sweep_began.map(|(began, before)| self.sweep(until(began, now), before)),
+            sweep: self.sweep(now),
             failing_paths: self.ledger.len() as u64,
             uncertain_files: self.pair.restless.uncertain_count() as u64,
         }
+    }
+
+    pub(super) fn backlog(&self, now: Moment) -> Backlog {
+        let (waiting, waiting_since) = self.intake.waiting();
+        let lanes = [&self.express, &self.bulk];
+        let in_doubt: usize = lanes.iter().map(|l| l.waiting.dirty.len() + l.soon.dirty.len()).sum();
+        let running = lanes.iter().filter(|l| self.knows_of(l).is_some()).count();
+        let known = lanes.iter().flat_map(|l| [l.waiting.oldest, l.soon.oldest, self.knows_of(l)]);
+        let oldest = known.chain([self.pair.restless.oldest(), waiting_since]).flatten().min();
+        let lag = oldest.map_or(Duration::ZERO, |oldest| until(oldest, now));
+        Backlog { paths: waiting + (in_doubt + running) as u64, oldest, lag }
     }
 
     /// Since when it is known that what a lane does now is needed. Of a sweep, nothing is known.
@@ -118,15 +130,17 @@ impl Dispatcher {
         lane.running.filter(|_| !is_plain_sweep)
     }
 
-    fn sweep(&self, running: Duration, before: Progress) -> Sweep {
-        let now = self.pulse.progress();
-        Sweep {
-            running_ms: u64::try_from(running.as_millis()).unwrap_or(u64::MAX),
-            entries: now.entries.saturating_sub(before.entries),
+    /// How far the sweep has come that runs.
+    pub(super) fn sweep(&self, now: Moment) -> Option<Sweep> {
+        let (began, before) = self.sweep_began?;
+        let far = self.bulk.lane.progress();
+        Some(Sweep {
+            running_ms: u64::try_from(until(began, now).as_millis()).unwrap_or(u64::MAX),
+            entries: far.entries.saturating_sub(before.entries),
             expected: self.entries.filter(|entries| *entries > 0),
-            files: now.files.saturating_sub(before.files),
-            bytes: now.bytes.saturating_sub(before.bytes),
-        }
+            files: far.files.saturating_sub(before.files),
+            bytes: far.bytes.saturating_sub(before.bytes),
+        })
     }
 
     /// Keeps since when the present state has held.
@@ -137,7 +151,7 @@ impl Dispatcher {
         }
     }
 
-    fn state(&self) -> (State, Option<String>) {
+    pub(super) fn state(&self) -> (State, Option<String>) {
         if let Some(reason) = &self.guards.misplaced {
             return (State::Held, Some(reason.to_string()));
         }
@@ -147,7 +161,7 @@ impl Dispatcher {
         if !self.hold.is_empty() {
             return (State::Held, Some("more removals than --max-delete allows at once".into()));
         }
-        if let Some(reason) = self.trouble.reason() {
+        if let Some(reason) = self.standstill().or_else(|| self.trouble.reason()) {
             return (State::Degraded, Some(reason));
         }
         if self.last_sweep.is_none() || self.bulk.is_sweep {
@@ -165,7 +179,7 @@ impl Dispatcher {
         (State::InSync, None)
     }
 
-    fn holds(&self) -> Vec<HoldStatus> {
+    pub(super) fn holds(&self) -> Vec<HoldStatus> {
         let mut holds = Vec::new();
         let gone = |path| format!("what was mounted at {} is gone", self.pair.shown_source(path));
         let reasons = self.guards.misplaced.iter().map(|reason| reason.to_string());

@@ -201,6 +201,7 @@ pub fn settle_all(pass: &Pass, folders: impl IntoIterator<Item = RelPath>, total
     folders.sort_unstable_by(|a, b| b.cmp(a));
     folders.dedup();
     for path in folders {
+        pass.pulse.beat();
         match open(pass, &path) {
             Ok(node) => {
                 node.touch(pass);

@@ -145,6 +145,7 @@ pub fn settle(pass: &Pass) -> Totals {
     let mut touched = BTreeSet::new();
     find_names(pass, &groups);
     for (id, group) in groups {
+        pass.pulse.beat();
         if pass.is_cancelled() {
             break;
         }

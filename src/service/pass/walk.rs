@@ -282,8 +282,9 @@ impl<'a> Worker<'a> {
             // The express lane publishes here in this moment, perhaps what belongs elsewhere by now.
             self.pass.shared().outcome.again.insert_extent(node.path.clone(), Extent::Listing);
         }
-        let listed = scan::list(&pair.source, node.source.as_fd()).and_then(|source| match &node.replica {
-            Some(fd) if !node.fresh => Ok((source, scan::list(&pair.replica, fd.as_fd())?)),
+        let beat = &mut || self.pass.pulse.beat();
+        let listed = scan::list_with(&pair.source, node.source.as_fd(), beat).and_then(|source| match &node.replica {
+            Some(fd) if !node.fresh => Ok((source, scan::list_with(&pair.replica, fd.as_fd(), beat)?)),
             _ => Ok((source, Listing::default())),
         });
         let (source, replica) = match listed {
