@@ -72,7 +72,8 @@
 //! `service::manager` says what is so, by sd_notify. Ready means that the watches are in place: `service::ahead` sets them
 //! before the first pass comes to the folders, and a watch that is ahead counts for nothing until a pass has taken it
 //! over ([`fs::watch`]), so that what a pass concludes is the same with and without a manager. The watchdog is fed by the
-//! dispatcher and for as long as each lane that works gives signs of life ([`fs::pulse`], `service::vigil`).
+//! dispatcher and for as long as each lane that works, and each look at the roots, gives signs of life ([`fs::pulse`],
+//! `service::vigil`).
 //!
 //! # Applying
 //!
@@ -99,9 +100,11 @@
 //! # Which folders these are
 //!
 //! `service::places` remembers, as facts in the archive, the identity ([`tree::identity`]) of both roots and of what is
-//! mounted below them. Where a root is another one, nothing is done with the pair at all; `service::dispatcher` looks for
-//! it and opens everything anew when it is back, for which each order carries the pair, and no lane keeps it. A pass asks
-//! for the mounts when it begins and again before it removes anything. The table of mounts wakes the dispatcher.
+//! mounted below them. Where a root is another one, nothing is done with the pair at all; `service::dispatcher` has it
+//! looked for and everything opened anew when it is back, for which each order carries the pair, and no lane keeps it. A lane
+//! looks whether both roots are there before it begins a pass; a pass asks for the mounts when it begins and again before it
+//! removes anything. The table of mounts wakes the dispatcher, which itself asks no disk: `service::look` does, in a thread of its
+//! own, so that a disk that does not answer keeps nobody waiting but those who work on it.
 //!
 //! # Settings that change
 //!
@@ -114,7 +117,7 @@
 //!
 //! Others may write in both folders while the program runs as root. The first wall is `Root`: nothing but descriptors
 //! and single names reaches the kernel. The second is Landlock ([`fs::sandbox`]): the threads that run passes can open
-//! nothing but the two roots. The dispatcher, the log and the control socket have threads outside of it, since they
+//! nothing but the two roots. The dispatcher, the looks, the log and the control socket have threads outside of it, since they
 //! open files anew. Neither helps where an inode has names on both sides of the wall, or where somebody has it open:
 //! [`fs::trust`] says which entry of the replica may be changed where it is; any other is built anew.
 //!

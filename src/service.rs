@@ -12,6 +12,7 @@ pub mod latency;
 pub mod ledger;
 pub mod links;
 pub mod log;
+pub mod look;
 pub mod manager;
 pub mod metrics;
 pub mod news;

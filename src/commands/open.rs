@@ -21,7 +21,7 @@ use crate::plan::mirror::Compare;
 use crate::service::claims::Claims;
 use crate::service::links::LinkTable;
 use crate::service::log::Log;
-use crate::service::pair::{Options, Pair, Said};
+use crate::service::pair::{self, Options, Pair, Said};
 use crate::service::pass::describe;
 use crate::service::places::{Misplaced, Places};
 use crate::service::restless::Restless;
@@ -344,7 +344,7 @@ pub fn pair(
         latency: Arc::default(),
     };
     if misplaced.is_none() && !settings.dry_run {
-        pair.clear_leftovers();
+        pair::clear_leftovers(&pair.replica, &pair.stage, &pair.log);
     }
     Ok((pair, misplaced))
 }

@@ -22,9 +22,10 @@ use crate::fs::root::Root;
 use crate::fs::watch::{Heard, Watches};
 use crate::service::clock;
 use crate::service::control::{self, ControlServer, Request};
-use crate::service::dispatcher::{Dispatcher, Inbox, Renew, requests};
+use crate::service::dispatcher::{Dispatcher, Inbox, requests};
 use crate::service::intake::{Found, Intake};
 use crate::service::log::{self, Log, LogOptions};
+use crate::service::look::Renew;
 use crate::service::metrics::Figures;
 use crate::service::pair::Pair;
 use crate::tree::entry::Seen;
@@ -76,7 +77,7 @@ fn serve(
     let (send, inbox) = requests();
     let name = settings.name.clone().unwrap_or_else(|| config::pair_name(source.path(), replica.path()));
     let control = control_server(settings, &name, send.clone())?;
-    let intake = Intake::new(settings.debounce, settings.max_delay, Box::new(|_| None));
+    let intake = Intake::new(settings.debounce, settings.max_delay, Arc::new(|_| None));
     let listener = Arc::clone(&intake);
     let verbose = log.clone();
     let exclude = open::exclude((&source, &replica), settings, &log)?;
@@ -100,9 +101,9 @@ fn serve(
         listener.hear(heard);
     };
     let (path, looker, teller) = (source.path().to_path_buf(), Arc::clone(&intake), log.clone());
-    let renew: Renew = Box::new(move || {
+    let renew: Renew = Arc::new(move || {
         let looking = Root::open(&path).map_err(|e| e.to_string())?;
-        looker.look_with(Box::new(move |path: &RelPath| match looking.look_at(path) {
+        looker.look_with(Arc::new(move |path: &RelPath| match looking.look_at(path) {
             Ok(Seen::Present(stat)) => Some(Found { kind: stat.kind, is_linked: stat.is_linked(), id: stat.id() }),
             _ => None,
         }));

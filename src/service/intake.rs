@@ -17,7 +17,7 @@ use crate::tree::entry::{InodeId, Kind};
 use crate::tree::path::RelPath;
 
 /// Tells what a path is on the source's disk now, in one look.
-pub type Probe = Box<dyn Fn(&RelPath) -> Option<Found> + Send>;
+pub type Probe = Arc<dyn Fn(&RelPath) -> Option<Found> + Send + Sync>;
 
 /// What a probe found.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -364,7 +364,9 @@ impl Intake {
     }
 
     fn probe(&self, path: &RelPath) -> Option<Found> {
-        (self.probe.lock().unwrap_or_else(|e| e.into_inner()))(path)
+        // A disk that does not answer must not keep the one waiting who gives another probe.
+        let probe = Arc::clone(&self.probe.lock().unwrap_or_else(|e| e.into_inner()));
+        probe(path)
     }
 
     /// Whether names were made that nobody could look at, since the last time this was asked.
@@ -423,7 +425,7 @@ mod tests {
 
     fn intake(kind: Kind, debounce: Duration, max_delay: Duration) -> Arc<Intake> {
         let id = InodeId { dev: 0, ino: 1 };
-        Intake::new(debounce, max_delay, Box::new(move |_| Some(Found { kind, is_linked: false, id })))
+        Intake::new(debounce, max_delay, Arc::new(move |_| Some(Found { kind, is_linked: false, id })))
     }
 
     #[test]
@@ -501,7 +503,7 @@ mod tests {
         let id = InodeId { dev: 0, ino: 1 };
         let there =
             move |at: &RelPath| (*at == path("kept")).then_some(Found { kind: Kind::File, is_linked: true, id });
-        let intake = Intake::new(LONG, LONG, Box::new(there));
+        let intake = Intake::new(LONG, LONG, Arc::new(there));
         intake.hear(Heard::Made(path("kept")));
         assert!(!intake.take_vanished());
         intake.hear(Heard::Made(path("gone")));

@@ -9,7 +9,8 @@ use crossbeam_channel::{Receiver, Sender, bounded};
 pub use super::claims::Which;
 use super::news::Rename;
 use super::pair::Pair;
-use super::pass::{self, Brake, Order, Outcome};
+use super::pass::{self, Brake, Order, Outcome, Release};
+use super::places::Misplaced;
 use crate::fs::pulse::{Progress, Pulse};
 use crate::fs::sandbox;
 use crate::tree::doubt::{DirtySet, Moment};
@@ -26,11 +27,13 @@ pub struct Work {
     pub jobs: usize,
 }
 
-/// A pass that has ended, with the order that it carried out.
+/// An order that is done with, and what came of it: nothing at all where a root was not in its place.
 pub struct Finished {
     pub which: Which,
     pub dirty: DirtySet,
-    pub outcome: Outcome,
+    pub renames: Vec<Rename>,
+    pub release: Release,
+    pub outcome: Result<Outcome, Misplaced>,
 }
 
 pub struct Lane {
@@ -95,11 +98,16 @@ fn run(which: Which, pulse: &Pulse, orders: &Receiver<Work>, done: &Sender<Finis
         if !std::mem::replace(&mut is_confined, true) {
             confine(&pair);
         }
+        let release = brake.release.clone();
         let order = Order { dirty: &dirty, renames: &renames, brake, cause, oldest, jobs, lane: which };
-        let outcome = pass::run(&pair, &order, pulse);
+        // Here, since this thread is one that may have to wait for a disk.
+        let outcome = match Misplaced::find(&pair.source, &pair.replica) {
+            None => Ok(pass::run(&pair, &order, pulse)),
+            Some(reason) => Err(reason),
+        };
         // Who hears of the end may want it for itself.
         drop(pair);
-        if done.send(Finished { which, dirty, outcome }).is_err() {
+        if done.send(Finished { which, dirty, renames, release, outcome }).is_err() {
             return;
         }
     }

@@ -75,14 +75,6 @@ impl Pair {
         turn.lock().unwrap_or_else(|e| e.into_inner())
     }
 
-    /// Removes what an interrupted run has left in the replica.
-    pub fn clear_leftovers(&self) {
-        if self.stage.clear_leftovers(&self.replica).is_ok_and(|found| found) {
-            self.log.info("Removed what an interrupted run had left in the reserved folder");
-            self.stage.close(&self.replica);
-        }
-    }
-
     /// How many entries there were when they were last counted.
     pub fn entries(&self) -> Option<u64> {
         self.archive.fact("entries").and_then(|n| String::from_utf8(n).ok()?.parse().ok())
@@ -141,6 +133,14 @@ impl Pair {
                 ));
             }
         }
+    }
+}
+
+/// Removes what an interrupted run has left in the replica.
+pub fn clear_leftovers(replica: &Root, stage: &Stage, log: &Log) {
+    if stage.clear_leftovers(replica).is_ok_and(|found| found) {
+        log.info("Removed what an interrupted run had left in the reserved folder");
+        stage.close(replica);
     }
 }
 

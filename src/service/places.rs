@@ -35,9 +35,13 @@ pub const REMEDY: &str =
 pub const REMEDY_OF_SYNC: &str = "If the change is meant, run it once with --accept-root";
 
 impl Misplaced {
-    /// What is wrong with a root that is not where it was opened.
-    pub fn now(side: Side, path: &Path) -> Self {
-        if path.exists() { Misplaced::Other(side, path.into()) } else { Misplaced::Gone(side, path.into()) }
+    /// What is wrong with the first of the roots that is not where it was opened, if one is not. This asks both disks, and
+    /// waits for one that does not answer.
+    pub fn find(source: &Root, replica: &Root) -> Option<Self> {
+        let roots = [(Side::Source, source), (Side::Replica, replica)];
+        let (side, root) = roots.into_iter().find(|(_, root)| !root.is_in_place())?;
+        let path = root.path();
+        Some(if path.exists() { Misplaced::Other(side, path.into()) } else { Misplaced::Gone(side, path.into()) })
     }
 }
 
@@ -64,6 +68,7 @@ impl fmt::Display for Misplaced {
 /// What is remembered of one pair's folders.
 #[derive(Debug)]
 pub struct Places {
+    /// Nobody asks a disk while having this: a disk that does not answer keeps those waiting who asked it, and no others.
     memory: Mutex<Memory>,
     mounts: Table,
 }
@@ -118,32 +123,35 @@ impl Places {
 
     /// Remembers the roots as they are.
     pub fn remember(&self, source: &Root, replica: &Root, archive: &Archive) {
-        let mut memory = self.memory();
         let place = |root: &Root| {
             let identity = identity::of(root.fd()).ok()?;
             Some(Place { identity, above: identity::above(root.fd(), root.path()) })
         };
-        (memory.source, memory.replica) = (place(source), place(replica));
+        let places = (place(source), place(replica));
+        let mut memory = self.memory();
+        (memory.source, memory.replica) = places;
         archive.set_fact(FACT, &memory.encode());
     }
 
     /// Remembers also what is mounted below the roots now. A mount that was there and is gone stays remembered.
     pub fn learn(&self, source: &Root, replica: &Root, exclude: &Exclude, archive: &Archive) {
-        let mut memory = self.memory();
-        let before = memory.mounts.len();
+        let known = self.memory().mounts.clone();
+        let mut new = Vec::new();
         for (side, root) in [(Side::Source, source), (Side::Replica, replica)] {
             for point in self.mounted(root) {
                 let Some(path) = RelPath::below(root.path(), &point) else { continue };
-                let is_known = memory.mounts.iter().any(|m| m.side == side && m.path == path);
-                if is_known || memory.mounts.len() >= MOUNTS || exclude.skips_within(&path, true) {
+                let is_known = known.iter().any(|m| m.side == side && m.path == path);
+                if is_known || known.len() + new.len() >= MOUNTS || exclude.skips_within(&path, true) {
                     continue;
                 }
                 if let Ok(identity) = identity::of_path(&point) {
-                    memory.mounts.push(Mount { side, path, identity });
+                    new.push(Mount { side, path, identity });
                 }
             }
         }
-        if memory.mounts.len() != before {
+        if !new.is_empty() {
+            let mut memory = self.memory();
+            memory.mounts.extend(new);
             archive.set_fact(FACT, &memory.encode());
         }
     }
@@ -166,13 +174,13 @@ impl Places {
 
     /// The mounts below the roots that were there and are not. What lies there now is not what belongs there.
     pub fn gone(&self, source: &Root, replica: &Root) -> BTreeSet<RelPath> {
-        let memory = self.memory();
-        if memory.mounts.is_empty() {
+        let known = self.memory().mounts.clone();
+        if known.is_empty() {
             return BTreeSet::new();
         }
         let (Some(of_source), Some(of_replica)) = (self.mounts.below(source.path()), self.mounts.below(replica.path()))
         else {
-            return memory.mounts.iter().map(|mount| mount.path.clone()).collect();
+            return known.into_iter().map(|mount| mount.path).collect();
         };
         let is_gone = |mount: &&Mount| {
             let (root, present) = match mount.side {
@@ -182,7 +190,7 @@ impl Places {
             let point = mount.path.to_path(root.path());
             !present.contains(&point) || !identity::of_path(&point).is_ok_and(|found| found.is_same(mount.identity))
         };
-        memory.mounts.iter().filter(is_gone).map(|mount| mount.path.clone()).collect()
+        known.iter().filter(is_gone).map(|mount| mount.path.clone()).collect()
     }
 
     /// Whatever is mounted below a root now, as far as that can be told.

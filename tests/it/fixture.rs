@@ -311,8 +311,14 @@ impl Watch<'_> {
     }
 
     #[track_caller]
-    pub fn stop_by(mut self, signal: Signal) -> Duration {
+    pub fn stop_by(self, signal: Signal) -> Duration {
         self.signal(signal);
+        self.ended()
+    }
+
+    /// Waits for the end of a service that is about to stop.
+    #[track_caller]
+    pub fn ended(mut self) -> Duration {
         let start = Instant::now();
         let status = eventually(STOP, "the service stops", || self.child.try_wait().expect("wait"));
         assert_eq!(status.code(), Some(0), "exit code of the service:\n{}", self.console());

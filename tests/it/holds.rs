@@ -64,6 +64,25 @@ fn release_right_after_the_start_is_for_what_was_held_before() {
 }
 
 #[test]
+fn release_while_the_replica_is_not_in_its_place_is_carried_out_when_it_is_back() {
+    let pair = numbered(100);
+    let watch = held(&pair);
+    let away = pair.top().join("away");
+    // Nothing tells of that: the pass that is to carry out the release finds it.
+    fs::rename(pair.replica(), &away).expect("renamed");
+    watch.client("release", &[]).expect_code(0);
+    eventually(Duration::from_secs(30), "the status tells", || {
+        watch.status()["reason"].as_str()?.starts_with("the replica folder").then_some(())
+    });
+    assert!(!pair.replica().exists() && files_below(&away) == 100, "nothing is made or removed meanwhile");
+    disk::write(&pair.source().join("meanwhile"), "m");
+    fs::rename(&away, pair.replica()).expect("renamed");
+    watch.wait_for_state("in_sync");
+    watch.assert_follows();
+    assert_eq!(watch.log().matches("' (release)\n").count(), 60, "{}", watch.log());
+}
+
+#[test]
 fn few_removals_that_are_held_stay_so_over_a_restart() {
     let pair = numbered(100);
     let watch = pair.watch(&[]);

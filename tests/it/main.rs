@@ -12,6 +12,8 @@ mod disk;
 mod excludes;
 mod faults;
 mod fixture;
+mod fuse;
+mod hangs;
 mod holds;
 mod idle;
 mod kinds;

@@ -1,8 +1,6 @@
 //! What the service tells a service manager, by the protocol of sd_notify(3): a socket of the test's own is the manager.
 
-use std::os::unix::fs::MetadataExt;
 use std::os::unix::net::UnixDatagram;
-use std::path::Path;
 use std::process::Command;
 use std::time::{Duration, Instant};
 use std::{fs, thread};
@@ -10,26 +8,27 @@ use std::{fs, thread};
 use rustix::process::Signal;
 
 use crate::disk;
-use crate::fixture::{Pair, Running, Watch, eventually, run, wrapped};
+use crate::fixture::{Pair, Watch, eventually, wrapped};
+use crate::fuse::Mounted;
 
 /// Nothing takes longer on a slow machine.
-const PATIENCE: Duration = Duration::from_secs(60);
+pub const PATIENCE: Duration = Duration::from_secs(60);
 
-struct Manager {
+pub struct Manager {
     socket: UnixDatagram,
     /// All that has come, in order.
-    heard: Vec<String>,
+    pub heard: Vec<String>,
 }
 
 impl Manager {
-    fn of(pair: &Pair) -> Self {
+    pub fn of(pair: &Pair) -> Self {
         let socket = UnixDatagram::bind(pair.runtime().join("notify")).expect("a socket");
         socket.set_read_timeout(Some(Duration::from_millis(50))).expect("a timeout");
         Self { socket, heard: Vec::new() }
     }
 
     /// The service, started as by a manager that wants a sign of life at least so often, if at all.
-    fn start<'a>(&self, pair: &'a Pair, watchdog: Option<Duration>, args: &[&str]) -> Watch<'a> {
+    pub fn start<'a>(&self, pair: &'a Pair, watchdog: Option<Duration>, args: &[&str]) -> Watch<'a> {
         pair.launch(self.command(pair, watchdog, args))
     }
 
@@ -44,7 +43,7 @@ impl Manager {
     }
 
     /// Takes what has come.
-    fn take(&mut self) {
+    pub fn take(&mut self) {
         let mut buffer = [0; 8192];
         while let Ok(length) = self.socket.recv(&mut buffer) {
             self.heard.push(String::from_utf8_lossy(&buffer[..length]).into_owned());
@@ -53,7 +52,7 @@ impl Manager {
 
     /// Waits for a message, after the first `from`, in which `line` begins a line. Gives its place.
     #[track_caller]
-    fn wait_for(&mut self, from: usize, line: &str) -> usize {
+    pub fn wait_for(&mut self, from: usize, line: &str) -> usize {
         let start = Instant::now();
         loop {
             self.take();
@@ -214,36 +213,16 @@ fn folders_beyond_the_limit_on_watches_do_not_keep_it_from_being_ready() {
     watch.stop();
 }
 
-/// A replica on a slow FUSE filesystem whose server can be stopped, where there is one.
-fn hanging(pair: &Pair) -> Option<Running> {
-    let behind = pair.top().join("behind");
-    fs::create_dir_all(&behind).expect("made");
-    fs::create_dir_all(pair.replica()).expect("made");
-    let mut command = Command::new("bindfs");
-    command.args(["-f", "--write-rate=10M"]).arg(&behind).arg(pair.replica());
-    let has_bindfs = Command::new("bindfs").arg("--version").output().is_ok();
-    if !disk::is_root() || !has_bindfs || !fs::exists("/dev/fuse").unwrap_or(false) {
-        disk::skipped("a replica that hangs: it needs root and bindfs");
-        return None;
-    }
-    let server = Running::start(command);
-    let device = |path: &Path| disk::stat(path).dev();
-    eventually(PATIENCE, "the mount", || (device(&pair.replica()) != device(pair.top())).then_some(()));
-    Some(server)
-}
-
 #[test]
 fn no_sign_of_life_is_given_while_a_pass_hangs_and_the_log_says_so_once() {
     let pair = Pair::of("a \"x\"");
     disk::write_solid(&pair.source().join("huge"), 60 << 20, 1);
-    let Some(mut server) = hanging(&pair) else { return };
+    let Some(mounted) = Mounted::replica_of(&pair, &["--write-rate=10M"]) else { return };
     let mut manager = Manager::of(&pair);
     let watch = manager.start(&pair, Some(Duration::from_secs(4)), &[]);
     manager.wait_for(0, "READY=1");
     eventually(PATIENCE, "some of it is written", || (watch.io("wchar") > 4 << 20).then_some(()));
-    let pid = rustix::process::Pid::from_child(&server.0);
-    let signal = |signal| rustix::process::kill_process(pid, signal).expect("signal the server");
-    signal(Signal::STOP);
+    let hanging = mounted.hang();
     let hung = manager.heard.len();
     let told = manager.wait_for(hung, "STATUS=degraded: a pass has not moved since ");
     assert_eq!(watch.status()["state"], "degraded");
@@ -251,14 +230,10 @@ fn no_sign_of_life_is_given_while_a_pass_hangs_and_the_log_says_so_once() {
     manager.take();
     assert_eq!(manager.count(told, "WATCHDOG=1"), 0, "{:?}", &manager.heard[told..]);
     assert_eq!(watch.log().matches("A pass has not moved since").count(), 1);
-    signal(Signal::CONT);
+    drop(hanging);
     manager.wait_for(told, "WATCHDOG=1");
     manager.wait_for(told, "STATUS=in sync");
     watch.flush();
     assert!(watch.log().contains("The pass moves again"));
     watch.stop();
-    let mut unmount = Command::new("umount");
-    unmount.arg("-l").arg(pair.replica());
-    run(unmount).expect_code(0);
-    eventually(PATIENCE, "the server ends", || server.0.try_wait().expect("wait"));
 }

@@ -103,6 +103,13 @@ impl Hold {
         true
     }
 
+    /// Takes back what a pass was to let go that was never begun.
+    pub fn give_back(&mut self, release: Release) {
+        if let Release::These(released) = release {
+            self.released.get_or_insert(released);
+        }
+    }
+
     /// A person allows more: the next pass, which has to be a sweep, judges anew all that is held by then.
     pub fn judge_anew(&mut self, pair: &Pair) {
         if !self.held.is_empty() {

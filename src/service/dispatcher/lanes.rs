@@ -69,8 +69,4 @@ impl LaneState {
     pub(super) fn replace(&mut self, lane: Lane) {
         self.lane = lane;
     }
-
-    pub(super) fn is_idle(&self) -> bool {
-        self.waiting.is_empty() && self.soon.is_empty()
-    }
 }

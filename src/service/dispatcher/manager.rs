@@ -9,11 +9,11 @@ use crate::service::clock;
 use crate::service::manager::Manager;
 use crate::service::pair::Pair;
 use crate::service::status::{State, Sweep};
-use crate::service::vigil::{Change, Sign, Vigil};
+use crate::service::vigil::{Change, Sign, Standstill, Vigil, What};
 use crate::tree::doubt::Moment;
 use crate::tree::totals::Bytes;
 
-/// Without a sign of life for this long, a pass is said not to move.
+/// Without a sign of life for this long, a pass or a look at the folders is said not to move.
 const STANDS: Duration = Duration::from_secs(60);
 /// What takes less time than this is not worth a word.
 const WORTH_SAYING: Duration = Duration::from_secs(1);
@@ -51,9 +51,9 @@ impl Dispatcher {
         }
     }
 
-    /// Looks after the passes, and tells the service manager what is new.
+    /// Looks after what may wait for a disk, and tells the service manager what is new.
     pub(super) fn tell(&mut self, now: Moment) {
-        self.look_after_passes(now);
+        self.look_after_work(now);
         if self.guards.misplaced.is_some() {
             self.told.ahead = None;
         }
@@ -80,23 +80,33 @@ impl Dispatcher {
         self.told.manager.reloaded(&status);
     }
 
-    fn look_after_passes(&mut self, now: Moment) {
+    fn look_after_work(&mut self, now: Moment) {
         let sign =
             |lane: &super::LaneState| Sign { is_running: lane.running.is_some(), beats: lane.lane.progress().beats };
-        let signs = [sign(&self.express), sign(&self.bulk)];
+        let look = Sign { is_running: self.guards.look.is_some(), beats: self.guards.looks };
+        let signs = [sign(&self.express), sign(&self.bulk), look];
         match self.told.vigil.look(now, clock::wall(), signs) {
-            Some(Change::Stands) => {
-                let since = self.told.vigil.stands().map(timestamp_of).unwrap_or_default();
-                self.pair.log.warn(format_args!("A pass has not moved since {since}: does a disk not answer?"));
+            Some(Change::Stands(Standstill { since, what })) => {
+                let words = match what {
+                    What::Pass => "A pass has not moved since",
+                    What::Look => "A look at the two folders has not ended since",
+                };
+                self.pair.log.warn(format_args!("{words} {}: does a disk not answer?", timestamp_of(since)));
             }
-            Some(Change::MovesAgain) => self.pair.log.info("The pass moves again"),
+            Some(Change::MovesAgain(What::Pass)) => self.pair.log.info("The pass moves again"),
+            Some(Change::MovesAgain(What::Look)) => self.pair.log.info("The look at the two folders has ended"),
             None => {}
         }
     }
 
-    /// Why the state is degraded, if a pass does not move.
+    /// Why the state is degraded, if work does not move.
     pub(super) fn standstill(&self) -> Option<String> {
-        Some(format!("a pass has not moved since {}", timestamp_of(self.told.vigil.stands()?)))
+        let Standstill { since, what } = self.told.vigil.stands()?;
+        let words = match what {
+            What::Pass => "a pass has not moved since",
+            What::Look => "a look at the two folders has not ended since",
+        };
+        Some(format!("{words} {}", timestamp_of(since)))
     }
 
     /// The status in one line, and when it changes by itself, if it does.

@@ -1,27 +1,31 @@
 //! Owns the guards over the roots and the mounts below them while the service runs: it holds when one is not what it was,
-//! looks for it, and goes on with fresh descriptors and watches when it is back.
+//! looks for it, and goes on with fresh descriptors and watches when it is back. Nothing here asks a disk: passes do, and
+//! looks that have threads of their own (see `service::look`), so that the service can always answer and always stop.
 
 use std::collections::BTreeSet;
-use std::path::Path;
+use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
+
+use crossbeam_channel::Receiver;
 
 use super::Dispatcher;
 use super::lanes::LaneState;
-use crate::fs::lock::{self, Refused};
 use crate::fs::root::Root;
 use crate::fs::stage::Stage;
-use crate::fs::watch::Watches;
 use crate::plan::schedule::later;
+use crate::service::clock;
 use crate::service::lane::Which;
+use crate::service::look::{self, Answer, Mounts, Opened, Renew};
 use crate::service::pair::Pair;
 use crate::service::pass::describe;
 use crate::service::places::{Misplaced, REMEDY};
+use crate::service::report;
 use crate::tree::doubt::Moment;
-use crate::tree::identity::Side;
 use crate::tree::path::RelPath;
 
-/// Starts to watch and to look into the source that is in its place now.
-pub type Renew = Box<dyn Fn() -> Result<Watches, String>>;
+/// How often a root that is not in its place is looked for.
+const LOOK_FOR_ROOT: Duration = Duration::from_secs(1);
 
 /// The state of the guards.
 pub(super) struct Guards {
@@ -31,49 +35,122 @@ pub(super) struct Guards {
     /// Mounts below the roots that are gone.
     pub(super) gone: BTreeSet<RelPath>,
     /// Whatever is mounted below the source.
-    mounted: BTreeSet<std::path::PathBuf>,
+    mounted: BTreeSet<PathBuf>,
     renew: Renew,
+    /// A look at the roots that is under way, and how many there have been.
+    pub(super) look: Option<Receiver<Answer>>,
+    pub(super) looks: u64,
+    /// Something has changed since that began: one more follows.
+    is_stale: bool,
+    /// The next look remembers the roots as they are: a person has said that they are meant.
+    is_accepted: bool,
 }
 
 impl Guards {
     pub(super) fn new(misplaced: Option<Misplaced>, renew: Renew, pair: &Pair) -> Self {
-        let mounted = pair.places.mounted(&pair.source);
-        Self { misplaced, due: Moment::default(), gone: BTreeSet::new(), mounted, renew }
+        Self {
+            misplaced,
+            due: Moment::default(),
+            gone: BTreeSet::new(),
+            mounted: pair.places.mounted(&pair.source),
+            renew,
+            look: None,
+            looks: 0,
+            is_stale: false,
+            is_accepted: false,
+        }
     }
 }
 
 impl Dispatcher {
+    /// When to look for roots that are not in their places. Nobody looks while somebody has the former ones open.
+    pub(super) fn look_due(&self) -> Option<Moment> {
+        let is_busy = self.express.running.is_some() || self.bulk.running.is_some() || self.guards.look.is_some();
+        (self.guards.misplaced.is_some() && !is_busy).then_some(self.guards.due)
+    }
+
     /// Without its roots the service holds, and goes on when they are back.
     pub(super) fn look_for_roots(&mut self, now: Moment) {
-        let idle = self.express.is_idle() && self.bulk.is_idle() && !self.sweeps.is_due(now);
-        if self.guards.misplaced.is_none() && !idle {
-            self.check_roots(now);
-        }
-        let is_running = self.express.running.is_some() || self.bulk.running.is_some();
-        if self.guards.misplaced.is_none() || now < self.guards.due || is_running {
+        if self.look_due().is_none_or(|due| now < due) {
             return;
         }
-        self.guards.due = later(now, super::LOOK_FOR_ROOT);
-        match self.renew() {
-            Ok(()) => {
-                self.guards.misplaced = None;
-                self.pair.log.info("Going on: both folders are in their places");
-                self.sweeps.ask();
+        self.guards.due = later(now, LOOK_FOR_ROOT);
+        let started = self.put_down().and_then(|is_down| {
+            if is_down {
+                let renew = Arc::clone(&self.guards.renew);
+                self.look(move |pair| look::for_roots(pair, &renew))
+                    .map_err(|error| Misplaced::Unusable(self.pair.source.path().into(), error.to_string()))?;
             }
-            Err(reason) => self.hold_for(reason),
+            Ok(())
+        });
+        if let Err(reason) = started {
+            self.hold_for(reason);
         }
     }
 
-    fn check_roots(&mut self, now: Moment) {
-        let pair = &self.pair;
-        let elsewhere = [(Side::Source, &pair.source), (Side::Replica, &pair.replica)]
-            .into_iter()
-            .find(|(_, root)| !root.is_in_place());
-        if let Some((side, root)) = elsewhere {
-            let reason = Misplaced::now(side, root.path());
-            self.guards.due = later(now, super::LOOK_FOR_ROOT);
-            self.hold_for(reason);
+    fn look(&mut self, work: impl FnOnce(&Pair) -> Answer + Send + 'static) -> std::io::Result<()> {
+        self.guards.look = Some(look::aside(&self.pair, work)?);
+        self.guards.looks += 1;
+        Ok(())
+    }
+
+    /// Something was mounted or unmounted somewhere.
+    pub(super) fn mounts_changed(&mut self, now: Moment) {
+        if self.guards.misplaced.is_some() {
+            self.guards.due = now;
+        } else if self.guards.look.is_some() {
+            self.guards.is_stale = true;
+        } else {
+            self.look_at_mounts();
         }
+    }
+
+    fn look_at_mounts(&mut self) {
+        let is_accepted = std::mem::take(&mut self.guards.is_accepted);
+        if let Err(error) = self.look(move |pair| look::at_mounts(pair, is_accepted)) {
+            self.pair.log.debug(format_args!("No thread to look at the mounts: {error}"));
+            self.guards.is_accepted = is_accepted;
+            // Each pass looks as well.
+            self.sweeps.ask();
+        }
+    }
+
+    /// Takes in what a look found. `None`: it came to no answer.
+    pub(super) fn looked(&mut self, answer: Option<Answer>) {
+        self.guards.look = None;
+        let is_stale = std::mem::take(&mut self.guards.is_stale);
+        match answer {
+            Some(Answer::Mounts(Err(reason))) => self.misplaced(reason),
+            // What was asked before a person accepted it is not what is asked now.
+            Some(Answer::Mounts(Ok(_))) if self.guards.misplaced.is_some() || self.guards.is_accepted => {}
+            Some(Answer::Mounts(Ok(mounts))) => self.note_mounts(mounts),
+            Some(Answer::Opened(opened)) => match opened.and_then(|opened| self.take_up(*opened)) {
+                Ok(()) => {
+                    self.guards.misplaced = None;
+                    self.pair.log.info("Going on: both folders are in their places");
+                    self.sweeps.ask();
+                }
+                Err(reason) => self.hold_for(reason),
+            },
+            None => self.sweeps.ask(),
+        }
+        if (is_stale || self.guards.is_accepted) && self.guards.misplaced.is_none() {
+            self.look_at_mounts();
+        }
+    }
+
+    fn note_mounts(&mut self, Mounts { mounted, gone }: Mounts) {
+        if mounted != self.guards.mounted || gone != self.guards.gone {
+            self.guards.mounted = mounted;
+            self.note_gone(gone);
+            self.sweeps.ask();
+        }
+    }
+
+    /// A root was found not to be in its place.
+    pub(super) fn misplaced(&mut self, reason: Misplaced) {
+        self.guards.due = later(clock::now(), LOOK_FOR_ROOT);
+        self.hold_for(reason);
     }
 
     fn hold_for(&mut self, reason: Misplaced) {
@@ -84,41 +161,20 @@ impl Dispatcher {
         self.guards.misplaced = Some(reason);
     }
 
-    /// Something was mounted or unmounted somewhere.
-    pub(super) fn mounts_changed(&mut self, now: Moment) {
-        if self.guards.misplaced.is_some() {
-            self.guards.due = now;
-            return;
-        }
-        self.check_roots(now);
-        if self.guards.misplaced.is_some() {
-            return;
-        }
-        let mounted = self.pair.places.mounted(&self.pair.source);
-        let gone = self.pair.places.gone(&self.pair.source, &self.pair.replica);
-        if mounted != self.guards.mounted || gone != self.guards.gone {
-            self.guards.mounted = mounted;
-            self.note_gone(gone);
-            self.sweeps.ask();
-        }
-    }
-
     /// A person says that what is there is meant.
     pub(super) fn accept_roots(&mut self) {
         self.pair.places.forget();
         self.pair.log.info("Accepted: the folders, and what is mounted below them, as they are now");
-        self.guards.due = Moment::default();
         self.guards.gone.clear();
-        if self.guards.misplaced.is_none() {
-            self.pair.places.remember(&self.pair.source, &self.pair.replica, &self.pair.archive);
-        }
+        self.guards.is_accepted = true;
+        self.mounts_changed(Moment::default());
         self.sweeps.ask();
     }
 
     /// Keeps which mounts are gone, and says what has changed.
     pub(super) fn note_gone(&mut self, gone: BTreeSet<RelPath>) {
         for path in gone.difference(&self.guards.gone) {
-            crate::service::report::gone(&self.pair, path, REMEDY);
+            report::gone(&self.pair, path, REMEDY);
         }
         for path in self.guards.gone.difference(&gone) {
             self.pair.log.info(format_args!("Mounted again: {}", self.pair.shown_source(path)));
@@ -126,48 +182,35 @@ impl Dispatcher {
         self.guards.gone = gone;
     }
 
-    /// Opens the roots anew, and all that hangs on them. Nothing runs meanwhile.
-    fn renew(&mut self) -> Result<(), Misplaced> {
-        let Some(pair) = Arc::get_mut(&mut self.pair) else {
-            // A pass is just putting it down.
-            return self.guards.misplaced.clone().map_or(Ok(()), Err);
-        };
-        // A disk that nobody has open can be taken away.
+    /// Closes the roots, and all that hangs on them: a disk that nobody has open can be taken away, and the lock goes with
+    /// the descriptor. Nothing runs meanwhile. Returns whether it is done: somebody may be just putting the pair down.
+    fn put_down(&mut self) -> Result<bool, Misplaced> {
+        let Some(pair) = Arc::get_mut(&mut self.pair) else { return Ok(false) };
         for root in [&mut pair.source, &mut pair.replica] {
             let nowhere = Root::missing(root.path());
             *root = nowhere.map_err(|e| Misplaced::Unusable(root.path().into(), describe(e)))?;
         }
         pair.stage = Stage::new();
         pair.watches = None;
-        self.intake.look_with(Box::new(|_| None));
-        let open = |side, path: &Path| match Root::open(path) {
-            Ok(root) => Ok(root),
-            Err(rustix::io::Errno::NOENT | rustix::io::Errno::NOTDIR) => Err(Misplaced::Gone(side, path.into())),
-            Err(error) => Err(Misplaced::Unusable(path.into(), describe(error))),
-        };
-        let source = open(Side::Source, pair.source.path())?;
-        let replica = open(Side::Replica, pair.replica.path())?;
-        pair.places.check(&source, &replica)?;
-        // The lock goes with the old descriptor.
-        (pair.source, pair.replica) = (source, replica);
-        let path = || pair.replica.path().to_path_buf();
-        match lock::take(&pair.replica) {
-            Ok(()) => {}
-            Err(Refused::Held(pid)) => return Err(Misplaced::Locked(path(), pid)),
-            Err(Refused::Failed(error)) => return Err(Misplaced::Unusable(path(), describe(error))),
-        }
-        pair.places.remember(&pair.source, &pair.replica, &pair.archive);
-        pair.clear_leftovers();
         pair.claims = Default::default();
         pair.links = Default::default();
+        self.intake.look_with(Arc::new(|_| None));
+        Ok(true)
+    }
+
+    /// Works with these roots from now on.
+    fn take_up(&mut self, opened: Opened) -> Result<(), Misplaced> {
+        let Opened { source, replica, stage, watches } = opened;
+        let unusable = |reason: &str| Misplaced::Unusable(source.path().into(), reason.into());
+        let lane = |which| Self::lane(which, &self.pulse, &self.tell).map_err(|e| unusable(&e.to_string()));
+        let lanes = (lane(Which::Express)?, lane(Which::Bulk)?);
+        // Since the former ones were put down, nobody but the look has had it.
+        let pair = Arc::get_mut(&mut self.pair).ok_or_else(|| unusable("it is in use"))?;
+        (pair.source, pair.replica, pair.stage, pair.watches) = (source, replica, stage, Some(watches));
         pair.archive.distrust();
-        let unusable = |reason| Misplaced::Unusable(pair.source.path().into(), reason);
-        pair.watches = Some((self.guards.renew)().map_err(unusable)?);
-        let lane = |which| Self::lane(which, &self.pulse, &self.tell).map_err(|e| e.to_string());
-        for (state, which) in [(&mut self.express, Which::Express), (&mut self.bulk, Which::Bulk)] {
-            let lane = lane(which).map_err(|reason| Misplaced::Unusable(pair.source.path().into(), reason))?;
-            LaneState::replace(state, lane);
-        }
+        // The threads of before are confined to the former roots.
+        LaneState::replace(&mut self.express, lanes.0);
+        LaneState::replace(&mut self.bulk, lanes.1);
         Ok(())
     }
 }
