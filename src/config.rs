@@ -4,6 +4,7 @@
 mod effective;
 mod file;
 mod state;
+mod text;
 mod trust;
 mod value;
 mod words;
@@ -21,6 +22,7 @@ use crate::tree::quote::{escaped, quoted};
 pub use effective::{Checked, Row, check, rows};
 use file::FileConfig;
 pub use state::{make_state_dir, pair_name, state_dir};
+pub use text::{LONGEST_PATTERNS, read_text};
 pub use trust::untrusted;
 pub use value::unexpanded;
 pub use words::{

@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use rustix::fs::Access;
 
+use super::metrics;
 use super::open::{self, Paths, Refusal, shown};
 use crate::config::{self, Checked, Durability, Row, Settings};
 use crate::service::pass::describe;
@@ -31,10 +32,22 @@ pub fn run(file: &Path) -> Result<ExitCode, Refusal> {
     let paths = open::check(&settings)?;
     let patterns = open::patterns(&settings)?;
     usable(&paths, &settings)?;
+    let without_folder = without_folder(&settings);
+    if !settings.log_file.as_ref().is_some_and(|log| without_folder.contains(&log.as_path())) {
+        open::log_place(&settings)?;
+    }
+    metrics::place(&settings, (&paths.source, &paths.replica))?;
+    open::control_place(&settings)?;
     let mut text = screen(file, &rows);
     let mut gap = "\n";
     let odd = patterns.lines().iter().filter_map(|pattern| odd_pattern(pattern, &settings.source));
-    let found = config::untrusted(file).into_iter().chain(warnings(&settings)).chain(odd);
+    let lost = without_folder.into_iter().map(|path| {
+        let path = shown(path);
+        format!(
+            "there is no folder for {path}: the service does not start unless the unit makes it (RuntimeDirectory=)"
+        )
+    });
+    let found = config::untrusted(file).into_iter().chain(warnings(&settings)).chain(odd).chain(lost);
     for warning in found.chain(of_folders(&paths, &settings)) {
         let _ = write!(text, "{gap}\nWarning: {warning}");
         gap = "";
@@ -68,6 +81,15 @@ fn usable(paths: &Paths, settings: &Settings) -> Result<(), Refusal> {
     };
     let unusable = |reason| Refusal::Replica { path: settings.replica.clone(), reason };
     folder.map_or(Ok(()), |folder| may(folder, access)).map_err(unusable)
+}
+
+/// The service's own things that would lie in a folder that is not there.
+fn without_folder(settings: &Settings) -> Vec<&Path> {
+    let state = config::state_dir().ok();
+    let things = [&settings.log_file, &settings.control, &settings.metrics].into_iter().flatten();
+    let is_lost =
+        |path: &&PathBuf| path.parent().is_some_and(|folder| !folder.is_dir() && state.as_deref() != Some(folder));
+    things.filter(is_lost).map(PathBuf::as_path).collect()
 }
 
 /// The nearest folder above that there is.
@@ -128,7 +150,7 @@ fn of_folders(paths: &Paths, settings: &Settings) -> Vec<String> {
             shown(&paths.replica)
         ));
     }
-    for own in settings.log_file.iter().cloned().chain(config::state_dir()) {
+    for own in settings.log_file.iter().chain(&settings.control).cloned().chain(config::state_dir()) {
         for (root, word) in [(&paths.source, "source"), (&paths.replica, "replica")] {
             if real(&own).starts_with(root) {
                 found.push(format!("{} lies inside the {word} and will be left out", shown(&own)));

@@ -4,10 +4,11 @@
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 
+use rustix::io::Errno;
+
 use super::open::{Refusal, shown, words};
 use crate::config::Settings;
 use crate::fs::mounts::{Relation, relation};
-use crate::fs::root::Root;
 use crate::service::log::Log;
 use crate::service::metrics::file::{self, MetricsFile};
 use crate::service::metrics::{Figures, http};
@@ -28,18 +29,18 @@ impl Metrics {
     /// Tries the file and takes the address.
     ///
     /// # Errors
-    /// The file cannot be written or lies in one of the folders, or the address cannot be had.
-    pub fn prepare(settings: &Settings, roots: (&Root, &Root)) -> Result<Self, Refusal> {
+    /// The file cannot be written, or the address cannot be had.
+    pub fn prepare(settings: &Settings) -> Result<Self, Refusal> {
         if let Some(path) = &settings.metrics {
-            let refuse = |why: &str| Refusal::Start(format!("the metrics file {} {why}", shown(path)));
-            if let Some(side) = inside(path, roots) {
-                return Err(refuse(&format!("lies inside the {side}: put it elsewhere")));
-            }
-            file::check(path).map_err(|error| refuse(&format!("cannot be written: {}", words(&error))))?;
+            file::check(path).map_err(|error| unwritable(path, &error))?;
         }
         let listener = settings.metrics_listen.map(|address| {
             http::listen(address).map_err(|error| {
-                Refusal::Start(format!("--metrics-listen cannot listen at {address}: {}", words(&error)))
+                let unit = match error.raw_os_error().map(Errno::from_raw_os_error) {
+                    Some(Errno::AFNOSUPPORT) => "; the unit's RestrictAddressFamilies= and PrivateNetwork= decide that",
+                    _ => "",
+                };
+                Refusal::Start(format!("--metrics-listen cannot listen at {address}: {}{unit}", words(&error)))
             })
         });
         Ok(Self { file: settings.metrics.clone(), listener: listener.transpose()? })
@@ -65,9 +66,26 @@ impl Running {
     }
 }
 
+/// Whether there can be a file for the figures, as far as that is seen without making one.
+///
+/// # Errors
+/// It lies in one of the folders, or something is there that is no file.
+pub fn place(settings: &Settings, roots: (&Path, &Path)) -> Result<(), Refusal> {
+    let Some(path) = &settings.metrics else { return Ok(()) };
+    if let Some(side) = inside(path, roots) {
+        let why = format!("lies inside the {side}: put it elsewhere");
+        return Err(Refusal::Start(format!("the metrics file {} {why}", shown(path))));
+    }
+    file::refuse_if_special(path).map_err(|error| unwritable(path, &error))
+}
+
+fn unwritable(path: &Path, error: &std::io::Error) -> Refusal {
+    Refusal::Start(format!("the metrics file {} cannot be written: {}", shown(path), words(error)))
+}
+
 /// In which of the two folders a file lies: there it would be a change of its own making.
-fn inside(path: &Path, (source, replica): (&Root, &Root)) -> Option<&'static str> {
+fn inside(path: &Path, (source, replica): (&Path, &Path)) -> Option<&'static str> {
     let folder = path.parent().and_then(|folder| folder.canonicalize().ok())?;
-    let is_in = |root: &Root| matches!(relation(root.path(), &folder), Relation::Same | Relation::Inside);
+    let is_in = |root: &Path| matches!(relation(root, &folder), Relation::Same | Relation::Inside);
     if is_in(source) { Some("source") } else { is_in(replica).then_some("replica") }
 }

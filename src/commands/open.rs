@@ -112,6 +112,21 @@ pub fn log_place(settings: &Settings) -> Result<(), Refusal> {
     Err(Refusal::LogPlace { path: path.clone(), reason })
 }
 
+/// Whether something else is where the control socket shall be. One that answers may be this very service's.
+///
+/// # Errors
+/// There is something that is no socket.
+pub fn control_place(settings: &Settings) -> Result<(), Refusal> {
+    let Some(path) = &settings.control else { return Ok(()) };
+    match fs::symlink_metadata(path) {
+        Ok(there) if !std::os::unix::fs::FileTypeExt::is_socket(&there.file_type()) => {
+            let error = std::io::Error::new(std::io::ErrorKind::AlreadyExists, "is there and is not a socket");
+            Err(Refusal::Start(advice::no_socket(path, &error)))
+        }
+        _ => Ok(()),
+    }
+}
+
 /// The two folders, checked and resolved.
 #[derive(Debug)]
 pub struct Paths {
@@ -195,7 +210,7 @@ pub fn words(error: &std::io::Error) -> String {
 pub fn patterns(settings: &Settings) -> Result<Exclude, Refusal> {
     let mut lines = Vec::new();
     for path in &settings.exclude_from {
-        let text = fs::read_to_string(path).map_err(|e| Refusal::Patterns { path: path.clone(), reason: words(&e) })?;
+        let text = pattern_text(path).map_err(|reason| Refusal::Patterns { path: path.clone(), reason })?;
         lines.extend(text.lines().enumerate().map(|(at, line)| (Some((path, at + 1)), line.to_string())));
     }
     lines.extend(settings.exclude.iter().map(|line| (None, line.clone())));
@@ -203,6 +218,13 @@ pub fn patterns(settings: &Settings) -> Result<Exclude, Refusal> {
         Some((Some((path, line)), _)) => Refusal::PatternIn { path: path.to_path_buf(), line: *line, bad },
         _ => Refusal::Pattern(bad),
     })
+}
+
+/// What a file of patterns has, without the mark that some editors put before it.
+fn pattern_text(path: &Path) -> Result<String, String> {
+    let bytes = config::read_text(path, config::LONGEST_PATTERNS).map_err(|e| words(&e))?;
+    let text = String::from_utf8(bytes).map_err(|_| "it is not UTF-8".to_string())?;
+    Ok(text.strip_prefix('\u{feff}').map(str::to_string).unwrap_or(text))
 }
 
 /// Opens both roots, and takes the replica's lock unless nothing is to be written. A replica that is not there is made,
@@ -265,7 +287,7 @@ pub fn exclude(roots: (&Root, &Root), settings: &Settings, log: &Log) -> Result<
 pub fn own(settings: &Settings, roots: (&Root, &Root)) -> Result<Vec<(RelPath, &'static str, PathBuf)>, Refusal> {
     let state = config::state_dir()?;
     let mut found = Vec::new();
-    for own in [Some(&state), settings.log_file.as_ref()].into_iter().flatten() {
+    for own in [Some(&state), settings.log_file.as_ref(), settings.control.as_ref()].into_iter().flatten() {
         let resolved = match (own.parent().map(fs::canonicalize), own.file_name()) {
             (Some(Ok(parent)), Some(name)) => parent.join(name),
             _ => own.clone(),

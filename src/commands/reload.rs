@@ -81,7 +81,7 @@ fn read(args: &WatchArgs, own: &[RelPath]) -> Result<(Settings, Exclude), Refusa
 
 /// Whether a file can be read but once: what a shell hands over through a pipe is empty the second time, which would be an
 /// order of its own.
-fn is_read_once(path: &Path) -> bool {
+pub(super) fn is_read_once(path: &Path) -> bool {
     let null = rustix::fs::makedev(1, 3);
     fs::metadata(path).is_ok_and(|file| !file.is_file() && !file.is_dir() && file.rdev() != null)
 }

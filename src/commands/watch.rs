@@ -10,7 +10,7 @@ use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGUSR1};
 use signal_hook::iterator::Signals;
 
 use super::advice;
-use super::metrics::Metrics;
+use super::metrics::{self, Metrics};
 use super::open::{self, Refusal};
 use super::progress::Progress;
 use super::reload;
@@ -40,10 +40,12 @@ pub fn run(args: &WatchArgs) -> Result<ExitCode, Refusal> {
     let paths = open::check(&settings)?;
     open::patterns(&settings)?;
     open::log_place(&settings)?;
+    open::control_place(&settings)?;
+    metrics::place(&settings, (&paths.source, &paths.replica))?;
     let signals = listen()?;
     let roots = open::roots(&paths, &settings)?;
     config::make_state_dir()?;
-    let metrics = Metrics::prepare(&settings, (&roots.0, &roots.1))?;
+    let metrics = Metrics::prepare(&settings)?;
     let progress = Progress::new(&settings);
     let options = LogOptions {
         file: settings.log_file.clone(),

@@ -2,7 +2,6 @@
 //! refuses what it does not know, each thing with its key and its line, and fills in no default.
 
 use std::collections::BTreeMap;
-use std::fs;
 use std::io::ErrorKind;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -11,6 +10,7 @@ use std::time::Duration;
 use toml::Spanned;
 use toml::de::DeTable;
 
+use super::text::{LONGEST_CONFIGURATION, read_text};
 use super::value::{self, Value, Wrong};
 use super::words::{
     parse_address, parse_duration, parse_interval, parse_jobs, parse_max_delay, parse_name, parse_percent,
@@ -78,7 +78,7 @@ impl FileConfig {
     /// # Errors
     /// It cannot be read, is no TOML, or says something unknown or unusable.
     pub fn read(path: &Path) -> Result<Self, ConfigError> {
-        let bytes = fs::read(path).map_err(|source| match source.kind() {
+        let bytes = read_text(path, LONGEST_CONFIGURATION).map_err(|source| match source.kind() {
             ErrorKind::IsADirectory => ConfigError::Folder { path: path.into() },
             _ => ConfigError::Unreadable { path: path.into(), source },
         })?;
@@ -240,6 +240,8 @@ fn line_of(text: &[u8], at: usize) -> usize {
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
     use proptest::prelude::*;
 
     use super::*;

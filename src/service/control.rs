@@ -27,7 +27,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread::{self, JoinHandle};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crossbeam_channel::{RecvTimeoutError, Sender, bounded};
 use serde::{Deserialize, Serialize};
@@ -105,6 +105,8 @@ pub struct ControlServer {
 
 /// Longest request, with its newline.
 const LONGEST_LINE: u64 = 64 * 1024;
+/// As much of an answer is read as a status can be by far, in bytes.
+const LONGEST_ANSWER: usize = 64 * 1024 * 1024;
 const MOST_CONNECTIONS: usize = 32;
 const SILENCE: Duration = Duration::from_secs(30);
 
@@ -144,13 +146,12 @@ impl ControlServer {
 /// # Errors
 /// Nobody answers there, the connection ended, or what came is no answer.
 pub fn ask(path: &Path, command: &Command, patience: Option<Duration>) -> io::Result<Answer> {
+    let deadline = patience.and_then(|patience| Instant::now().checked_add(patience));
     let mut stream = connect(path)?;
-    stream.set_read_timeout(patience.map(|p| p.max(Duration::from_millis(1))))?;
     let mut line = serde_json::to_vec(command)?;
     line.push(b'\n');
     stream.write_all(&line)?;
-    line.clear();
-    BufReader::new(stream).read_until(b'\n', &mut line).map_err(|e| match e.kind() {
+    let line = answer(&mut stream, deadline).map_err(|e| match e.kind() {
         ErrorKind::WouldBlock => io::Error::new(ErrorKind::TimedOut, "the service did not answer in time"),
         _ => e,
     })?;
@@ -158,6 +159,28 @@ pub fn ask(path: &Path, command: &Command, patience: Option<Duration>) -> io::Re
         return Err(io::Error::new(ErrorKind::UnexpectedEof, "the service ended the connection"));
     }
     serde_json::from_slice(&line).map_err(|e| io::Error::new(ErrorKind::InvalidData, format!("not an answer: {e}")))
+}
+
+/// Reads a line, or as much as there is, whoever sends it and however slowly.
+fn answer(stream: &mut UnixStream, deadline: Option<Instant>) -> io::Result<Vec<u8>> {
+    let mut line = Vec::new();
+    let mut part = vec![0; 64 * 1024];
+    while line.last() != Some(&b'\n') && line.len() < LONGEST_ANSWER {
+        if let Some(deadline) = deadline {
+            let left = deadline.saturating_duration_since(Instant::now());
+            stream.set_read_timeout(Some(left.max(Duration::from_millis(1))))?;
+            if left.is_zero() && !line.is_empty() {
+                return Err(ErrorKind::WouldBlock.into());
+            }
+        }
+        match stream.read(&mut part) {
+            Ok(0) => break,
+            Ok(n) => line.extend_from_slice(&part[..n]),
+            Err(e) if e.kind() == ErrorKind::Interrupted => {}
+            Err(e) => return Err(e),
+        }
+    }
+    Ok(line)
 }
 
 /// What one line of a client asks for.
@@ -285,6 +308,27 @@ mod tests {
                 }
             }
         })
+    }
+
+    #[test]
+    fn answer_that_never_ends_is_given_up() {
+        let ask = |part: &'static [u8], pause: Duration, patience: Option<Duration>| {
+            let folder = tempfile::tempdir().expect("folder");
+            let path = folder.path().join("a.sock");
+            let listener = UnixListener::bind(&path).expect("bound");
+            let endless = thread::spawn(move || {
+                let (mut stream, _) = listener.accept().expect("a client");
+                while stream.write_all(part).is_ok() {
+                    thread::sleep(pause);
+                }
+            });
+            let error = ask(&path, &Command::Status, patience).expect_err("no end");
+            endless.join().expect("ended with its client");
+            error.kind()
+        };
+        let slow = ask(b"a", Duration::from_millis(1), Some(Duration::from_millis(200)));
+        assert_eq!(slow, ErrorKind::TimedOut, "each byte came in time");
+        assert_eq!(ask(&[b'a'; 1 << 20], Duration::ZERO, PATIENCE), ErrorKind::UnexpectedEof);
     }
 
     fn raw(path: &Path, bytes: &[u8]) -> String {

@@ -2,6 +2,8 @@
 //! of life. Where there is no manager nothing is sent and nothing is ever due. It knows nothing of the work; the
 //! dispatcher says what there is to say.
 
+mod wire;
+
 use std::time::Duration;
 
 use sd_notify::NotifyState;
@@ -10,6 +12,7 @@ use super::log::Log;
 use crate::plan::schedule::later;
 use crate::tree::doubt::Moment;
 use crate::tree::quote::escaped;
+use wire::Wire;
 
 /// The status is sent at most this often.
 const STATUS_PAUSE: Duration = Duration::from_secs(1);
@@ -34,13 +37,19 @@ pub struct Manager {
     extend_due: Moment,
     /// How far the start had come when more time was asked for last.
     extended_at: Option<u64>,
+    wire: Option<Wire>,
     log: Log,
 }
 
 impl Manager {
     /// The manager that started this process, if one did and wants to hear of it.
     pub fn of_this_process(log: &Log) -> Self {
-        let is_there = std::env::var_os("NOTIFY_SOCKET").is_some_and(|path| !path.is_empty());
+        let is_given = std::env::var_os("NOTIFY_SOCKET").is_some_and(|path| !path.is_empty());
+        let wire = is_given.then(|| Wire::start(log.clone())).transpose().unwrap_or_else(|error| {
+            log.warn(format_args!("The service manager cannot be told anything: {error}"));
+            None
+        });
+        let is_there = wire.is_some();
         let granted = sd_notify::watchdog_enabled().filter(|granted| is_there && !granted.is_zero());
         Self {
             is_there,
@@ -53,6 +62,7 @@ impl Manager {
             look_due: None,
             extend_due: Moment::default(),
             extended_at: None,
+            wire,
             log: log.clone(),
         }
     }
@@ -146,14 +156,12 @@ impl Manager {
 
     pub fn stopping(&mut self) {
         self.send(&[NotifyState::Stopping, NotifyState::Status("stopping")]);
+        self.wire.iter_mut().for_each(Wire::finish);
     }
 
     fn send(&self, message: &[NotifyState]) {
-        if !self.is_there {
-            return;
-        }
-        if let Err(error) = sd_notify::notify(message) {
-            self.log.debug(format_args!("The service manager cannot be told: {error}"));
+        if self.wire.as_ref().is_some_and(|wire| !wire.send(message)) {
+            self.log.debug("The service manager does not read what it is told");
         }
     }
 }

@@ -70,6 +70,11 @@ fn what_watch_refuses_is_refused_in_the_same_words() {
         (format!("{both}exclude_from = ['/nowhere/x']\n"), &["cannot read the patterns in '/nowhere/x': No such file"]),
         (format!("source = '/nowhere/x'\nreplica = {replica:?}\n"), &["the source '/nowhere/x' cannot be used"]),
         (inside, &["lies inside the source"]),
+        (format!("{both}metrics = {:?}\n", source.join("a.prom")), &["lies inside the source: put it elsewhere"]),
+        (format!("{both}metrics = '/dev/null'\n"), &["what is there is no regular file, and would be replaced"]),
+        (format!("{both}log_file = {source:?}\n"), &["cannot be used: Is a directory"]),
+        (format!("{both}control = {source:?}\n"), &["is there and is not a socket; choose another place"]),
+        (format!("{both}exclude_from = ['/dev/zero']\n"), &["the patterns in '/dev/zero': it is larger than 16 MiB"]),
         (format!("source = '$HOME/x'\nreplica = {replica:?}\n"), &["line 1: `source`: `$HOME` is not expanded here"]),
     ] {
         let ran = check(&pair, &text).expect_code(2);
@@ -91,6 +96,7 @@ fn what_is_no_file_is_refused() {
     let pair = Pair::new();
     for (path, message) in [
         ("source", "the configuration file 'source' is a folder, and not a file"),
+        ("/dev/zero", "cannot read the configuration file '/dev/zero': it is larger than 1 MiB"),
         ("nowhere.toml", "cannot read the configuration file 'nowhere.toml': No such file or directory"),
     ] {
         let ran = pair.run(&["check-config", path]).expect_code(2);
@@ -122,6 +128,8 @@ fn what_is_probably_not_meant_is_warned_of() {
     }
     let log = format!("{both}log_file = {:?}\n", pair.source().join("x.log"));
     assert!(warned(&log).iter().any(|warning| warning.ends_with("lies inside the source and will be left out")));
+    let metrics = format!("{both}metrics = '/nowhere/a.prom'\n");
+    assert!(warned(&metrics).iter().any(|warning| warning.starts_with("there is no folder for '/nowhere/a.prom'")));
     pair.sync(&["--max-delete", "100"]);
     assert_eq!(warned(&both), [""; 0], "the pair is known by now");
 }

@@ -208,3 +208,20 @@ fn failing_path_is_listed_and_mended() {
         watch.status()["failing"].as_array().is_some_and(Vec::is_empty).then_some(())
     });
 }
+
+#[test]
+fn socket_in_one_of_the_folders_is_left_alone() {
+    for side in [Pair::source, Pair::replica] {
+        let pair = Pair::of("a \"x\"");
+        pair.sync(&[]);
+        let socket = side(&pair).join("own.sock");
+        let mut command = pair.on_both("watch", &["--control"]);
+        command.arg(&socket).arg("--log-file").arg(pair.log_file());
+        let running = Running::start(command);
+        let flush = || pair.run(&["flush", "--control", socket.to_str().expect("text")]);
+        eventually(Duration::from_secs(60), "an answer", || (flush().code == Some(0)).then_some(()));
+        assert_eq!(disk::exists(&pair.replica().join("own.sock")), socket.starts_with(pair.replica()));
+        assert!(flush().code == Some(0), "the sweep has removed it");
+        drop(running);
+    }
+}

@@ -117,3 +117,11 @@ fn verify_passes_over_what_is_excluded() {
     let ran = pair.verify(&[]).expect_code(1);
     assert!(ran.stdout.contains("note.tmp"), "{}", ran.text());
 }
+
+#[test]
+fn mark_that_an_editor_puts_before_a_file_of_patterns_is_no_part_of_the_first() {
+    let pair = Pair::of(PROJECT);
+    disk::write(&pair.top().join("patterns"), "\u{feff}/build/\r\n*.tmp\r\n");
+    pair.sync(&["--exclude-from", "patterns", "-x", "!src/keep.tmp"]);
+    assert_eq!(apart(&pair), ["build: missing (folder)", "note.tmp: missing (file)"]);
+}

@@ -291,3 +291,14 @@ fn log_file_that_was_rotated_is_opened_anew() {
     let rotated = fs::read_to_string(pair.top().join("service.log.1")).expect("read");
     assert!(rotated.contains(&expected) || watch.log().contains(&expected), "the line was dropped");
 }
+
+#[test]
+fn pipe_that_nobody_reads_is_refused_as_a_log_file_at_once() {
+    let pair = Pair::of("a \"x\"");
+    let pipe = pair.top().join("pipe");
+    disk::make_fifo(&pipe);
+    let mut command = pair.on_both("watch", &["--log-file"]);
+    command.arg(&pipe);
+    let ran = run(command).expect_code(2);
+    assert!(ran.stderr.contains("cannot open the log file") && ran.stderr.contains("pipe'"), "{}", ran.stderr);
+}

@@ -343,3 +343,18 @@ fn the_list_tells_what_is_wrong_with_a_file() {
     let table = machine.run(&["list"], &[]).expect_code(0).stdout;
     assert!(table.lines().any(|line| line.starts_with("Problem: ") && line.contains("bad.toml', line 2")), "{table}");
 }
+
+#[test]
+fn pipe_among_the_configurations_keeps_nobody_waiting() {
+    let machine = Machine::new();
+    machine.add_photos();
+    let pipe = machine.path("etc/driftless/pipe.toml");
+    disk::make_fifo(&pipe);
+    let list = machine.list(&[]);
+    assert_eq!(list.len(), 2);
+    assert!(list[1]["problem"].as_str().is_some_and(|problem| problem.contains("is no regular file")), "{list:?}");
+    let more = machine.pair.top().join("more");
+    machine.add(&["more"], &machine.pair.source(), &more).expect_code(0);
+    machine.run(&["remove", "--force", "pipe"], &[]).expect_code(0);
+    assert!(!disk::exists(&pipe));
+}

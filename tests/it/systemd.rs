@@ -237,3 +237,18 @@ fn no_sign_of_life_is_given_while_a_pass_hangs_and_the_log_says_so_once() {
     assert!(watch.log().contains("The pass moves again"));
     watch.stop();
 }
+
+#[test]
+fn manager_that_does_not_read_stops_neither_the_work_nor_the_end() {
+    let pair = Pair::of("a \"x\"");
+    let manager = Manager::of(&pair);
+    let filler = UnixDatagram::unbound().expect("a socket");
+    filler.connect(pair.runtime().join("notify")).expect("connected");
+    filler.set_nonblocking(true).expect("set");
+    while filler.send(b"STATUS=full").is_ok() {}
+    let watch = manager.start(&pair, Some(Duration::from_secs(1)), &[]);
+    watch.wait_for_answer();
+    disk::write(&pair.source().join("new"), "n");
+    watch.assert_follows();
+    watch.stop();
+}

@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 use super::Trouble;
 use super::unit::MARK;
 use crate::cli::{LogFileOption, ScopeOptions, WatchArgs};
+use crate::commands::reload::is_read_once;
 use crate::config::{ConfigError, Settings, parse_name};
 
 /// The units as they come with the program.
@@ -169,6 +170,10 @@ pub fn configured_in(folder: &Path) -> Result<Vec<Configured>, Trouble> {
 /// # Errors
 /// Whatever is wrong with the file.
 pub fn read(path: &Path) -> Result<Settings, ConfigError> {
+    // Who looks through all of them waits for no writer of a pipe.
+    if is_read_once(path) {
+        return Err(ConfigError::ReadOnce { path: path.into() });
+    }
     // Where the log goes by default, only the service knows.
     let logging = LogFileOption { log_file: Some("/dev/null".into()) };
     Settings::for_watch(&WatchArgs { config: Some(path.into()), logging, ..WatchArgs::default() })

@@ -125,7 +125,8 @@ fn framed(text: &str, (columns, rows): (usize, usize)) -> String {
         used += height(line);
         used <= room
     });
-    for line in fits.chain((whole >= rows).then_some(MORE)) {
+    let more = &MORE[..MORE.len().min(columns)];
+    for line in fits.chain((whole >= rows).then_some(more)) {
         out.push_str(line);
         out.push_str(REST_OF_LINE);
         out.push('\n');
@@ -253,6 +254,7 @@ mod tests {
         let coloured = "\x1b[1mabcdef\x1b[0m\nb\nc\n";
         assert_eq!(framed(coloured, (6, 4)).matches('\n').count(), 3, "colours take no room");
         assert_eq!(framed(coloured, (5, 4)).matches('\n').count(), 2, "a long line takes two rows");
+        assert!(framed("a\nb\nc\n", (3, 3)).ends_with("\n...\x1b[K\n\x1b[J"), "nor does that line");
         assert!(framed("a\n", (0, 0)).starts_with(HOME));
     }
 }

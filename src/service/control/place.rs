@@ -10,7 +10,14 @@ use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{DirBuilderExt, FileTypeExt, PermissionsExt};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
+use rustix::io::Errno;
+use rustix::net::sockopt::Timeout;
+use rustix::net::{self, AddressFamily, SocketAddrUnix, SocketFlags, SocketType};
+
+/// How long a call waits for its turn where many wait already.
+const QUEUED: Duration = Duration::from_secs(5);
 /// What the kernel allows for a socket's path, without the final zero byte.
 const LONGEST_PATH: usize = 107;
 
@@ -64,9 +71,18 @@ pub(super) fn listen(path: &Path) -> io::Result<UnixListener> {
 /// Connects to the socket at `path`, however long the path is.
 ///
 /// # Errors
-/// As of connect(2), and of opening the socket's folder.
+/// As of connect(2), and of opening the socket's folder; `TimedOut` where a service takes no calls.
 pub fn connect(path: &Path) -> io::Result<UnixStream> {
-    reach(path, |short| UnixStream::connect(short))
+    reach(path, |short| {
+        let socket = net::socket_with(AddressFamily::UNIX, SocketType::STREAM, SocketFlags::CLOEXEC, None)?;
+        net::sockopt::set_socket_timeout(&socket, Timeout::Send, Some(QUEUED))?;
+        match net::connect(&socket, &SocketAddrUnix::new(short)?) {
+            Err(Errno::AGAIN) => {
+                Err(io::Error::new(ErrorKind::TimedOut, "the service does not take calls: it hangs, or was stopped"))
+            }
+            done => done.map(|()| socket.into()).map_err(io::Error::from),
+        }
+    })
 }
 
 /// Calls with a path that the kernel takes for a socket: one that is too long leads through its folder's descriptor.
@@ -108,5 +124,16 @@ mod tests {
         );
         assert_eq!(folders("", "relative"), [PathBuf::from("/run/driftless")]);
         assert_eq!(folders("/run/driftless", ""), [PathBuf::from("/run/driftless")]);
+    }
+
+    #[test]
+    fn service_that_takes_no_calls_is_given_up() {
+        let folder = tempfile::tempdir().expect("folder");
+        let path = folder.path().join("a.sock");
+        let socket = net::socket(AddressFamily::UNIX, SocketType::STREAM, None).expect("a socket");
+        net::bind(&socket, &SocketAddrUnix::new(&path).expect("an address")).expect("bound");
+        net::listen(&socket, 0).expect("listening");
+        let _waiting = connect(&path).expect("the one that may wait");
+        assert_eq!(connect(&path).expect_err("one too many").kind(), ErrorKind::TimedOut);
     }
 }

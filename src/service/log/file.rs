@@ -7,6 +7,8 @@ use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
+use rustix::fs::OFlags;
+
 use super::sink::Clock;
 use crate::tree::quote::quoted;
 
@@ -116,7 +118,9 @@ impl LogFile {
     }
 
     fn reopen(path: &Path) -> io::Result<(File, (u64, u64))> {
-        let file = OpenOptions::new().append(true).create(true).mode(0o640).open(path)?;
+        // A pipe that nobody reads, or not fast enough, fails as a full disk does, and holds nothing up.
+        let no_wait = OFlags::NONBLOCK.bits().cast_signed();
+        let file = OpenOptions::new().append(true).create(true).mode(0o640).custom_flags(no_wait).open(path)?;
         let meta = file.metadata()?;
         Ok((file, (meta.dev(), meta.ino())))
     }

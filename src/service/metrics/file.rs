@@ -35,9 +35,7 @@ pub struct MetricsFile {
 /// # Errors
 /// As of making a file there.
 pub fn check(path: &Path) -> io::Result<()> {
-    if path.is_dir() {
-        return Err(ErrorKind::IsADirectory.into());
-    }
+    refuse_if_special(path)?;
     let staged = staged(path)?;
     create(&staged)?;
     fs::remove_file(staged)
@@ -101,14 +99,35 @@ impl Keeper {
             }
             Err(error) => {
                 if !std::mem::replace(&mut self.is_failing, true) {
-                    log.warn(format_args!("The metrics file {} cannot be written: {error}", shown()));
+                    log.warn(format_args!("The metrics file {} cannot be written: {}", shown(), words(&error)));
                 }
             }
         }
     }
 }
 
+/// What the file takes the place of must be one as well: `/dev/null` would be gone for everybody.
+///
+/// # Errors
+/// It is a folder, a device, a socket or a pipe.
+pub fn refuse_if_special(path: &Path) -> io::Result<()> {
+    match fs::symlink_metadata(path) {
+        Ok(there) if there.is_dir() => Err(ErrorKind::IsADirectory.into()),
+        Ok(there) if !there.is_file() && !there.is_symlink() => {
+            Err(io::Error::other("what is there is no regular file, and would be replaced"))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// What the system says, without the number that it ends in.
+fn words(error: &io::Error) -> String {
+    let text = error.to_string();
+    text.split_once(" (os error").map_or(text.as_str(), |(words, _)| words).to_owned()
+}
+
 fn write(path: &Path, text: &str) -> io::Result<()> {
+    refuse_if_special(path)?;
     let staged = staged(path)?;
     let written = create(&staged).and_then(|mut file| {
         file.write_all(text.as_bytes())?;
@@ -174,6 +193,17 @@ mod tests {
         keeper.take("two".into(), start + SELDOM, &log);
         assert_eq!(fs::read_to_string(&path).expect("read"), "two");
         assert_eq!(fs::metadata(&path).expect("there").mode() & 0o7777, 0o644);
+        assert_eq!(fs::read_dir(folder.path()).expect("list").count(), 1, "nothing else is left there");
+    }
+
+    #[test]
+    fn device_or_pipe_is_not_replaced() {
+        let folder = tempfile::tempdir().expect("folder");
+        let path = folder.path().join("pipe");
+        rustix::fs::mknodat(rustix::fs::CWD, &path, rustix::fs::FileType::Fifo, 0o600.into(), 0).expect("a pipe");
+        assert!(check(&path).is_err() && write(&path, "text").is_err());
+        assert!(check(Path::new("/dev/null")).is_err());
+        assert!(!fs::symlink_metadata(&path).expect("there").is_file());
         assert_eq!(fs::read_dir(folder.path()).expect("list").count(), 1, "nothing else is left there");
     }
 
