@@ -211,7 +211,8 @@ pub fn patterns(settings: &Settings) -> Result<Exclude, Refusal> {
     let mut lines = Vec::new();
     for path in &settings.exclude_from {
         let text = pattern_text(path).map_err(|reason| Refusal::Patterns { path: path.clone(), reason })?;
-        lines.extend(text.lines().enumerate().map(|(at, line)| (Some((path, at + 1)), line.to_string())));
+        let patterns = text.lines().enumerate().filter(|(_, line)| !Exclude::says_nothing(line));
+        lines.extend(patterns.map(|(at, line)| (Some((path, at + 1)), line.to_string())));
     }
     lines.extend(settings.exclude.iter().map(|line| (None, line.clone())));
     Exclude::new(lines.iter().map(|(_, line)| line.as_str())).map_err(|bad| match lines.get(bad.index) {

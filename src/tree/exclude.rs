@@ -67,6 +67,11 @@ impl Exclude {
         Ok(Self { patterns, lines, own: Vec::new() })
     }
 
+    /// Whether a line of a file with patterns is none.
+    pub fn says_nothing(line: &str) -> bool {
+        line.trim().is_empty() || line.starts_with('#')
+    }
+
     /// Also leaves out one of the program's own files or folders.
     pub fn add_own(&mut self, path: RelPath) {
         self.own.push(path);

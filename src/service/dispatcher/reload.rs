@@ -20,7 +20,8 @@ impl Dispatcher {
             Ok(reread) => self.apply(reread),
             Err(reasons) => {
                 for reason in reasons {
-                    self.pair.log.error(format_args!("Not reloaded: {reason}. The running settings stay"));
+                    let end = if reason.ends_with('?') { "" } else { "." };
+                    self.pair.log.error(format_args!("Not reloaded: {reason}{end} The running settings stay"));
                 }
             }
         }
