@@ -100,7 +100,7 @@ fn sweep(pair: &Pair, released: bool, pulse: &Arc<Pulse>, onlooker: &Onlooker) -
             outcome.again = dirty;
             break;
         }
-        std::thread::park_timeout(Duration::from_millis(20 << round));
+        clock::wait(Duration::from_millis(20 << round));
         brake.recent = outcome.unasked;
         report::add(&mut outcome, run(&dirty, &brake));
         note_restless(pair, &dirty, &outcome);

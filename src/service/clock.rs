@@ -1,7 +1,7 @@
 //! Owns the process's two clocks: the monotonic one that orders looks and events, and the wall clock with its grain.
 
 use std::sync::OnceLock;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use rustix::time::{ClockId, clock_gettime};
 
@@ -16,6 +16,12 @@ pub fn now() -> Moment {
     static START: OnceLock<Instant> = OnceLock::new();
     let since = START.get_or_init(Instant::now).elapsed();
     Moment(u64::try_from(since.as_nanos()).unwrap_or(u64::MAX).saturating_add(1))
+}
+
+/// Waits for all of this time. Not `park_timeout`: a wake-up from a channel that came too late to be needed ends that at
+/// once, and what is told apart by its time afterwards is not.
+pub fn wait(time: Duration) {
+    std::thread::sleep(time);
 }
 
 /// Now by the wall clock, in seconds since 1970: for people, and for what outlives the process.
@@ -33,4 +39,17 @@ pub fn since(ctime: Time) -> i128 {
     let now = clock_gettime(ClockId::Realtime);
     let now = Time { sec: now.tv_sec, nsec: now.tv_nsec as u32 };
     now.since(ctime)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_wake_up_from_elsewhere_does_not_shorten_a_wait() {
+        std::thread::current().unpark();
+        let start = Instant::now();
+        wait(Duration::from_millis(20));
+        assert!(start.elapsed() >= Duration::from_millis(20));
+    }
 }

@@ -251,8 +251,8 @@ impl Dispatcher {
                 let _ = reply.send(Reply::Done);
             }
             Request::Release { reply } => {
-                let is_held = self.hold.release(&self.pair);
-                if self.hold.released().is_some_and(|held| held.unlisted() > 0) {
+                let is_held = self.hold.release(&self.pair, clock::now());
+                if self.hold.released().is_some_and(|(_, held)| held.unlisted() > 0) {
                     // There are more than can be named: they have to be found.
                     self.sweeps.ask();
                 }
@@ -271,11 +271,13 @@ impl Dispatcher {
         }
     }
 
-    /// When the oldest event was read that is not dealt with; what failed is listed elsewhere.
+    /// When the oldest event was read, or word was given, that is not dealt with; what failed is listed elsewhere.
     fn oldest(&self) -> Option<Moment> {
         let lanes = [&self.express, &self.bulk].into_iter().flat_map(|l| [l.waiting.oldest, l.running, l.soon.oldest]);
         let first_sweep = self.last_sweep.is_none().then_some(Moment::default());
-        lanes.chain([first_sweep, self.pair.restless.oldest()]).flatten().min()
+        // It waits for the pass that runs, which knows nothing of it.
+        let released = self.hold.released().map(|(since, _)| since);
+        lanes.chain([first_sweep, self.pair.restless.oldest(), released]).flatten().min()
     }
 }
 

@@ -231,7 +231,7 @@ fn write_ahead_log_alone_is_copied_when_the_database_did_not_change() {
     let watch = pair.watch(&[]);
     let inode = disk::inode(&pair.replica().join("a.db"));
     let first = check(&pair);
-    eventually(Duration::from_secs(20), "the log follows", || {
+    eventually(Duration::from_secs(60), "the log follows", || {
         watch.flush();
         (check(&pair) > first).then_some(())
     });

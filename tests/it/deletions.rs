@@ -99,10 +99,10 @@ fn emptied_source_deletes_nothing() {
 fn mass_deletion_under_the_service_is_held_until_it_is_released() {
     let pair = numbered(100);
     let watch = pair.watch(&[]);
-    remove_numbered(&pair, 60);
+    watch.at_one_go(|| remove_numbered(&pair, 60));
     watch.wait_for_state("held");
     disk::write(&pair.source().join("new/file"), "n");
-    watch.client("flush", &["--timeout", "30s"]);
+    watch.flush();
     assert_eq!(files_below(&pair.replica()), 101);
     let status = watch.status();
     let hold = &status["holds"][0];

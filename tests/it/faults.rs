@@ -91,7 +91,7 @@ fn folder_that_is_shut_between_two_passes_is_left_alone_and_found_again() {
     disk::write(&pair.source().join("open"), "2");
     watch.wait_for_state("degraded");
     let sweeps = watch.sweeps_finished();
-    crate::fixture::eventually(std::time::Duration::from_secs(20), "more sweeps", || {
+    crate::fixture::eventually(std::time::Duration::from_secs(60), "more sweeps", || {
         (watch.sweeps_finished() > sweeps + 1).then_some(())
     });
     let status = watch.status();

@@ -85,7 +85,7 @@ fn path_that_is_gone_leaves_the_ledger() {
     watch.wait_for_answer();
     failing_after(&watch, 1);
     disk::remove(&pair.source().join("thing"));
-    eventually(Duration::from_secs(10), "nothing fails", || failing(&watch).is_none().then_some(()));
+    eventually(Duration::from_secs(60), "nothing fails", || failing(&watch).is_none().then_some(()));
     watch.flush();
     assert!(disk::exists(&pair.replica().join("thing/own.kept")));
 }
@@ -101,7 +101,7 @@ fn event_for_a_failing_path_begins_its_pauses_anew() {
     let start = std::time::Instant::now();
     disk::write(&pair.source().join("thing"), "changed");
     failing_after(&watch, tries + 3);
-    assert!(start.elapsed() < Duration::from_secs(8), "three tries took {:?}", start.elapsed());
+    assert!(start.elapsed() < Duration::from_secs(20), "three tries took {:?}", start.elapsed());
     let log = watch.log();
     assert_eq!(log.matches(" - Failed: '").count(), 1, "one line, not one a try:\n{log}");
 }

@@ -130,7 +130,7 @@ fn removals_of_the_service_say_whether_an_event_or_a_sweep_asked_for_them() {
     disk::symlink("x", &pair.replica().join("foreign-link"));
     watch.client("sweep", &[]).expect_code(0);
     let foreign = pair.replica().join("foreign-link");
-    eventually(Duration::from_secs(20), "the sweep", || (!disk::exists(&foreign)).then_some(()));
+    eventually(Duration::from_secs(60), "the sweep", || (!disk::exists(&foreign)).then_some(()));
     watch.stop();
     let text = fs::read_to_string(pair.log_file()).expect("read the log");
     for (words, name, cause) in [
@@ -270,7 +270,7 @@ fn service_logs_to_the_state_folder_where_nothing_else_is_said() {
     let _watch = Running::start(command);
     let log = pair.state().join("driftless/driftless.log");
     let expected = quoted("File copied", &pair.replica().join("a"));
-    let seen = eventually(Duration::from_secs(20), "the log in the state folder", || {
+    let seen = eventually(Duration::from_secs(60), "the log in the state folder", || {
         fs::read_to_string(&log).ok().filter(|text| text.contains(&expected) && text.ends_with('\n'))
     });
     assert_well_formed(&seen);
@@ -284,7 +284,7 @@ fn log_file_that_was_rotated_is_opened_anew() {
     disk::write(&pair.source().join("after"), "y");
     watch.flush();
     let expected = quoted("File copied", &pair.replica().join("after"));
-    eventually(Duration::from_secs(5), "a new log file", || {
+    eventually(Duration::from_secs(60), "a new log file", || {
         disk::write(&pair.source().join("poke"), "p");
         watch.log().contains("poke").then_some(())
     });

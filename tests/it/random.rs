@@ -105,7 +105,7 @@ fn circumstances(pair: &Pair, watch: &Watch<'_>, work: &Work) -> String {
     let later = now();
     let sweeps = watch.sweeps_finished();
     watch.client("sweep", &[]);
-    eventually(Duration::from_secs(30), "a sweep", || (watch.sweeps_finished() > sweeps).then_some(()));
+    eventually(Duration::from_secs(60), "a sweep", || (watch.sweeps_finished() > sweeps).then_some(()));
     let swept = now();
     let log = watch.log();
     if let Ok(folder) = std::env::var("DRIFTLESS_KEEP_LOGS") {

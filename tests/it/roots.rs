@@ -23,7 +23,7 @@ fn vanished_source_removes_nothing_and_is_taken_up_again_when_it_is_back() {
     let away = pair.top().join("away");
     fs::rename(pair.source(), &away).expect("rename");
     watch.signal(Signal::USR1);
-    eventually(Duration::from_secs(10), "the status tells", || {
+    eventually(Duration::from_secs(60), "the status tells", || {
         let status = watch.status();
         (status["state"] != "in_sync" && status["state"] != "sweeping").then_some(())
     });
@@ -47,7 +47,7 @@ fn source_replaced_by_an_empty_folder_removes_nothing() {
     fs::rename(pair.source(), &away).expect("rename");
     fs::create_dir(pair.source()).expect("mkdir");
     watch.signal(Signal::USR1);
-    eventually(Duration::from_secs(10), "the status tells", || {
+    eventually(Duration::from_secs(60), "the status tells", || {
         let status = watch.status();
         (status["state"] != "in_sync" && status["state"] != "sweeping").then_some(())
     });
@@ -69,7 +69,7 @@ fn replica_disturbed_under_the_service_is_mended_by_the_sweep() {
     disk::chmod(&pair.replica().join("folder-6"), 0o700);
     let before = watch.sweeps_finished();
     watch.client("sweep", &[]).expect_code(0);
-    eventually(Duration::from_secs(20), "the sweep", || (watch.sweeps_finished() > before).then_some(()));
+    eventually(Duration::from_secs(60), "the sweep", || (watch.sweeps_finished() > before).then_some(()));
     watch.assert_follows();
     watch.stop();
     pair.assert_same();
@@ -81,7 +81,7 @@ fn killed_service_leaves_whole_files_and_the_next_start_mends_the_rest() {
     disk::write_solid(&pair.source().join("large"), 200 << 20, 1);
     let watch = pair.start_watch(&[]);
     // In the middle of the large file, wherever the program builds it.
-    eventually(Duration::from_secs(30), "some of it is written", || (watch.io("wchar") > 20 << 20).then_some(()));
+    eventually(Duration::from_secs(60), "some of it is written", || (watch.io("wchar") > 20 << 20).then_some(()));
     watch.kill();
     let copied = fs::symlink_metadata(pair.replica().join("large")).map(|found| found.len());
     assert!(copied.is_err() || copied.is_ok_and(|size| size == 200 << 20), "a torn file under its name");
@@ -202,7 +202,7 @@ fn service_that_starts_without_its_folders_holds_and_goes_on_when_they_are_there
         watch.wait_for_answer();
         watch.wait_for_state("held");
         let told = |what: &str| {
-            eventually(Duration::from_secs(10), what, || {
+            eventually(Duration::from_secs(60), what, || {
                 let status = watch.status();
                 status["reason"].as_str().filter(|r| r.contains(word) && r.contains(what)).map(drop)
             });
@@ -245,7 +245,7 @@ fn idle_service_sees_its_source_go_and_takes_another_one_when_a_person_says_so()
     fs::rename(pair.source(), pair.top().join("away")).expect("rename");
     watch.wait_for_state("held");
     disk::write(&pair.source().join("another/file"), "a");
-    eventually(Duration::from_secs(10), "it is seen to be another", || {
+    eventually(Duration::from_secs(60), "it is seen to be another", || {
         watch.status()["reason"].as_str().is_some_and(|r| r.contains("another folder")).then_some(())
     });
     assert!(pair.replica().join("folder-1").exists() && !pair.replica().join("another").exists());

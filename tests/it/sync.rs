@@ -278,7 +278,7 @@ fn crash_in_the_middle_of_an_update_leaves_the_old_version_and_the_next_pass_cle
     let old = disk::stat(&pair.replica().join("large"));
     disk::write_solid(&large, 120 << 20, 2);
     let mut sync = Running::start(pair.on_both("sync", &[]));
-    eventually(Duration::from_secs(30), "some of it is written, or all is done", || {
+    eventually(Duration::from_secs(60), "some of it is written, or all is done", || {
         let io = fs::read_to_string(format!("/proc/{}/io", sync.0.id())).unwrap_or_default();
         let written = io.lines().find_map(|line| line.strip_prefix("wchar: ")?.parse::<u64>().ok());
         (written.is_none_or(|written| written > 16 << 20) || sync.0.try_wait().is_ok_and(|end| end.is_some()))

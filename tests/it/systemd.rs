@@ -141,11 +141,12 @@ fn idle_service_sends_nothing_but_the_signs_of_life_that_were_asked_for() {
     let watch = manager.start(&pair, Some(Duration::from_secs(1)), &[]);
     manager.wait_for(from, "STATUS=in sync");
     manager.take();
-    let from = manager.heard.len();
+    let (from, start) = (manager.heard.len(), Instant::now());
     thread::sleep(Duration::from_secs(3));
     manager.take();
     let fed = manager.count(from, "WATCHDOG=1");
-    assert!((3..=8).contains(&fed), "two a second were asked for: {:?}", &manager.heard[from..]);
+    let most = start.elapsed().as_secs() as usize * 2 + 2;
+    assert!((3..=most).contains(&fed), "two a second were asked for: {:?}", &manager.heard[from..]);
     assert_eq!(manager.heard.len() - from, fed, "{:?}", &manager.heard[from..]);
     watch.stop();
 }

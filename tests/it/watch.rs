@@ -152,7 +152,7 @@ fn file_that_is_held_open_and_written_to_arrives_before_it_is_closed() {
     let pair = Pair::of(PROJECT);
     let watch = pair.watch(&["--debounce", "50ms", "--max-delay", "300ms"]);
     let mut held = fs::File::create(pair.source().join("held")).expect("create");
-    eventually(Duration::from_secs(10), "some of the file arrives while it is written", || {
+    eventually(Duration::from_secs(60), "some of the file arrives while it is written", || {
         held.write_all(b"a line\n").expect("write");
         fs::metadata(pair.replica().join("held")).ok().filter(|found| found.len() > 0).map(drop)
     });
@@ -168,11 +168,11 @@ fn saved_file_arrives_without_a_flush() {
     let watch = pair.watch(&[]);
     watch.wait_for_state("in_sync");
     disk::write(&pair.source().join("saved"), "soon");
-    eventually(Duration::from_secs(5), "the file is there", || {
+    eventually(Duration::from_secs(60), "the file is there", || {
         fs::read_to_string(pair.replica().join("saved")).ok().filter(|text| text == "soon")
     });
     disk::remove(&pair.source().join("saved"));
-    eventually(Duration::from_secs(5), "the file is gone", || {
+    eventually(Duration::from_secs(60), "the file is gone", || {
         (!disk::exists(&pair.replica().join("saved"))).then_some(())
     });
 }
@@ -199,7 +199,7 @@ fn sweep_at_the_interval_finds_what_no_event_tells() {
     disk::hard_link(&pair.source().join("hidden"), &outside);
     let watch = pair.watch(&["--interval", "2"]);
     disk::write_at(&outside, 0, b"two");
-    eventually(Duration::from_secs(10), "the sweep finds it", || {
+    eventually(Duration::from_secs(60), "the sweep finds it", || {
         fs::read_to_string(pair.replica().join("hidden")).ok().filter(|text| text == "two")
     });
     watch.assert_follows();
@@ -219,7 +219,7 @@ fn signal_starts_a_sweep() {
     ] {
         disk::write_at(&outside, 0, text.as_bytes());
         start();
-        eventually(Duration::from_secs(10), "the sweep finds it", || {
+        eventually(Duration::from_secs(60), "the sweep finds it", || {
             fs::read_to_string(pair.replica().join("hidden")).ok().filter(|found| found == text)
         });
     }

@@ -14,6 +14,7 @@ use crate::fs::copy::Fault;
 use crate::fs::metadata;
 use crate::fs::pulse::Pulse;
 use crate::fs::root::{Root, open_file};
+use crate::service::clock;
 use crate::service::pass::describe;
 use crate::tree::entry::{InodeId, Kind, Seen, Stat};
 use crate::tree::path::RelPath;
@@ -158,7 +159,7 @@ fn again_while_it_changes(
 ) -> Option<Finding> {
     for reading in 0..READINGS {
         if reading > 0 {
-            std::thread::park_timeout(Duration::from_millis(10 << reading));
+            clock::wait(Duration::from_millis(10 << reading));
         }
         if pulse.is_stopped() {
             return None;

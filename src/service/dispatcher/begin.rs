@@ -33,8 +33,10 @@ impl Dispatcher {
                 self.sweep_began = Some((now, self.bulk.lane.progress()));
                 self.bulk.waiting.insert_extent(RelPath::root(), Extent::Tree, Cause::Sweep, now);
             }
-            for (path, _) in self.hold.released().into_iter().flat_map(|held| held.iter()) {
-                self.bulk.waiting.insert(path, Doubt::subtree(now).asked_by(Cause::Release), now);
+            if let Some((since, held)) = self.hold.released() {
+                for (path, _) in held.iter() {
+                    self.bulk.waiting.insert(path, Doubt::subtree(now).asked_by(Cause::Release), since);
+                }
             }
             if !self.bulk.waiting.is_empty() {
                 let (held, release) = self.hold.take_release();

@@ -20,8 +20,8 @@ pub struct Hold {
     held: Arc<Held>,
     /// Since when, in seconds since 1970.
     since: u64,
-    /// What was held when a person let it go, until a pass takes it.
-    released: Option<Arc<Held>>,
+    /// What was held when a person let it go, and when that was, until a pass takes it.
+    released: Option<(Moment, Arc<Held>)>,
     /// How many entries the log spoke of last.
     said: u64,
     is_changed: bool,
@@ -94,19 +94,20 @@ impl Hold {
     }
 
     /// A person lets go what is held now. Returns whether anything is.
-    pub fn release(&mut self, pair: &Pair) -> bool {
+    pub fn release(&mut self, pair: &Pair, now: Moment) -> bool {
         if self.held.is_empty() {
             return false;
         }
         pair.log.info(format_args!("Released: {} removals that were held may happen now", self.held.entries()));
-        self.released = Some(Arc::clone(&self.held));
+        let since = self.released.as_ref().map_or(now, |(since, _)| *since);
+        self.released = Some((since, Arc::clone(&self.held)));
         true
     }
 
     /// Takes back what a pass was to let go that was never begun.
-    pub fn give_back(&mut self, release: Release) {
+    pub fn give_back(&mut self, release: Release, now: Moment) {
         if let Release::These(released) = release {
-            self.released.get_or_insert(released);
+            self.released.get_or_insert((now, released));
         }
     }
 
@@ -125,13 +126,14 @@ impl Hold {
             (self.held, self.said) = (Arc::default(), 0);
         }
         match self.released.take() {
-            Some(released) => (Arc::new(self.held.without(&released)), Release::These(released)),
+            Some((_, released)) => (Arc::new(self.held.without(&released)), Release::These(released)),
             None => (Arc::clone(&self.held), Release::Nothing),
         }
     }
 
-    pub fn released(&self) -> Option<&Held> {
-        self.released.as_deref()
+    /// What was released and no pass has taken yet, and since when.
+    pub fn released(&self) -> Option<(Moment, &Held)> {
+        self.released.as_ref().map(|(since, held)| (*since, held.as_ref()))
     }
 
     pub fn is_empty(&self) -> bool {

@@ -30,7 +30,7 @@ impl Dispatcher {
         let mut outcome = match outcome {
             Ok(outcome) => outcome,
             Err(reason) => {
-                self.hold.give_back(release);
+                self.hold.give_back(release, now);
                 return self.not_begun(which, dirty, renames, reason);
             }
         };

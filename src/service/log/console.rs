@@ -181,7 +181,7 @@ impl Shared {
                 state.lines.clear();
             }
             if !state.lines.is_empty() {
-                let length = state.lines.len().min(BATCH);
+                let length = batch(&state.lines);
                 let rest = state.lines.split_off(length);
                 let batch = std::mem::replace(&mut state.lines, rest);
                 state.writing = batch.len();
@@ -216,6 +216,14 @@ impl Shared {
                 }
             }
         }
+    }
+}
+
+/// The length of what is written next, in whole lines: what is drawn after it must not fall into one.
+fn batch(lines: &[u8]) -> usize {
+    match lines.get(..BATCH) {
+        Some(first) => first.iter().rposition(|byte| *byte == b'\n').map_or(BATCH, |end| end + 1),
+        None => lines.len(),
     }
 }
 
@@ -312,5 +320,28 @@ mod tests {
         let console = console(Full::Wait, out);
         (0..10).for_each(|_| assert!(!console.push(&mut b"line\n".repeat(ROOM / 5))));
         console.end();
+    }
+    #[test]
+    fn nothing_else_comes_between_the_halves_of_a_line() {
+        let written = Arc::new(Mutex::new(Vec::new()));
+        let ends = Arc::new(Mutex::new(Vec::new()));
+        let (takes, at) = (Arc::clone(&written), Arc::clone(&ends));
+        let out = move |bytes: &[u8]| {
+            takes.lock().expect("written").extend_from_slice(bytes);
+            Ok(bytes.len())
+        };
+        let so_far = Arc::clone(&written);
+        let around = Around(Arc::new(move |write: &mut dyn FnMut()| {
+            write();
+            at.lock().expect("ends").push(so_far.lock().expect("written").last().copied());
+        }));
+        let note = Box::new(|_| String::new());
+        let console = Console::with(Full::Wait, note, Some(around), Box::new(out), PATIENCE).expect("a thread");
+        let lines = "a line of an odd length\n".repeat(4 * BATCH / 23).into_bytes();
+        console.push(&mut lines.clone());
+        console.end();
+        assert_eq!(*written.lock().expect("written"), lines);
+        let ends = ends.lock().expect("ends");
+        assert!(ends.len() > 3 && ends.iter().all(|end| *end == Some(b'\n')), "{ends:?}");
     }
 }

@@ -155,7 +155,7 @@ impl Worker<'_> {
                 Worth::Instant => break (file, reading, Some(Look::Taken)),
                 Worth::Torn if readings < READINGS && reading.source.size <= READ_AGAIN => {
                     file.discard(&pair.replica);
-                    std::thread::park_timeout(Duration::from_millis(1));
+                    clock::wait(Duration::from_millis(1));
                 }
                 Worth::Torn if pair.restless.is_overdue(path, clock::now()) => {
                     break (file, reading, Some(Look::Uncertain));
@@ -249,7 +249,7 @@ impl Worker<'_> {
     /// RACE: a write that is interrupted for the whole of both readings is not noticed. Its end is an event.
     fn reads_alike(&self, from: BorrowedFd, file: &StagedFile, source: &Stat) -> Result<bool, Stop> {
         if source.size >= WORTH_A_BREATH {
-            std::thread::park_timeout(Duration::from_millis(1));
+            clock::wait(Duration::from_millis(1));
         }
         compare::same_contents(from, file.fd(), false, self.pass.pulse).map_err(fault)
     }
@@ -272,7 +272,7 @@ impl Worker<'_> {
         let mut source = self.pass.pair.source.stat(from.as_fd()).map_err(failed("cannot read the attributes"))?;
         let mut racy = clock::is_racy(source.ctime);
         if racy && source.size >= WORTH_WAITING {
-            std::thread::park_timeout(Duration::from_millis(20));
+            clock::wait(Duration::from_millis(20));
             looked = clock::now();
             source = self.pass.pair.source.stat(from.as_fd()).map_err(failed("cannot read the attributes"))?;
             racy = clock::is_racy(source.ctime);

@@ -12,6 +12,7 @@ use crate::fs::archive::Changes;
 use crate::fs::compare::same_contents;
 use crate::fs::root::open_file;
 use crate::service::claims::{Claims, Which};
+use crate::service::clock;
 use crate::tree::entry::{InodeId, Kind, Seen, Stat};
 use crate::tree::operation::Operation;
 use crate::tree::path::RelPath;
@@ -58,7 +59,7 @@ pub fn carry_out(pass: &mut Pass, renames: &[(RelPath, RelPath)]) -> Totals {
 fn claim(claims: &Claims, path: &RelPath) -> bool {
     (0..20).any(|tries| {
         if tries > 0 {
-            std::thread::park_timeout(Duration::from_micros(200));
+            clock::wait(Duration::from_micros(200));
         }
         claims.subtree(path)
     })

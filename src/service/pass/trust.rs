@@ -57,7 +57,7 @@ impl Worker<'_> {
             return Ok(false);
         }
         if clock::is_racy(before.ctime) {
-            std::thread::park_timeout(Duration::from_millis(25));
+            clock::wait(Duration::from_millis(25));
             before = stat()?;
         }
         let is_here =
