@@ -1,6 +1,8 @@
 //! Owns the way from what was heard to what is in doubt: two lanes, one for what is finished and was quiet before, one
 //! through the debouncer for everything else. It never waits for anybody: the watcher's thread calls it.
 
+mod vanished;
+
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
@@ -15,6 +17,7 @@ use crate::plan::schedule::later;
 use crate::tree::doubt::{Doubt, Moment};
 use crate::tree::entry::{InodeId, Kind};
 use crate::tree::path::RelPath;
+use vanished::Vanished;
 
 /// Tells what a path is on the source's disk now, in one look.
 pub type Probe = Arc<dyn Fn(&RelPath) -> Option<Found> + Send + Sync>;
@@ -60,24 +63,6 @@ struct State {
     vanished: Vanished,
 }
 
-/// Names that were made and gone again before they could be looked at. Any of them may have been another name of a file
-/// that is there still, and written through: nothing else tells of that.
-#[derive(Default)]
-struct Vanished {
-    names: HashSet<RelPath>,
-    /// There were too many to remember.
-    is_full: bool,
-}
-
-impl Vanished {
-    fn note(&mut self, path: &RelPath) {
-        self.is_full |= self.names.len() >= VANISHED;
-        if !self.is_full {
-            self.names.insert(path.clone());
-        }
-    }
-}
-
 #[derive(Clone, Copy, Debug)]
 struct Pending {
     first: Moment,
@@ -90,7 +75,6 @@ struct Pending {
 /// More paths than this do not wait: they go into doubt at once, where there is a bound.
 const PENDING: usize = 50_000;
 const ACTED: usize = 4_096;
-const VANISHED: usize = 1_000;
 /// A debouncer that was not fed for so long is let go.
 const REST: Duration = Duration::from_secs(2);
 
@@ -414,117 +398,4 @@ impl State {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    const LONG: Duration = Duration::from_secs(600);
-
-    fn path(text: &str) -> RelPath {
-        RelPath::new(text.as_bytes()).expect("a valid path")
-    }
-
-    fn intake(kind: Kind, debounce: Duration, max_delay: Duration) -> Arc<Intake> {
-        let id = InodeId { dev: 0, ino: 1 };
-        Intake::new(debounce, max_delay, Arc::new(move |_| Some(Found { kind, is_linked: false, id })))
-    }
-
-    #[test]
-    fn a_finished_file_goes_at_once_and_the_second_time_it_waits() {
-        let intake = intake(Kind::File, LONG, LONG);
-        intake.hear(Heard::Made(path("a")));
-        assert!(intake.take(clock::now()).express.is_empty(), "it is still being written");
-        intake.hear(Heard::Written(path("a")));
-        assert!(intake.take(clock::now()).express.dirty.covers(&path("a")));
-        intake.hear(Heard::Written(path("a")));
-        let news = intake.take(clock::now());
-        assert!(news.express.is_empty() && news.bulk.is_empty());
-        assert_eq!(intake.waiting().0, 1);
-    }
-
-    #[test]
-    fn removals_wait_and_a_cookie_brings_all_that_waits() {
-        let intake = intake(Kind::File, LONG, LONG);
-        intake.hear(Heard::Removed(path("a")));
-        intake.hear(Heard::Modified(path("b")));
-        assert!(intake.take(clock::now()).bulk.is_empty());
-        intake.hear(Heard::Cookie("1".into()));
-        let news = intake.take(clock::now());
-        assert!(news.bulk.dirty.covers(&path("a")) && news.bulk.dirty.covers(&path("b")));
-        assert_eq!(news.cookies.len(), 1);
-        assert_eq!(intake.waiting().0, 0);
-    }
-
-    #[test]
-    fn other_delays_count_at_once_and_what_waited_by_the_old_ones_goes() {
-        let intake = intake(Kind::File, LONG, LONG);
-        intake.hear(Heard::Removed(path("a")));
-        intake.set_delays(LONG, LONG);
-        assert!(intake.take(clock::now()).bulk.is_empty(), "they are no others");
-        let short = Duration::from_secs(1);
-        intake.set_delays(short, short);
-        assert!(intake.woken().try_recv().is_ok());
-        assert!(intake.take(clock::now()).bulk.dirty.covers(&path("a")));
-        intake.hear(Heard::Removed(path("b")));
-        assert!(intake.take(later(clock::now(), short)).bulk.dirty.covers(&path("b")));
-    }
-
-    #[test]
-    fn a_path_that_never_rests_is_released_after_the_longest_delay() {
-        let intake = intake(Kind::File, LONG, LONG);
-        intake.hear(Heard::Modified(path("a")));
-        assert!(intake.take(clock::now()).bulk.is_empty());
-        assert!(intake.take(later(clock::now(), LONG)).bulk.dirty.covers(&path("a")));
-    }
-
-    #[test]
-    fn a_quiet_path_is_released_by_the_debouncer() {
-        let intake = intake(Kind::File, Duration::from_millis(20), LONG);
-        intake.hear(Heard::Attributes(path("a")));
-        loop {
-            intake.woken().recv_timeout(Duration::from_secs(20)).expect("news");
-            let news = intake.take(clock::now());
-            if news.bulk.dirty.covers(&path("a")) {
-                break;
-            }
-        }
-    }
-
-    #[test]
-    fn renames_that_follow_one_another_become_one() {
-        let intake = intake(Kind::File, LONG, LONG);
-        intake.hear(Heard::Renamed { from: path("a"), to: path("b") });
-        intake.hear(Heard::Renamed { from: path("b"), to: path("c") });
-        let news = intake.take(clock::now());
-        assert_eq!(news.express.renames, [(path("a"), path("c"))]);
-    }
-
-    #[test]
-    fn a_name_that_was_gone_when_it_was_looked_at_is_remembered_unless_it_is_found_elsewhere() {
-        let id = InodeId { dev: 0, ino: 1 };
-        let there =
-            move |at: &RelPath| (*at == path("kept")).then_some(Found { kind: Kind::File, is_linked: true, id });
-        let intake = Intake::new(LONG, LONG, Arc::new(there));
-        intake.hear(Heard::Made(path("kept")));
-        assert!(!intake.take_vanished());
-        intake.hear(Heard::Made(path("gone")));
-        assert!(intake.take_vanished() && !intake.take_vanished());
-        intake.hear(Heard::Made(path("kept.tmp")));
-        intake.take(clock::now());
-        intake.hear(Heard::Renamed { from: path("kept.tmp"), to: path("kept") });
-        assert!(!intake.take_vanished());
-        assert_eq!(intake.take(clock::now()).linked, [(path("kept"), id)]);
-        intake.hear(Heard::FolderMade(path("gone")));
-        intake.hear(Heard::Renamed { from: path("gone"), to: path("lost") });
-        assert!(intake.take_vanished());
-    }
-
-    #[test]
-    fn lost_events_put_everything_in_doubt_and_lose_no_cookie() {
-        let intake = intake(Kind::File, LONG, LONG);
-        intake.hear(Heard::Cookie("1".into()));
-        intake.hear(Heard::Modified(path("a")));
-        intake.hear(Heard::Lost);
-        let news = intake.take(clock::now());
-        assert!(news.lost.is_some() && news.cookies.len() == 1);
-    }
-}
+mod tests;

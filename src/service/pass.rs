@@ -8,6 +8,8 @@ mod folders;
 mod groups;
 mod heard;
 mod make;
+mod names;
+mod problems;
 mod queue;
 mod removals;
 mod renames;
@@ -23,13 +25,12 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use rustix::io::Errno;
 
 use super::claims::Which;
-use super::condition::{Condition, is_common};
+use super::condition::Condition;
 use super::pair::Pair;
 use super::restless::Look;
 use super::rules::Rules;
 use crate::fs::archive::Changes;
 use crate::fs::pulse::Pulse;
-use crate::fs::root::Root;
 pub use crate::plan::guard::{Brake, Release};
 use crate::tree::doubt::{DirtySet, Doubt, Moment};
 use crate::tree::entry::{InodeId, Kind, Stat};
@@ -326,79 +327,6 @@ impl<'a> Pass<'a> {
         for (path, kind) in gone {
             self.pair.report_removal(Operation::removal_of(kind), &path, cause);
         }
-    }
-
-    fn problem(&self, path: &RelPath, reason: String) {
-        self.shared().outcome.problems.push(Problem { path: path.clone(), reason });
-    }
-
-    /// Whether something of this size is put off: there is no room for it.
-    fn is_put_off(&self, size: u64) -> bool {
-        size >= self.no_room_from.load(Ordering::Relaxed)
-    }
-
-    /// Notes what went wrong with a path.
-    fn failed(&self, path: &RelPath, what: &str, error: Errno) {
-        self.failed_at(path, what, error, 0);
-    }
-
-    /// The same for a file of `size` bytes. What is wrong with the replica as a whole is one condition and no problem of
-    /// the path's.
-    fn failed_at(&self, path: &RelPath, what: &str, error: Errno, size: u64) {
-        if let Some(condition) = Condition::of(error, size, &self.pair.replica) {
-            // One large file without room does not keep small ones out; it takes few tries to find out what fits.
-            let from = if condition == Condition::ReadOnly { 0 } else { size / 2 };
-            self.no_room_from.fetch_min(from, Ordering::Relaxed);
-            let mut shared = self.shared();
-            shared.outcome.condition = Some(condition);
-            shared.outcome.again.insert(path, Doubt::subtree(super::clock::now()).heard_first(None));
-        } else if matches!(error, Errno::NOENT | Errno::NOTDIR | Errno::LOOP)
-            || (matches!(error, Errno::ACCESS | Errno::XDEV) && !self.is_there(path))
-        {
-            // It is not what it was when it was listed: no problem, but another look. What has been moved out of a root
-            // cannot even be opened any more.
-            self.again(path, Doubt::subtree(super::clock::now()));
-        } else {
-            self.problem_of(path, what, error);
-        }
-    }
-
-    /// Notes that nobody knows what is at a path, so that nothing at it or below it is touched.
-    fn unreadable(&self, path: &RelPath, error: Errno) {
-        self.problem_of(path, "cannot be read, so it is left alone", error);
-    }
-
-    fn problem_of(&self, path: &RelPath, what: &str, error: Errno) {
-        if is_common(error) {
-            self.shared().outcome.common.insert(path.clone());
-        }
-        self.problem(path, format!("{what}: {}", describe(error)));
-    }
-
-    /// Notes what came of a file that changed while it was looked at.
-    fn looked(&self, path: &RelPath, look: Look) {
-        let pair = self.pair;
-        if matches!(look, Look::Uncertain | Look::Behind) && pair.restless.first_said(path) {
-            let shown = pair.shown(path);
-            if look == Look::Behind {
-                pair.log.warn(format_args!(
-                    "Uncertain: {shown} cannot be read in one state; it keeps its last version until it can"
-                ));
-            } else {
-                pair.log.warn(format_args!(
-                    "Uncertain: {shown} changed during every reading; it is copied again until it rests"
-                ));
-            }
-        }
-        self.shared().outcome.restless.push((path.clone(), look));
-    }
-
-    /// Whether the folder of this entry is there on both sides.
-    fn is_there(&self, path: &RelPath) -> bool {
-        let Some((folder, _)) = path.split() else { return true };
-        let is_gone =
-            |root: &Root| matches!(root.open_folder(&folder), Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP));
-        !is_gone(&self.pair.source) && !is_gone(&self.pair.replica)
     }
 
     /// Remembers what is agreed now in a folder, less what was taken on trust from events when events had been lost:

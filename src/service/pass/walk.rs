@@ -1,9 +1,9 @@
-//! Owns the walk: workers that take folders, list both sides, have each name decided, and do or hand on what follows.
+//! Owns the walk: workers that take folders, open and watch them, and do or hand on what there is to do in them. What
+//! becomes of each name is found out in `names`.
 
 use std::collections::BTreeMap;
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 
 use rustix::io::Errno;
 
@@ -15,16 +15,13 @@ use super::queue::{Next, Task};
 use crate::fs::count;
 use crate::fs::disk::Disk;
 use crate::fs::root::open_child;
+use crate::fs::trust;
 use crate::fs::watch::{NoWatch, Watching};
-use crate::fs::{scan, trust};
-use crate::plan::mirror::{Case, Step, decide};
-use crate::service::claims::Which;
 use crate::service::clock;
 use crate::service::pair::Pair;
 use crate::service::status;
 use crate::tree::doubt::{Doubt, Extent};
-use crate::tree::entry::{InodeId, Kind, Seen, Stat};
-use crate::tree::listing::{Listing, merge};
+use crate::tree::entry::{InodeId, Kind};
 use crate::tree::path::RelPath;
 use crate::tree::record::Record;
 use crate::tree::totals::Totals;
@@ -34,12 +31,12 @@ const CHUNK: usize = 32;
 
 /// A folder to be looked at.
 pub struct FolderTask {
-    path: RelPath,
-    parent: Option<Arc<Node>>,
-    extent: Extent,
-    names: BTreeMap<Box<[u8]>, Doubt>,
-    fresh: bool,
-    attributes_agreed: bool,
+    pub(super) path: RelPath,
+    pub(super) parent: Option<Arc<Node>>,
+    pub(super) extent: Extent,
+    pub(super) names: BTreeMap<Box<[u8]>, Doubt>,
+    pub(super) fresh: bool,
+    pub(super) attributes_agreed: bool,
 }
 
 impl FolderTask {
@@ -60,10 +57,10 @@ pub fn seed(pass: &Pass, path: RelPath) -> Task {
 
 /// What there is to do in a folder.
 #[derive(Default)]
-struct Found {
-    jobs: Vec<Job>,
+pub(super) struct Found {
+    pub(super) jobs: Vec<Job>,
     /// By the names of the databases' own files.
-    databases: BTreeMap<Box<[u8]>, InDoubt>,
+    pub(super) databases: BTreeMap<Box<[u8]>, InDoubt>,
 }
 
 /// One thread of a pass.
@@ -254,206 +251,6 @@ impl<'a> Worker<'a> {
                 Watching::Not
             }
         }
-    }
-
-    fn look_at_name(&mut self, node: &Arc<Node>, name: &[u8], doubt: Doubt, record: &Record, found: &mut Found) {
-        let pair = self.pass.pair;
-        // The other lane may be about to publish what it has read of a file that is gone by now.
-        let path = node.path.join(name);
-        if !self.pass.claim(&path) {
-            return self.pass.again(&path, doubt);
-        }
-        let source = pair.source.look(node.source.as_fd(), name).unwrap_or(Seen::Unknown);
-        let replica = match &node.replica {
-            Some(fd) => match pair.replica.look(fd.as_fd(), name) {
-                // What cannot be named there is not there; making it says what is wrong.
-                Err(Errno::NAMETOOLONG) => Seen::Absent,
-                seen => seen.unwrap_or(Seen::Unknown),
-            },
-            None => Seen::Absent,
-        };
-        self.pass.release(&path);
-        self.decide_name(node, (name, source, replica), record, Some(doubt), Extent::Names, found);
-    }
-
-    fn look_at_all(&mut self, node: &Arc<Node>, extent: Extent, names: &BTreeMap<Box<[u8]>, Doubt>, found: &mut Found) {
-        let pair = self.pass.pair;
-        if pair.watches.is_some() && pair.claims.others_in(&node.path, self.pass.lane) {
-            // The express lane publishes here in this moment, perhaps what belongs elsewhere by now.
-            self.pass.shared().outcome.again.insert_extent(node.path.clone(), Extent::Listing);
-        }
-        let beat = &mut || self.pass.pulse.beat();
-        let listed = scan::list_with(&pair.source, node.source.as_fd(), beat).and_then(|source| match &node.replica {
-            Some(fd) if !node.fresh => Ok((source, scan::list_with(&pair.replica, fd.as_fd(), beat)?)),
-            _ => Ok((source, Listing::default())),
-        });
-        let (source, replica) = match listed {
-            Ok(listed) => listed,
-            Err(error) => return self.pass.failed(&node.path, "cannot list the folder", error),
-        };
-        let bytes = source.iter().map(|(_, seen)| seen.stat().map_or(0, Stat::stored));
-        self.pass.pulse.listed(source.len() as u64, bytes.fold(0, u64::saturating_add));
-        let record = pair.archive.record(node.id);
-        self.pass.entries.fetch_add(replica.len() as u64, Ordering::Relaxed);
-        for (name, source, replica) in merge(&source, &replica) {
-            let doubt = names.get(name).copied();
-            self.decide_name(node, (name, source, replica), &record, doubt, extent, found);
-        }
-        // What is on neither side any more.
-        for (name, _) in record.iter() {
-            if source.get(name) == Seen::Absent && replica.get(name) == Seen::Absent && !name.is_empty() {
-                node.change(name, None);
-            }
-        }
-    }
-
-    fn decide_name(
-        &mut self,
-        node: &Arc<Node>,
-        (name, source, replica): (&[u8], Seen, Seen),
-        record: &Record,
-        doubt: Option<Doubt>,
-        extent: Extent,
-        found: &mut Found,
-    ) {
-        let pair = self.pass.pair;
-        let path = node.path.join(name);
-        let is_folder = |seen: Seen| seen.stat().is_some_and(|s| s.kind == Kind::Directory);
-        if self.pass.skips(&path, is_folder(if source == Seen::Absent { replica } else { source })) {
-            if let (Some(watches), true) = (&pair.watches, is_folder(source)) {
-                // It may have been watched until the rules changed.
-                watches.forget_if_known(&path);
-            }
-            return;
-        }
-        let agreed = record.get(name);
-        if let Some(doubt) = doubt {
-            let (now, before) = (source.stat().map(|s| s.id()), agreed.map(|a| a.source.id));
-            self.pass.doubt_other_names(&path, now, before, doubt);
-        }
-        let (compare, lost) = (self.pass.rules.compare, pair.lost());
-        let step = decide(&Case { source, replica, agreed, doubt, compare, lost });
-        if pair.log.is_verbose() && (step != Step::Nothing || doubt.is_some()) {
-            let asked = if doubt.is_some() { "named" } else { "listed" };
-            pair.log.debug(format_args!("Decided: {step:?} ({asked}): {}", pair.shown(&path)));
-        }
-        if let Some((base, part)) = self.database_of(node, name, step, (source, replica)) {
-            found.databases.entry(base).or_default().push((part, doubt));
-            return;
-        }
-        let contents_in_doubt = !doubt.is_some_and(Doubt::spares_contents);
-        let job = |source: &Stat, replica: Option<Stat>| Job {
-            name: name.into(),
-            step,
-            source: *source,
-            replica,
-            contents_in_doubt,
-        };
-        match (step, source, replica) {
-            (Step::Forget, ..) => {
-                if agreed.is_some() {
-                    node.change(name, None);
-                }
-                if let (Some(watches), Some(_)) = (&pair.watches, doubt) {
-                    watches.forget(&path);
-                }
-            }
-            (Step::LeaveAlone, ..) => self.leave_alone(node, &path, name),
-            (Step::Nothing, Seen::Present(source), Seen::Present(replica))
-                if source.is_linked() || replica.is_linked() =>
-            {
-                self.pass.note_links(&path, &source, &replica);
-            }
-            (Step::Nothing, ..) => {}
-            // Removals are judged together, by the other lane: their own events are on their way to it.
-            (Step::Remove, ..) if self.pass.lane == Which::Express => {}
-            (Step::Remove, _, Seen::Present(stat)) => {
-                if let (Some(watches), Kind::Directory) = (&pair.watches, stat.kind) {
-                    watches.forget(&path);
-                }
-                self.pass.shared().removals.insert(path, stat);
-            }
-            (Step::Create, Seen::Present(stat), _) if stat.kind == Kind::Directory => {
-                self.make_folder(node, path, &stat, None);
-            }
-            (Step::Folder { attributes_agreed }, Seen::Present(stat), _) => {
-                self.folder_on_both(node, path, &stat, doubt, extent, attributes_agreed);
-            }
-            (Step::Replace, Seen::Present(stat), Seen::Present(old)) if stat.kind == Kind::Directory => {
-                self.make_folder(node, path, &stat, Some(old));
-            }
-            (Step::Replace, Seen::Present(stat), Seen::Present(old)) if old.kind == Kind::Directory => {
-                if self.pass.lane == Which::Express {
-                    return;
-                }
-                if let Some(watches) = &pair.watches {
-                    watches.forget(&path);
-                }
-                self.pass.shared().replacements.insert(path, (stat, old));
-            }
-            (Step::Create | Step::Update | Step::Replace | Step::Examine(_), Seen::Present(source), replica) => {
-                let job = job(&source, replica.stat().copied());
-                if let Some(job) = self.pass.admit_linked(&path, job) {
-                    if source.kind == Kind::File && !matches!(step, Step::Examine(_)) {
-                        self.pass.wanted(&source);
-                    }
-                    found.jobs.push(job);
-                }
-            }
-            _ => {}
-        }
-    }
-
-    /// Reports what keeps an entry from being known; where nothing does any more, it is looked at again.
-    fn leave_alone(&self, node: &Node, path: &RelPath, name: &[u8]) {
-        let pair = self.pass.pair;
-        let source = pair.source.look(node.source.as_fd(), name);
-        let replica = node.replica.as_ref().map(|fd| pair.replica.look(fd.as_fd(), name));
-        match source.err().or_else(|| replica.and_then(Result::err)) {
-            Some(error) => self.pass.unreadable(path, error),
-            None => self.pass.again(path, Doubt::subtree(clock::now())),
-        }
-    }
-
-    fn folder_on_both(
-        &mut self,
-        node: &Arc<Node>,
-        path: RelPath,
-        stat: &Stat,
-        doubt: Option<Doubt>,
-        extent: Extent,
-        attributes_agreed: bool,
-    ) {
-        let pair = self.pass.pair;
-        let elsewhere = pair.options.one_file_system && stat.dev != node.id.dev;
-        let unwatched = pair.watches.as_ref().is_some_and(|w| !w.has(&path, stat.id()));
-        let below = !elsewhere && (extent == Extent::Tree || unwatched || doubt.is_some_and(|d| d.below));
-        if !below && attributes_agreed {
-            return;
-        }
-        let extent = if below { Extent::Tree } else { Extent::Names };
-        self.descend(node, path, extent, false, attributes_agreed);
-    }
-
-    pub(super) fn descend(
-        &mut self,
-        node: &Arc<Node>,
-        path: RelPath,
-        extent: Extent,
-        fresh: bool,
-        attributes_agreed: bool,
-    ) {
-        let mut extent = extent;
-        let mut names = BTreeMap::new();
-        if extent == Extent::Tree
-            && let Some(doubt) = self.pass.dirty.folder(&path)
-        {
-            names = doubt.names.clone();
-            extent = extent.max(doubt.extent);
-        }
-        node.hold();
-        let parent = Some(node.clone());
-        self.pass.queue.push(Task::Folder(FolderTask { path, parent, extent, names, fresh, attributes_agreed }));
     }
 }
 
