@@ -76,7 +76,7 @@ impl Terminal {
 
 fn command(pair: &Pair, verb: &str, args: &[&str]) -> Command {
     let mut command = pair.on_both(verb, args);
-    for name in ["NO_COLOR", "CLICOLOR", "CLICOLOR_FORCE"] {
+    for name in ["NO_COLOR", "CLICOLOR", "CLICOLOR_FORCE", "CI"] {
         command.env_remove(name);
     }
     command.env("TERM", "xterm");
@@ -211,7 +211,7 @@ fn help_has_colours_by_the_same_rule() {
     let pair = Pair::new();
     let help = |name: &str, value: &str| {
         let mut help = pair.command(&["--help"]);
-        for name in ["NO_COLOR", "CLICOLOR", "CLICOLOR_FORCE"] {
+        for name in ["NO_COLOR", "CLICOLOR", "CLICOLOR_FORCE", "CI"] {
             help.env_remove(name);
         }
         help.env("TERM", "xterm").env(name, value);
