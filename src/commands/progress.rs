@@ -18,7 +18,7 @@ use super::terminal;
 use crate::config::{Settings, Shown};
 use crate::fs::count::{self, Size};
 use crate::fs::pulse::Pulse;
-use crate::service::log::Around;
+use crate::service::log::{Around, LogOptions};
 use crate::service::onlooker::{Onlooker, Turn};
 use crate::tree::exclude::Exclude;
 use crate::tree::path::RelPath;
@@ -69,8 +69,19 @@ impl Progress {
         Self { form, after, curtain, thread: Mutex::new(None), is_ending: Arc::default() }
     }
 
+    /// How the log is kept, on a terminal that it may have to share with the bar.
+    pub fn log_options(&self, settings: &Settings) -> LogOptions {
+        LogOptions {
+            file: settings.log_file.clone(),
+            verbosity: settings.verbosity,
+            console: true,
+            colour: terminal::has_colours(),
+            around: self.around(),
+        }
+    }
+
     /// What the log's lines are to be written in.
-    pub fn around(&self) -> Option<Around> {
+    fn around(&self) -> Option<Around> {
         let curtain = Arc::clone(&self.curtain);
         (self.form == Some(Form::Bar)).then(|| Around(Arc::new(move |write| curtain.aside(write))))
     }

@@ -6,14 +6,14 @@ use std::time::{Duration, Instant};
 
 use super::open::{self, Refusal};
 use super::progress::Progress;
-use super::{signals, terminal};
+use super::signals;
 use crate::cli::SyncArgs;
 use crate::config::Settings;
 use crate::fs::pulse::Pulse;
 use crate::service::claims::Which;
 use crate::service::clock;
 use crate::service::lane;
-use crate::service::log::{self, LogOptions};
+use crate::service::log;
 use crate::service::onlooker::Onlooker;
 use crate::service::pair::Pair;
 use crate::service::pass::{self, Brake, Order, Outcome, Release};
@@ -38,14 +38,7 @@ pub fn run(args: &SyncArgs) -> Result<ExitCode, Refusal> {
     let pulse = Arc::new(Pulse::new(signals::stop_flag()));
     let roots = open::roots(&paths, &settings)?;
     let progress = Progress::new(&settings);
-    let options = LogOptions {
-        file: settings.log_file.clone(),
-        verbosity: settings.verbosity,
-        console: true,
-        colour: terminal::has_colours(),
-        around: progress.around(),
-    };
-    let (log, guard) = log::start(&options).map_err(Refusal::Log)?;
+    let (log, guard) = log::start(&progress.log_options(&settings)).map_err(Refusal::Log)?;
     let mut onlooker = Onlooker::default();
     let result = open::exclude((&roots.0, &roots.1), &settings, &log)
         .inspect(|exclude| onlooker = progress.start(roots.0.path(), exclude, &settings))

@@ -14,7 +14,6 @@ use super::metrics::{self, Metrics};
 use super::open::{self, Refusal};
 use super::progress::Progress;
 use super::reload;
-use super::terminal;
 use crate::cli::WatchArgs;
 use crate::config::{self, Settings};
 use crate::fs::mounts;
@@ -24,7 +23,7 @@ use crate::service::clock;
 use crate::service::control::{self, ControlServer, Request};
 use crate::service::dispatcher::{Dispatcher, Inbox, requests};
 use crate::service::intake::{Found, Intake};
-use crate::service::log::{self, Log, LogOptions};
+use crate::service::log::{self, Log};
 use crate::service::look::Renew;
 use crate::service::metrics::Figures;
 use crate::service::pair::Pair;
@@ -47,14 +46,7 @@ pub fn run(args: &WatchArgs) -> Result<ExitCode, Refusal> {
     config::make_state_dir()?;
     let metrics = Metrics::prepare(&settings)?;
     let progress = Progress::new(&settings);
-    let options = LogOptions {
-        file: settings.log_file.clone(),
-        verbosity: settings.verbosity,
-        console: true,
-        colour: terminal::has_colours(),
-        around: progress.around(),
-    };
-    let (log, guard) = log::start(&options).map_err(Refusal::Log)?;
+    let (log, guard) = log::start(&progress.log_options(&settings)).map_err(Refusal::Log)?;
     if let Some(warning) = args.config.as_deref().and_then(config::untrusted) {
         log.warn(warning);
     }
