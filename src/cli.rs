@@ -255,7 +255,7 @@ pub struct ReadOptions {
 #[derive(Clone, Debug, Default, Args)]
 #[command(next_help_heading = "How the replica is changed")]
 pub struct CopyOptions {
-    /// Sweeps compare contents by MD5, not size and modification time
+    /// Sweeps compare all contents, byte by byte, not size and modification time
     #[arg(short, long)]
     pub checksum: bool,
     /// Hold deletions that would remove more than this share of the replica (and more than 50 entries) [default: 50%]

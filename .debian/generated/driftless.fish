@@ -50,7 +50,7 @@ always\t'From the beginning of each sweep; where there is no terminal, as a line
 never\t'Not at all'"
 complete -c driftless -n "__fish_driftless_using_subcommand sync" -s n -l dry-run -d 'Print what would be done, do nothing'
 complete -c driftless -n "__fish_driftless_using_subcommand sync" -l release -d 'Go through with deletions that would be held (see --max-delete)'
-complete -c driftless -n "__fish_driftless_using_subcommand sync" -s c -l checksum -d 'Sweeps compare contents by MD5, not size and modification time'
+complete -c driftless -n "__fish_driftless_using_subcommand sync" -s c -l checksum -d 'Sweeps compare all contents, byte by byte, not size and modification time'
 complete -c driftless -n "__fish_driftless_using_subcommand sync" -l accept-root -d 'Take the two folders, and what is mounted below them, as they are now, though they are not those of before'
 complete -c driftless -n "__fish_driftless_using_subcommand sync" -l one-file-system -d 'Do not descend into other mounts'
 complete -c driftless -n "__fish_driftless_using_subcommand sync" -s q -l quiet -d 'Warnings and errors only on the console'
@@ -74,7 +74,7 @@ complete -c driftless -n "__fish_driftless_using_subcommand watch" -s l -l log-f
 complete -c driftless -n "__fish_driftless_using_subcommand watch" -l progress -d 'When to show a progress bar during sweeps [default: auto]' -r -f -a "auto\t'On a terminal, during sweeps that take longer than half a second'
 always\t'From the beginning of each sweep; where there is no terminal, as a line every ten seconds'
 never\t'Not at all'"
-complete -c driftless -n "__fish_driftless_using_subcommand watch" -s c -l checksum -d 'Sweeps compare contents by MD5, not size and modification time'
+complete -c driftless -n "__fish_driftless_using_subcommand watch" -s c -l checksum -d 'Sweeps compare all contents, byte by byte, not size and modification time'
 complete -c driftless -n "__fish_driftless_using_subcommand watch" -l accept-root -d 'Take the two folders, and what is mounted below them, as they are now, though they are not those of before'
 complete -c driftless -n "__fish_driftless_using_subcommand watch" -l one-file-system -d 'Do not descend into other mounts'
 complete -c driftless -n "__fish_driftless_using_subcommand watch" -s q -l quiet -d 'Warnings and errors only on the console'

@@ -2,12 +2,13 @@
 //! agreed since the last commit. It is a cache that proves itself: lost or damaged, it costs one slow sweep. Records
 //! are kept by the identity of the source's folder, so that a renamed tree keeps all of its records.
 
+mod recent;
 mod store;
 mod young;
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, HashSet};
 use std::path::{Path, PathBuf};
-use std::sync::{Mutex, MutexGuard};
+use std::sync::{Arc, Mutex, MutexGuard, TryLockError};
 use std::time::SystemTime;
 
 use redb::{Durability, ReadTransaction, ReadableTable, Table, TableDefinition, WriteTransaction};
@@ -15,12 +16,13 @@ use redb::{Durability, ReadTransaction, ReadableTable, Table, TableDefinition, W
 use crate::tree::doubt::Moment;
 use crate::tree::entry::InodeId;
 use crate::tree::record::{Agreed, Record};
+use recent::Recent;
 use store::Store;
 
 const FOLDERS: TableDefinition<[u8; 16], &[u8]> = TableDefinition::new("folders");
 const FACTS: TableDefinition<&str, &[u8]> = TableDefinition::new("facts");
-/// As many entries are kept in memory at most before they are written.
-const PENDING: usize = 50_000;
+/// As many entries are kept in memory before they are written; a quarter of a kilobyte each.
+const PENDING: usize = 8_192;
 /// After this time no event can be on its way any more that says otherwise.
 const PROVISIONAL: u64 = 60_000_000_000;
 /// The boot and the time of the last commit.
@@ -37,15 +39,10 @@ pub type Changes = BTreeMap<Box<[u8]>, Option<Agreed>>;
 pub struct Archive {
     store: Option<Store>,
     recent: Mutex<Recent>,
+    /// Held by who commits.
+    turn: Mutex<()>,
     /// Which start of the machine this is.
     boot: String,
-}
-
-#[derive(Debug, Default)]
-struct Recent {
-    folders: HashMap<InodeId, Changes>,
-    entries: usize,
-    provisional: usize,
 }
 
 /// Why there is no store: everything still works, each first sweep compares everything.
@@ -61,7 +58,7 @@ pub struct NoArchive {
 impl Archive {
     /// One that forgets at the end of the process.
     pub fn in_memory() -> Self {
-        Self { store: None, recent: Mutex::default(), boot: String::new() }
+        Self { store: None, recent: Mutex::default(), turn: Mutex::default(), boot: String::new() }
     }
 
     /// Opens the store at `path`, or makes it; one that is damaged or of another version is made anew.
@@ -72,13 +69,15 @@ impl Archive {
         let store = Store::open(path)?;
         // Without an answer, each start counts as one of the machine.
         let boot = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default();
-        Ok(Self { store: Some(store), recent: Mutex::default(), boot: boot.trim().into() })
+        Ok(Self { store: Some(store), recent: Mutex::default(), turn: Mutex::default(), boot: boot.trim().into() })
     }
 
     /// What was agreed in a folder, by the identity of the source's folder.
     pub fn record(&self, folder: InodeId) -> Record {
+        // In this order: what leaves meanwhile is in the store by then.
+        let recent = self.recent().of(folder);
         let mut record = self.stored(folder).unwrap_or_default();
-        if let Some(changes) = self.recent().folders.get(&folder) {
+        for changes in recent.iter().filter(|changes| !changes.is_empty()) {
             record.merge(changes.iter().map(|(name, change)| (&**name, *change)));
         }
         record
@@ -86,7 +85,8 @@ impl Archive {
 
     /// What was agreed of one name.
     pub fn agreed(&self, folder: InodeId, name: &[u8]) -> Option<Agreed> {
-        if let Some(change) = self.recent().folders.get(&folder).and_then(|c| c.get(name)) {
+        let recent = self.recent().of(folder);
+        if let Some(change) = recent.iter().rev().find_map(|changes| changes.get(name)) {
             return *change;
         }
         self.stored(folder)?.get(name).copied()
@@ -116,9 +116,12 @@ impl Archive {
                 found.push((agreed.source.id, folder, name.into()));
             }
         };
-        for (folder, changes) in &self.recent().folders {
-            for (name, agreed) in changes.iter().filter_map(|(n, c)| Some((n, c.as_ref()?))) {
-                note(*folder, name, agreed);
+        {
+            let recent = self.recent();
+            for (folder, changes) in recent.leaving.iter().flat_map(|leaving| leaving.iter()).chain(&recent.folders) {
+                for (name, agreed) in changes.iter().filter_map(|(n, c)| Some((n, c.as_ref()?))) {
+                    note(*folder, name, agreed);
+                }
             }
         }
         // A store that cannot be read finds nothing, which costs a copy.
@@ -156,6 +159,7 @@ impl Archive {
     /// Forgets what was taken on trust from events, because events were lost.
     pub fn distrust(&self) {
         let mut recent = self.recent();
+        recent.is_distrusted = recent.leaving.is_some();
         if recent.provisional == 0 {
             return;
         }
@@ -172,38 +176,43 @@ impl Archive {
     }
 
     /// Writes what is remembered, less what is still on trust at `now`. The caller has brought the replica to disk before.
+    /// Nobody who remembers or asks meanwhile has to wait. Where another one commits already, `durable` waits for him, and
+    /// others leave it to him.
     ///
     /// # Errors
     /// What the store says; nothing is lost but time.
     pub fn commit(&self, now: Moment, durable: bool) -> Result<(), NoArchive> {
-        let mut recent = self.recent();
-        if self.store.is_none() || recent.entries == 0 {
-            return Ok(());
-        }
-        let taken = std::mem::take(&mut *recent);
-        // Readers wait: a folder's changes are at every moment either here or in the store.
-        let mut stays = Recent::default();
+        let _turn = match self.turn.try_lock() {
+            Err(TryLockError::WouldBlock) if durable => self.turn.lock().unwrap_or_else(|e| e.into_inner()),
+            Err(TryLockError::WouldBlock) => return Ok(()),
+            Err(TryLockError::Poisoned(turn)) => turn.into_inner(),
+            Ok(turn) => turn,
+        };
+        let taken = {
+            let mut recent = self.recent();
+            if self.store.is_none() || recent.entries == 0 {
+                return Ok(());
+            }
+            let taken = Arc::new(std::mem::take(&mut recent.folders));
+            *recent = Recent { leaving: Some(taken.clone()), ..Recent::default() };
+            taken
+        };
+        let mut folders: Vec<_> = taken.iter().collect();
+        folders.sort_unstable_by_key(|(folder, _)| **folder);
         let result = self.write(|transaction| {
             transaction.set_durability(if durable { Durability::Immediate } else { Durability::None })?;
             {
                 let mut table = transaction.open_table(FOLDERS)?;
-                let mut folders: Vec<_> = taken.folders.into_iter().collect();
-                folders.sort_unstable_by_key(|(folder, _)| *folder);
                 for (folder, changes) in folders {
-                    let (later, ready): (Changes, Changes) =
-                        changes.into_iter().partition(|(_, change)| is_on_trust(change, now));
-                    if !later.is_empty() {
-                        stays.entries += later.len();
-                        stays.provisional += later.len();
-                        stays.folders.insert(folder, later);
-                    }
-                    if ready.is_empty() {
+                    let ready = changes.iter().filter(|(_, change)| !is_on_trust(change, now));
+                    let mut ready = ready.map(|(name, change)| (&**name, *change)).peekable();
+                    if ready.peek().is_none() {
                         continue;
                     }
                     let mut record =
-                        table.get(key(folder))?.and_then(|b| Record::decode(b.value())).unwrap_or_default();
-                    record.merge(ready.iter().map(|(name, change)| (&**name, *change)));
-                    put(&mut table, key(folder), &record)?;
+                        table.get(key(*folder))?.and_then(|b| Record::decode(b.value())).unwrap_or_default();
+                    record.merge(ready);
+                    put(&mut table, key(*folder), &record)?;
                 }
                 let time = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
                 let written = format!("{} {}", self.boot, time.as_secs());
@@ -211,7 +220,17 @@ impl Archive {
             }
             Ok(())
         });
-        *recent = stays;
+        let mut recent = self.recent();
+        recent.leaving = None;
+        if !std::mem::take(&mut recent.is_distrusted) {
+            for (folder, changes) in taken.iter() {
+                let stay = changes.iter().filter(|(_, change)| is_on_trust(change, now));
+                let stay: Changes = stay.map(|(name, change)| (name.clone(), *change)).collect();
+                if !stay.is_empty() {
+                    recent.put_back(*folder, stay);
+                }
+            }
+        }
         result.map_err(no_archive)
     }
 

@@ -1,4 +1,4 @@
-//! Owns the one definition of equal contents, byte by byte or by MD5, and the digests of a manifest. Read only.
+//! Owns the one definition of equal contents, byte by byte, and the MD5 digests of a manifest. Read only.
 
 use std::os::fd::BorrowedFd;
 

@@ -21,7 +21,7 @@ use crate::tree::path::RelPath;
 /// ```
 ///
 /// syncfs also has to write what other programs have left in memory: two files are still cheaper alone than that may be.
-const ONE_BY_ONE: usize = 2;
+pub const ONE_BY_ONE: usize = 2;
 
 /// Filesystems whose syncfs hands what is in memory over to somebody else, who is not told to bring it to disk: FUSE,
 /// SMB in its three numbers, 9p.
@@ -33,32 +33,40 @@ const HANDED_OVER: [u64; 5] = [0x6573_5546, 0x517b, 0xff53_4d42, 0xfe53_4d42, 0x
 #[derive(Debug)]
 pub struct Disk {
     whole: OwnedFd,
+    takes_all: bool,
 }
 
 impl Disk {
     /// # Errors
     /// As of openat(2).
     pub fn open(replica: &Root) -> Result<Self, Errno> {
-        Ok(Self { whole: replica.open_folder(&RelPath::root())? })
+        let whole = replica.open_folder(&RelPath::root())?;
+        // The numbers are of 32 bits, whatever the type that holds them.
+        let known = |s: fs::StatFs| !HANDED_OVER.contains(&(s.f_type as u64 & 0xffff_ffff));
+        let takes_all = fs::fstatfs(&whole).is_ok_and(known);
+        Ok(Self { whole, takes_all })
     }
 
-    /// Brings these files to disk with all of their attributes.
+    /// Whether all that was written can be brought to disk without naming it.
+    pub fn takes_all(&self) -> bool {
+        self.takes_all
+    }
+
+    /// Brings these files to disk with all of their attributes; a file that is not open any more by `None`, which only a disk
+    /// that takes all can do.
     ///
     /// # Errors
-    /// As of fsync(2) and syncfs(2): then none of the files can be relied on.
-    pub fn bring<'a>(&self, mut files: impl ExactSizeIterator<Item = BorrowedFd<'a>>) -> Result<(), Errno> {
-        if files.len() > ONE_BY_ONE && self.takes_all() {
+    /// As of fsync(2) and syncfs(2): then none of the files can be relied on. ENOSYS where there is nothing but fsync and not
+    /// all files are open.
+    pub fn bring(&self, files: &[Option<BorrowedFd>]) -> Result<(), Errno> {
+        let are_open = files.iter().all(Option::is_some);
+        if self.takes_all && (files.len() > ONE_BY_ONE || !are_open) {
             match fs::syncfs(&self.whole) {
                 // A sandbox that does not know the call.
-                Err(Errno::NOSYS) => {}
+                Err(Errno::NOSYS) if are_open => {}
                 done => return done,
             }
         }
-        files.try_for_each(fs::fsync)
-    }
-
-    fn takes_all(&self) -> bool {
-        // The numbers are of 32 bits, whatever the type that holds them.
-        fs::fstatfs(&self.whole).is_ok_and(|s| !HANDED_OVER.contains(&(s.f_type as u64 & 0xffff_ffff)))
+        files.iter().try_for_each(|file| file.map_or(Err(Errno::NOSYS), fs::fsync))
     }
 }

@@ -178,14 +178,29 @@ fn is_carried(name: &[u8]) -> bool {
         || (name.starts_with(b"trusted.") && !name.starts_with(b"trusted.overlay."))
 }
 
-/// Makes the attributes of the open file or folder those of `source`. `now` is its present stat.
+/// Makes the attributes of the open file or folder those of `source`. `now` is its present stat, `have` are its extended
+/// attributes where they are known.
 ///
 /// The order matters: a change of owner clears setuid and capabilities, an ACL changes the mode, and everything
 /// changes the times of something.
 ///
 /// # Errors
 /// What is neither a missing right nor a missing ability of the filesystem.
-pub fn apply(fd: BorrowedFd, source: &Stat, wanted: &Xattrs, now: &Stat, rights: &Rights) -> Result<Lost, Errno> {
+pub fn apply(
+    fd: BorrowedFd,
+    source: &Stat,
+    wanted: &Xattrs,
+    (now, have): (&Stat, Option<&Xattrs>),
+    rights: &Rights,
+) -> Result<Lost, Errno> {
+    let read;
+    let have = match have {
+        Some(known) => known,
+        None => {
+            read = xattrs(fd)?;
+            &read
+        }
+    };
     let mut lost = Lost::default();
     let mut now = *now;
     let had = now;
@@ -193,12 +208,12 @@ pub fn apply(fd: BorrowedFd, source: &Stat, wanted: &Xattrs, now: &Stat, rights:
         lost.owner = !set_owner(|u, g| fs::fchown(fd, u, g), source, &mut now, rights)?;
     }
     let mut lifted = false;
-    let acl_changed = match set_xattrs(fd, wanted, &mut lost) {
+    let acl_changed = match set_xattrs(fd, wanted, have, &mut lost) {
         // Who owns a file that is read-only may give himself the right; the mode is set below.
         Err(Errno::ACCESS) => {
             fs::fchmod(fd, Mode::from_raw_mode(u32::from(had.mode) | 0o200))?;
             lifted = true;
-            set_xattrs(fd, wanted, &mut lost)?
+            set_xattrs(fd, wanted, &xattrs(fd)?, &mut lost)?
         }
         done => done?,
     };
@@ -227,8 +242,7 @@ pub fn apply(fd: BorrowedFd, source: &Stat, wanted: &Xattrs, now: &Stat, rights:
 pub const CAPABILITY: &[u8] = b"security.capability";
 
 /// Sets what differs and removes what the source has not. Returns whether an ACL, and so perhaps the mode, changed.
-fn set_xattrs(fd: BorrowedFd, wanted: &Xattrs, lost: &mut Lost) -> Result<bool, Errno> {
-    let have = xattrs(fd)?;
+fn set_xattrs(fd: BorrowedFd, wanted: &Xattrs, have: &Xattrs, lost: &mut Lost) -> Result<bool, Errno> {
     let mut acl_changed = false;
     for name in have.keys().filter(|n| !wanted.contains_key(*n)) {
         match fs::fremovexattr(fd, &**name) {

@@ -1,12 +1,12 @@
 //! Owns listing one folder: its names by getdents, a stat for each, sorted. It never descends.
 
-use std::collections::BTreeSet;
-use std::os::fd::{AsFd, BorrowedFd};
+use std::collections::{BTreeSet, VecDeque};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use rustix::fs::{FileType, RawDir, SeekFrom, seek};
 use rustix::io::Errno;
 
-use super::root::Root;
+use super::root::{Root, open_file};
 use crate::tree::entry::{Kind, Seen};
 use crate::tree::listing::Listing;
 use crate::tree::path::RelPath;
@@ -29,20 +29,70 @@ pub fn list(root: &Root, folder: BorrowedFd) -> Result<Listing, Errno> {
 /// # Errors
 /// As of `list`.
 pub fn list_with(root: &Root, folder: BorrowedFd, moved: &mut impl FnMut()) -> Result<Listing, Errno> {
+    fill(root, folder, moved, |name, _| root.look(folder, name).unwrap_or(Seen::Unknown))
+}
+
+/// Files that were opened when they were looked at, in the order of their names.
+#[derive(Debug, Default)]
+pub struct Opened(VecDeque<(Box<[u8]>, OwnedFd)>);
+
+impl Opened {
+    /// The file of this name, if it is open. To be asked in the order of the names: what comes before is closed.
+    pub fn take(&mut self, name: &[u8]) -> Option<OwnedFd> {
+        while self.0.front().is_some_and(|(first, _)| **first < *name) {
+            self.0.pop_front();
+        }
+        let is_next = self.0.front().is_some_and(|(first, _)| **first == *name);
+        if is_next { self.0.pop_front().map(|(_, file)| file) } else { None }
+    }
+}
+
+/// The same, where most files are going to be read: what the folder lists as a file, and `wants` wants, is opened rather
+/// than looked at, which saves a look by its name. As many as `most` are open then.
+///
+/// # Errors
+/// As of `list`.
+pub fn list_opening(
+    root: &Root,
+    folder: BorrowedFd,
+    moved: &mut impl FnMut(),
+    most: usize,
+    wants: impl Fn(&[u8]) -> bool,
+) -> Result<(Listing, Opened), Errno> {
+    let mut opened = VecDeque::new();
+    let listing = fill(root, folder, moved, |name, is_file| {
+        if is_file && opened.len() < most && wants(name) {
+            let file = open_file(folder, name).and_then(|file| Ok((root.stat(file.as_fd())?, file)));
+            if let Ok((stat, file)) = file {
+                opened.push_back((name.into(), file));
+                return Seen::Present(stat);
+            }
+        }
+        root.look(folder, name).unwrap_or(Seen::Unknown)
+    })?;
+    Ok((listing, Opened(opened)))
+}
+
+fn fill(
+    root: &Root,
+    folder: BorrowedFd,
+    moved: &mut impl FnMut(),
+    mut look: impl FnMut(&[u8], bool) -> Seen,
+) -> Result<Listing, Errno> {
     let mut listing = Listing::default();
     let mut has_room = true;
-    each_name(folder, |name| {
+    each_entry(folder, |name, kind| {
         moved();
-        has_room &= listing.push(name, Seen::Absent);
+        has_room &= listing.push_listed(name, kind == FileType::RegularFile, Seen::Absent);
     })?;
     if !has_room {
         return Err(Errno::OVERFLOW);
     }
     listing.sort();
     let mut vanished = BTreeSet::new();
-    listing.fill(|name| {
+    listing.fill(|name, is_file| {
         moved();
-        let seen = root.look(folder, name).unwrap_or(Seen::Unknown);
+        let seen = look(name, is_file);
         if seen == Seen::Absent {
             vanished.insert(Box::from(name));
         }

@@ -29,7 +29,15 @@ pub struct Stage {
 #[derive(Debug)]
 pub struct StagedFile {
     fd: OwnedFd,
-    name: Option<Staged>,
+    place: Place,
+}
+
+#[derive(Debug)]
+enum Place {
+    Nameless,
+    Staged(Staged),
+    /// Under its own name, in a folder that is staged itself.
+    Within(Staged),
 }
 
 /// A thing with a name in the staging folder. What is not published must be discarded.
@@ -50,6 +58,16 @@ pub enum Published {
 impl StagedFile {
     pub fn fd(&self) -> BorrowedFd<'_> {
         self.fd.as_fd()
+    }
+
+    /// Whether it is published with its folder.
+    pub fn is_within(&self) -> bool {
+        matches!(self.place, Place::Within(_))
+    }
+
+    /// Its descriptor, for who publishes it with its folder.
+    pub fn into_fd(self) -> OwnedFd {
+        self.fd
     }
 }
 
@@ -102,7 +120,7 @@ impl Stage {
         if new && self.has_tmpfile.load(Ordering::Relaxed) {
             let flags = OFlags::TMPFILE | OFlags::RDWR | OFlags::CLOEXEC;
             match fs::openat(target, c".", flags, Mode::from_raw_mode(0o600)) {
-                Ok(fd) => return Ok(StagedFile { fd, name: None }),
+                Ok(fd) => return Ok(StagedFile { fd, place: Place::Nameless }),
                 Err(Errno::OPNOTSUPP | Errno::ISDIR | Errno::NOENT | Errno::INVAL) => {
                     self.has_tmpfile.store(false, Ordering::Relaxed);
                 }
@@ -112,7 +130,18 @@ impl Stage {
         let stage = self.folder(root)?;
         let flags = OFlags::CREATE | OFlags::EXCL | OFlags::RDWR | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         let (fd, name) = self.fresh(|name| fs::openat(&stage, name, flags, Mode::from_raw_mode(0o600)))?;
-        Ok(StagedFile { fd, name: Some(Staged { stage, name }) })
+        Ok(StagedFile { fd, place: Place::Staged(Staged { stage, name }) })
+    }
+
+    /// An empty file named `name` in a folder that is staged itself: it is published with the folder. It gets `mode`, less
+    /// what the process's mask takes away.
+    ///
+    /// # Errors
+    /// As of openat(2).
+    pub fn file_within(&self, folder: &std::sync::Arc<OwnedFd>, name: &[u8], mode: u16) -> Result<StagedFile, Errno> {
+        let flags = OFlags::CREATE | OFlags::EXCL | OFlags::RDWR | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let fd = fs::openat(folder, name, flags, Mode::from_raw_mode(u32::from(mode)))?;
+        Ok(StagedFile { fd, place: Place::Within(Staged { stage: folder.clone(), name: name.into() }) })
     }
 
     /// A link, FIFO, socket or device, with the default attributes.
@@ -156,14 +185,14 @@ impl Stage {
         name: &[u8],
         expected: Option<&Stat>,
     ) -> Result<(Published, OwnedFd), Errno> {
-        let published = match file.name {
-            Some(staged) => self.publish(root, staged, folder, name, expected)?,
-            None if expected.is_none() => match link_open(file.fd.as_fd(), folder, name) {
+        let published = match file.place {
+            Place::Staged(staged) => self.publish(root, staged, folder, name, expected)?,
+            Place::Nameless if expected.is_none() => match link_open(file.fd.as_fd(), folder, name) {
                 Ok(()) => Published::Yes,
                 Err(Errno::EXIST) => Published::Changed,
                 Err(error) => return Err(error),
             },
-            None => return Err(Errno::INVAL),
+            Place::Nameless | Place::Within(_) => return Err(Errno::INVAL),
         };
         Ok((published, file.fd))
     }
@@ -240,8 +269,9 @@ impl Staged {
 
 impl StagedFile {
     pub fn discard(self, root: &Root) {
-        if let Some(staged) = self.name {
-            staged.discard(root);
+        match self.place {
+            Place::Nameless => {}
+            Place::Staged(staged) | Place::Within(staged) => staged.discard(root),
         }
     }
 }

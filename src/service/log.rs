@@ -1,8 +1,8 @@
 //! Owns the log: one line an operation, the same on the console and in the file, written by threads of its own that
 //! drop nothing as long as there is a place for it. It does not decide what is worth a line, and it does not quote paths: callers pass whole messages.
 //!
-//! A line is written as soon as no other is on its way, and many in one system call when they come fast. While there
-//! is nothing to write the thread sleeps.
+//! A line is written as soon as no other is on its way, and many in one system call when they come fast: at the most a few
+//! hundred times a second. While there is nothing to write the thread sleeps.
 
 mod console;
 mod file;
@@ -22,6 +22,7 @@ use crossbeam_channel::RecvTimeoutError;
 use slog::{Drain, Level, Logger, OwnedKVList, Record};
 use slog_async::{Async, AsyncGuard, OverflowStrategy};
 
+use super::clock;
 pub use console::Around;
 use console::{Console, Full};
 use file::{LogFile, Turn};
@@ -61,6 +62,8 @@ pub struct LogGuard {
 const QUEUE: usize = 2048;
 /// A batch is written when it has this size, whatever is still on its way.
 const BATCH: usize = 64 * 1024;
+/// The least time between two writes. Who says much is not woken for each line, and neither is the thread that writes.
+const PAUSE: Duration = Duration::from_millis(4);
 /// How long the end of the program waits for a console that takes nothing.
 const LAST_WAIT: Duration = Duration::from_secs(2);
 /// How often a file that took no lines is tried, though there is nothing new to write.
@@ -97,7 +100,13 @@ pub fn start(options: &LogOptions) -> io::Result<(Log, LogGuard)> {
         sinks.push(sink);
     }
     let places = Arc::new(places);
-    let writer = Writer { sinks, places: Arc::clone(&places), sent: Arc::clone(&sent), handled: Cell::new(0) };
+    let writer = Writer {
+        sinks,
+        places: Arc::clone(&places),
+        sent: Arc::clone(&sent),
+        handled: Cell::new(0),
+        written: Cell::new(None),
+    };
     let (drain, guard) = Async::new(writer.ignore_res())
         .chan_size(QUEUE)
         .overflow_strategy(OverflowStrategy::Block)
@@ -238,6 +247,7 @@ struct Writer {
     places: Arc<Places>,
     sent: Arc<AtomicU64>,
     handled: Cell<u64>,
+    written: Cell<Option<Instant>>,
 }
 
 impl Drain for Writer {
@@ -259,8 +269,11 @@ impl Drain for Writer {
                 sink.log(record, values)?;
             }
         }
-        let is_last = self.handled.get() >= self.sent.load(Ordering::SeqCst);
-        if is_last || is_request || self.sinks.iter().any(|sink| sink.lines.lock().len() >= BATCH) {
+        if self.is_last() {
+            // More may come within the pause: then the last of them is written together with this one.
+            self.written.get().inspect(|at| clock::wait(PAUSE.saturating_sub(at.elapsed())));
+        }
+        if self.is_last() || is_request || self.sinks.iter().any(|sink| sink.lines.lock().len() >= BATCH) {
             self.write_out();
         }
         Ok(())
@@ -268,7 +281,12 @@ impl Drain for Writer {
 }
 
 impl Writer {
+    fn is_last(&self) -> bool {
+        self.handled.get() >= self.sent.load(Ordering::SeqCst)
+    }
+
     fn write_out(&self) {
+        self.written.set(Some(Instant::now()));
         if self.places.write_out() {
             try_again(Arc::downgrade(&self.places));
         }

@@ -10,17 +10,19 @@ mod heard;
 mod make;
 mod names;
 mod problems;
+mod publisher;
 mod queue;
 mod removals;
 mod renames;
 mod specials;
 mod trust;
+mod unseen;
 mod walk;
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::os::fd::AsFd;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock};
 
 use rustix::io::Errno;
 
@@ -39,6 +41,7 @@ use crate::tree::path::RelPath;
 use crate::tree::totals::Totals;
 use heard::Heard;
 use queue::Queue;
+use unseen::Born;
 use walk::Worker;
 
 /// What one pass is asked to do.
@@ -98,6 +101,12 @@ struct Pass<'a> {
     /// Folders whose lists the renames changed.
     touched_early: HashSet<RelPath>,
     entries: AtomicU64,
+    /// What a file gets that is made in a folder that is staged; unknown before the first one was.
+    born: OnceLock<Born>,
+    /// Folders of this replica cannot be built in one place and published in another.
+    in_place: AtomicBool,
+    /// How often what was written could not be brought to disk.
+    disk_failures: AtomicU64,
     /// Files of this size and above are put off, for want of room; with 0 everything that adds to the replica is.
     no_room_from: AtomicU64,
 }
@@ -193,16 +202,19 @@ pub fn close(pair: &Pair) {
 }
 
 fn walk(pass: &Pass, jobs: usize) -> Totals {
-    let helpers = if pass.queue.is_small() { 0 } else { jobs.saturating_sub(1) };
+    let is_small = pass.queue.is_small();
+    let helpers = if is_small { 0 } else { jobs.saturating_sub(1) };
     std::thread::scope(|scope| {
+        let publisher = if is_small { None } else { publisher::start(scope, pass) };
+        let (hand_over, publishing) = publisher.unzip();
         let threads: Vec<_> = (0..helpers)
             .filter_map(|_| {
-                let work = || Worker::new(pass).work();
-                std::thread::Builder::new().name("worker".into()).spawn_scoped(scope, work).ok()
+                let worker = Worker { hand_over: hand_over.clone(), ..Worker::new(pass) };
+                std::thread::Builder::new().name("worker".into()).spawn_scoped(scope, || worker.work()).ok()
             })
             .collect();
-        let mut totals = Worker::new(pass).work();
-        for thread in threads {
+        let mut totals = Worker { hand_over, ..Worker::new(pass) }.work();
+        for thread in threads.into_iter().chain(publishing) {
             // A worker that panicked has poisoned nothing: its folders stay in doubt until the next sweep.
             totals += thread.join().unwrap_or_default();
         }
@@ -259,6 +271,9 @@ impl<'a> Pass<'a> {
             gone: BTreeSet::new(),
             touched_early: HashSet::new(),
             entries: AtomicU64::new(0),
+            born: OnceLock::new(),
+            in_place: AtomicBool::new(false),
+            disk_failures: AtomicU64::new(0),
             no_room_from: AtomicU64::new(u64::MAX),
         }
     }

@@ -14,6 +14,7 @@ pub struct Listing {
 struct Row {
     start: u32,
     len: u16,
+    is_file: bool,
     seen: Seen,
 }
 
@@ -22,11 +23,16 @@ impl Listing {
     ///
     /// Returns `false`, and adds nothing, when the folder's names fill 4 GiB.
     pub fn push(&mut self, name: &[u8], seen: Seen) -> bool {
+        self.push_listed(name, false, seen)
+    }
+
+    /// The same for a name that its folder lists as that of a regular file, or not: `fill` is told.
+    pub fn push_listed(&mut self, name: &[u8], is_file: bool, seen: Seen) -> bool {
         let (Ok(start), Ok(len)) = (u32::try_from(self.names.len()), u16::try_from(name.len())) else {
             return false;
         };
         self.names.extend_from_slice(name);
-        self.rows.push(Row { start, len, seen });
+        self.rows.push(Row { start, len, is_file, seen });
         true
     }
 
@@ -55,9 +61,9 @@ impl Listing {
     }
 
     /// Replaces what is known of every name; names for which `look` gives `Absent` stay, as absent.
-    pub fn fill(&mut self, mut look: impl FnMut(&[u8]) -> Seen) {
+    pub fn fill(&mut self, mut look: impl FnMut(&[u8], bool) -> Seen) {
         for row in &mut self.rows {
-            row.seen = look(name_of(&self.names, row));
+            row.seen = look(name_of(&self.names, row), row.is_file);
         }
     }
 

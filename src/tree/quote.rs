@@ -9,6 +9,13 @@ use std::fmt::Write;
 pub fn quoted(bytes: &[u8]) -> String {
     let mut out = String::with_capacity(bytes.len() + 2);
     out.push('\'');
+    if let Ok(text) = std::str::from_utf8(bytes)
+        && text.bytes().all(is_plain)
+    {
+        out.push_str(text);
+        out.push('\'');
+        return out;
+    }
     for chunk in bytes.utf8_chunks() {
         for c in chunk.valid().chars() {
             push_char(&mut out, c);
@@ -32,6 +39,11 @@ pub fn escaped(text: &str) -> String {
         }
     }
     out
+}
+
+/// Nearly every name is made of these.
+fn is_plain(byte: u8) -> bool {
+    matches!(byte, b' '..=b'~') && !matches!(byte, b'\'' | b'\\')
 }
 
 fn push_char(out: &mut String, c: char) {

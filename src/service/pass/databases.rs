@@ -136,7 +136,7 @@ impl Worker<'_> {
             }
             (Step::Create | Step::Update | Step::Examine(_), Some(source)) => {
                 let Member { name, step, replica, .. } = member;
-                self.job(place.node, Job { name, step, source, replica, contents_in_doubt: true });
+                self.job(place.node, Job::new(&name, step, &source, replica));
             }
             _ => {}
         }
@@ -240,7 +240,7 @@ impl Worker<'_> {
             }
             if let (Step::Examine(contents), Some(source)) = (member.step, member.source) {
                 let (name, step, replica) = (member.name.clone(), member.step, member.replica);
-                let job = Job { name, step, source, replica, contents_in_doubt: true };
+                let job = Job::new(&name, step, &source, replica);
                 let differs = self.compare(place.node, &member.path, &job, contents)?;
                 member.step = if differs.is_some() { Step::Update } else { Step::Nothing };
             }

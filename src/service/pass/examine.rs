@@ -11,7 +11,7 @@ use super::walk::Worker;
 use crate::fs::compare;
 use crate::fs::metadata::{self, Xattrs};
 use crate::fs::root::open_file;
-use crate::plan::mirror::{Compare, Contents};
+use crate::plan::mirror::Contents;
 use crate::service::restless::Look;
 use crate::tree::entry::{Kind, Stat};
 use crate::tree::operation::Operation;
@@ -90,10 +90,6 @@ impl Worker<'_> {
         if reading.source.size != replica.size {
             return Ok(false);
         }
-        if self.pass.rules.compare == Compare::Contents {
-            let digest = |fd| compare::md5(fd, pulse).map_err(fault);
-            return Ok(digest(from)? == digest(to)?);
-        }
         let sparse = reading.source.is_sparse() && replica.is_sparse();
         compare::same_contents(from, to, sparse, pulse).map_err(fault)
     }
@@ -113,7 +109,7 @@ impl Worker<'_> {
             return Ok((!pair.options.dry_run).then_some(replica));
         }
         if !pair.options.dry_run {
-            let lost = metadata::apply(to, source, wanted, &replica, &pair.rights)
+            let lost = metadata::apply(to, source, wanted, (&replica, Some(&have)), &pair.rights)
                 .map_err(failed("cannot set the attributes"))?;
             pair.report_lost(lost, path);
         }

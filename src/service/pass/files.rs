@@ -2,13 +2,14 @@
 //! A file that changes while it is read is read again, at once and later: see
 //! `service::restless`.
 
+use std::cell::Cell;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
 use std::time::Duration;
 
 use rustix::io::Errno;
 
-use super::folders::{Node, complete};
+use super::folders::Node;
 use super::walk::Worker;
 use crate::fs::copy::{self, Fault, Reflink};
 use crate::fs::disk::Disk;
@@ -34,17 +35,30 @@ pub struct Job {
     pub replica: Option<Stat>,
     /// Whether anything but attributes and names may have changed.
     pub contents_in_doubt: bool,
+    /// The source's file, if it was opened when `source` was asked of it.
+    pub opened: Cell<Option<OwnedFd>>,
+}
+
+impl Job {
+    pub fn new(name: &[u8], step: Step, source: &Stat, replica: Option<Stat>) -> Self {
+        Self { name: name.into(), step, source: *source, replica, contents_in_doubt: true, opened: Cell::new(None) }
+    }
 }
 
 /// A file that is built and waits to be brought to disk and published.
 pub struct Ready {
-    node: Arc<Node>,
-    name: Box<[u8]>,
-    file: StagedFile,
+    pub(super) node: Arc<Node>,
+    pub(super) name: Box<[u8]>,
+    pub(super) file: StagedFile,
     expected: Option<Stat>,
-    reading: Reading,
+    pub(super) about: About,
+}
+
+/// What is to be remembered of a file when it is published.
+pub(super) struct About {
+    pub(super) reading: Reading,
     /// What is to be said of it if the file does not rest.
-    look: Option<Look>,
+    pub(super) look: Option<Look>,
 }
 
 /// One reading of a source file.
@@ -74,9 +88,6 @@ pub enum Stop {
     Failed(&'static str, Errno),
 }
 
-/// As many files, or bytes, wait to be brought to disk together at most.
-const GROUP: usize = 128;
-const GROUP_BYTES: u64 = 64 << 20;
 /// A file that changes while it is read is read as often as this at once, if it is no larger than this.
 const READINGS: u32 = 3;
 const READ_AGAIN: u64 = 4 << 20;
@@ -139,12 +150,11 @@ impl Worker<'_> {
             return Ok(Claim::Free);
         }
         let folder = node.replica().map_err(failed("cannot open the folder"))?;
-        if pair.options.durable && self.disk.is_none() {
-            self.disk = Some(Disk::open(&pair.replica).map_err(failed("cannot open the replica"))?);
-        }
+        self.open_disk().map_err(failed("cannot open the replica"))?;
         if expected.is_some() && !pair.rights.are_full() {
             ensure_writable(folder);
         }
+        self.note_failures();
         let mut readings = 0;
         let (file, reading, look) = loop {
             readings += 1;
@@ -168,7 +178,11 @@ impl Worker<'_> {
             }
         };
         let size = reading.source.size;
-        let ready = Ready { node: node.clone(), name: job.name.clone(), file, expected, reading, look };
+        let about = About { reading, look };
+        if file.is_within() {
+            return self.keep_within(path, file, about).map(|()| Claim::Kept);
+        }
+        let ready = Ready { node: node.clone(), name: job.name.clone(), file, expected, about };
         if !pair.options.durable {
             self.publish(ready);
             return Ok(Claim::Kept);
@@ -176,10 +190,17 @@ impl Worker<'_> {
         node.hold();
         self.ready_bytes += size;
         self.ready.push(ready);
-        if self.ready.len() >= GROUP || self.ready_bytes >= GROUP_BYTES {
-            self.publish_ready();
-        }
+        self.publish_if_many();
         Ok(Claim::Kept)
+    }
+
+    /// The disk, where files are brought to it before they are published.
+    pub(super) fn open_disk(&mut self) -> Result<Option<&Disk>, Errno> {
+        let pair = self.pass.pair;
+        if pair.options.durable && self.disk.is_none() {
+            self.disk = Some(Disk::open(&pair.replica)?);
+        }
+        Ok(self.disk.as_ref())
     }
 
     /// Reads the file once into a staged one.
@@ -193,7 +214,10 @@ impl Worker<'_> {
     ) -> Result<(StagedFile, Reading, Worth), Stop> {
         let pair = self.pass.pair;
         let (from, reading) = self.open_source(node, job)?;
-        let file = self.stage_file(folder, new)?;
+        let file = match &self.unseen_now {
+            Some(_) => self.stage_within(node, job)?,
+            None => self.stage_file(folder, new)?,
+        };
         match self.fill(from.as_fd(), &file, &reading, reflink) {
             Ok((worth, lost)) => {
                 pair.report_lost(lost, &node.path.join(&job.name));
@@ -259,22 +283,34 @@ impl Worker<'_> {
         let pair = self.pass.pair;
         let wanted =
             metadata::wanted_xattrs(from, &pair.rights).map_err(failed("cannot read the extended attributes"))?;
+        if let (true, Some(born)) = (file.is_within(), self.pass.born()) {
+            return born.dress(file.fd(), source, &wanted, pair).map_err(failed("cannot set the attributes"));
+        }
         let now = pair.replica.stat(file.fd()).map_err(failed("cannot read the attributes"))?;
-        metadata::apply(file.fd(), source, &wanted, &now, &pair.rights).map_err(failed("cannot set the attributes"))
+        metadata::apply(file.fd(), source, &wanted, (&now, None), &pair.rights)
+            .map_err(failed("cannot set the attributes"))
     }
 
     pub(super) fn open_source(&self, node: &Node, job: &Job) -> Result<(OwnedFd, Reading), Stop> {
-        let from = match open_file(node.source.as_fd(), &job.name) {
-            Err(Errno::NOENT | Errno::LOOP | Errno::NXIO | Errno::NODEV) => return Err(Stop::Changed),
-            done => done.map_err(failed("cannot open the source file"))?,
+        let stat = |file: &OwnedFd| self.pass.pair.source.stat(file.as_fd());
+        let (from, mut looked, mut source) = match job.opened.take() {
+            // What was written to since has another stamp afterwards.
+            Some(from) => (from, clock::now(), job.source),
+            None => {
+                let from = match open_file(node.source.as_fd(), &job.name) {
+                    Err(Errno::NOENT | Errno::LOOP | Errno::NXIO | Errno::NODEV) => return Err(Stop::Changed),
+                    done => done.map_err(failed("cannot open the source file"))?,
+                };
+                let looked = clock::now();
+                let source = stat(&from).map_err(failed("cannot read the attributes"))?;
+                (from, looked, source)
+            }
         };
-        let mut looked = clock::now();
-        let mut source = self.pass.pair.source.stat(from.as_fd()).map_err(failed("cannot read the attributes"))?;
         let mut racy = clock::is_racy(source.ctime);
         if racy && source.size >= WORTH_WAITING {
             clock::wait(Duration::from_millis(20));
             looked = clock::now();
-            source = self.pass.pair.source.stat(from.as_fd()).map_err(failed("cannot read the attributes"))?;
+            source = stat(&from).map_err(failed("cannot read the attributes"))?;
             racy = clock::is_racy(source.ctime);
         }
         if source.kind != Kind::File || source.id() != job.source.id() {
@@ -283,62 +319,44 @@ impl Worker<'_> {
         Ok((from, Reading { source, looked, racy }))
     }
 
-    /// Brings all that is built to disk together, then publishes it.
-    pub fn publish_ready(&mut self) {
-        let ready = std::mem::take(&mut self.ready);
-        self.ready_bytes = 0;
-        let synced = if self.pass.is_cancelled() {
-            // A disk that is busy could take longer than a stop may.
-            Err(Errno::CANCELED)
-        } else {
-            let disk = self.disk.as_ref().ok_or(Errno::BADF);
-            disk.and_then(|disk| disk.bring(ready.iter().map(|r| r.file.fd())))
-        };
-        for ready in ready {
-            let node = ready.node.clone();
-            match synced {
-                Ok(()) => self.publish(ready),
-                // What a failed sync has not written is gone from memory too: the copy is thrown away and made anew.
-                Err(error) => {
-                    let path = node.path.join(&ready.name);
-                    ready.file.discard(&self.pass.pair.replica);
-                    if error != Errno::CANCELED {
-                        self.pass.failed(&path, "cannot bring the copy to disk", error);
-                    }
-                    self.pass.release(&path);
-                }
-            }
-            complete(self.pass, node, &mut self.totals);
-        }
-    }
-
-    fn publish(&mut self, ready: Ready) {
+    pub(super) fn publish(&mut self, ready: Ready) {
         let pair = self.pass.pair;
-        let Ready { node, name, file, expected, reading, look } = ready;
+        let Ready { node, name, file, expected, about } = ready;
         let path = node.path.join(&name);
         let result = node
             .replica()
             .and_then(|folder| pair.stage.publish_file(&pair.replica, file, folder, &name, expected.as_ref()))
             .and_then(|(published, fd)| Ok((published, pair.replica.stat(fd.as_fd())?)));
         match result {
-            Ok((Published::Yes, replica)) => {
-                node.touch(self.pass);
-                self.pass.replaced(&path, expected.as_ref(), Kind::File);
-                let operation = match expected {
-                    Some(old) if old.kind == Kind::File => Operation::FileUpdated,
-                    _ => Operation::FileCopied,
-                };
-                self.pass.report(operation, &path);
-                self.count_file(operation, reading.source.size);
-                match look {
-                    Some(look) => self.pass.looked(&path, look),
-                    None => self.agree(&node, &path, &name, &reading, &replica, false),
-                }
-            }
+            Ok((Published::Yes, replica)) => self.published(&node, &name, expected, &about, &replica),
             Ok((Published::Changed, _)) => self.pass.again(&path, Doubt::contents(clock::now())),
             Err(error) => self.pass.failed(&path, "cannot publish the copy", error),
         }
         self.pass.release(&path);
+    }
+
+    /// Notes that a file is published.
+    pub(super) fn published(
+        &mut self,
+        node: &Node,
+        name: &[u8],
+        expected: Option<Stat>,
+        about: &About,
+        replica: &Stat,
+    ) {
+        let path = node.path.join(name);
+        node.touch(self.pass);
+        self.pass.replaced(&path, expected.as_ref(), Kind::File);
+        let operation = match expected {
+            Some(old) if old.kind == Kind::File => Operation::FileUpdated,
+            _ => Operation::FileCopied,
+        };
+        self.pass.report(operation, &path);
+        self.count_file(operation, about.reading.source.size);
+        match about.look {
+            Some(look) => self.pass.looked(&path, look),
+            None => self.agree(node, &path, name, &about.reading, replica, false),
+        }
     }
 
     pub(super) fn count_file(&mut self, operation: Operation, bytes: u64) {

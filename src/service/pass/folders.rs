@@ -24,7 +24,7 @@ pub struct Node {
     pub path: RelPath,
     pub source: OwnedFd,
     /// `None` in a dry run, where the folder does not exist yet.
-    pub replica: Option<OwnedFd>,
+    pub replica: Option<Arc<OwnedFd>>,
     pub id: InodeId,
     pub parent: Option<Arc<Node>>,
     /// Made by this pass.
@@ -45,7 +45,7 @@ impl Node {
         Self {
             path,
             source,
-            replica,
+            replica: replica.map(Arc::new),
             id,
             parent,
             fresh: false,
@@ -160,7 +160,8 @@ fn settle(pass: &Pass, node: &Node, own: bool, totals: &mut Totals) -> Result<Op
     let wanted = metadata::xattrs(node.source.as_fd())?;
     let mut replica = pair.replica.stat(replica_fd)?;
     let stat_differs = !metadata::same_stat(&source, &replica, &pair.rights);
-    let xattrs_differ = metadata::xattrs(replica_fd)? != wanted;
+    let have = metadata::xattrs(replica_fd)?;
+    let xattrs_differ = have != wanted;
     if stat_differs || xattrs_differ {
         let as_if_times_were_equal = Stat { mtime: source.mtime, ..replica };
         let only_times = metadata::same_stat(&source, &as_if_times_were_equal, &pair.rights) && !xattrs_differ;
@@ -172,7 +173,7 @@ fn settle(pass: &Pass, node: &Node, own: bool, totals: &mut Totals) -> Result<Op
             }
             return Ok(None);
         }
-        let lost = metadata::apply(replica_fd, &source, &wanted, &replica, &pair.rights)?;
+        let lost = metadata::apply(replica_fd, &source, &wanted, (&replica, Some(&have)), &pair.rights)?;
         pair.report_lost(lost, &node.path);
         if !expected {
             pass.report(Operation::MetadataUpdated, &node.path);

@@ -289,7 +289,7 @@ fn find_leader(pass: &Pass, group: &Group, names: &[Name], totals: &mut Totals) 
         Seen::Absent => (Step::Create, None),
         Seen::Unknown => return None,
     };
-    let job = Job { name: first.name.clone(), step, source: first.source_stat, replica, contents_in_doubt: true };
+    let job = Job::new(&first.name, step, &first.source_stat, replica);
     pass.queue.push(single(pass, &first.folder, job).ok()?);
     *totals += Worker::new(pass).work();
     agreed_of(&first.path).map(|agreed| (first.path.clone(), agreed))
@@ -299,7 +299,7 @@ fn find_leader(pass: &Pass, group: &Group, names: &[Name], totals: &mut Totals) 
 fn examine(pass: &Pass, name: &Name, contents: Contents, totals: &mut Totals) -> Option<()> {
     let replica = pass.pair.replica.look(name.replica.as_fd(), &name.name).ok()?.stat().copied();
     let (name, folder, source) = (name.name.clone(), &name.folder, name.source_stat);
-    let job = Job { name, step: Step::Examine(contents), source, replica, contents_in_doubt: true };
+    let job = Job::new(&name, Step::Examine(contents), &source, replica);
     pass.queue.push(single(pass, folder, job).ok()?);
     *totals += Worker::new(pass).work();
     Some(())
@@ -382,7 +382,7 @@ fn link_claimed(pass: &Pass, leader: &Name, name: &Name, expected: Option<Stat>)
 /// Where there are no links, each name is a file of its own.
 fn copy_instead(pass: &Pass, name: &Name, replica: Option<Stat>) {
     let step = if replica.is_some() { Step::Update } else { Step::Create };
-    let job = Job { name: name.name.clone(), step, source: name.source_stat, replica, contents_in_doubt: true };
+    let job = Job::new(&name.name, step, &name.source_stat, replica);
     match single(pass, &name.folder, job) {
         Ok(task) => {
             pass.queue.push(task);

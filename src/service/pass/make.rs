@@ -10,12 +10,29 @@ use super::folders::Node;
 use super::walk::Worker;
 use crate::fs::remove::make_writable;
 use crate::fs::root::open_child;
-use crate::fs::stage::Published;
+use crate::fs::stage::{Published, Staged};
 use crate::service::clock;
 use crate::tree::doubt::{Doubt, Extent};
 use crate::tree::entry::{Kind, Stat};
 use crate::tree::operation::Operation;
 use crate::tree::path::RelPath;
+
+/// How a folder was made.
+pub(super) enum Made {
+    /// It is in its place.
+    InPlace,
+    /// It is seen when it is published.
+    Unseen(Staged),
+}
+
+impl Made {
+    pub(super) fn staged(self) -> Option<Staged> {
+        match self {
+            Made::InPlace => None,
+            Made::Unseen(staged) => Some(staged),
+        }
+    }
+}
 
 impl Worker<'_> {
     /// Makes a folder in the replica, in the place of `old` if there is one, and goes on below it.
@@ -27,26 +44,36 @@ impl Worker<'_> {
         }
         let claimed = self.pass.claim(&path);
         let result = match (claimed, pair.options.dry_run) {
-            (false, _) => Ok(false),
-            (true, true) => Ok(true),
-            (true, false) => self.make_folder_now(node, name, old),
+            (false, _) => Ok(None),
+            (true, true) => Ok(Some(Made::InPlace)),
+            (true, false) if old.is_none() && self.may_build_unseen(node) => {
+                pair.stage.special(&pair.replica, Kind::Directory, b"", 0).map(|staged| Some(Made::Unseen(staged)))
+            }
+            (true, false) => self.make_folder_now(node, name, old).map(|made| made.then_some(Made::InPlace)),
         };
         if claimed {
             self.pass.release(&path);
         }
         match result {
-            Ok(true) => {
-                node.touch(self.pass);
-                self.pass.replaced(&path, old.as_ref(), Kind::Directory);
-                self.pass.report(Operation::DirectoryCreated, &path);
-                self.totals.directories_created += 1;
+            Ok(Some(made)) => {
+                if matches!(made, Made::InPlace) {
+                    self.made_folder(node, &path, old.as_ref());
+                }
                 let elsewhere = pair.options.one_file_system && stat.dev != node.id.dev;
                 let extent = if elsewhere { Extent::Names } else { Extent::Tree };
-                self.descend(node, path, extent, true, false);
+                self.descend(node, path, extent, Some(made), false);
             }
-            Ok(false) => self.pass.again(&path, Doubt::subtree(clock::now())),
+            Ok(None) => self.pass.again(&path, Doubt::subtree(clock::now())),
             Err(error) => self.pass.failed(&path, "cannot create the directory", error),
         }
+    }
+
+    /// Notes that a folder is in its place in `parent`.
+    pub(super) fn made_folder(&mut self, parent: &Node, path: &RelPath, old: Option<&Stat>) {
+        parent.touch(self.pass);
+        self.pass.replaced(path, old, Kind::Directory);
+        self.pass.report(Operation::DirectoryCreated, path);
+        self.totals.directories_created += 1;
     }
 
     /// Returns whether the folder was made; not where something else came first.

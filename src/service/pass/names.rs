@@ -1,8 +1,9 @@
 //! Owns what becomes of each name of a folder in doubt: both sides are looked at, `plan::mirror` decides, and the steps are
 //! noted, handed on, or left. It copies and removes nothing.
 
+use std::cell::Cell;
 use std::collections::BTreeMap;
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
@@ -10,6 +11,7 @@ use rustix::io::Errno;
 
 use super::files::Job;
 use super::folders::Node;
+use super::make::Made;
 use super::queue::Task;
 use super::walk::{FolderTask, Found, Worker};
 use crate::fs::scan;
@@ -21,6 +23,9 @@ use crate::tree::entry::{Kind, Seen, Stat};
 use crate::tree::listing::{Listing, merge};
 use crate::tree::path::RelPath;
 use crate::tree::record::Record;
+
+/// As many files of one folder are open at a time.
+const MOST_OPEN: usize = 64;
 
 impl Worker<'_> {
     pub(super) fn look_at_name(
@@ -63,10 +68,19 @@ impl Worker<'_> {
             self.pass.shared().outcome.again.insert_extent(node.path.clone(), Extent::Listing);
         }
         let beat = &mut || self.pass.pulse.beat();
-        let listed = scan::list_with(&pair.source, node.source.as_fd(), beat).and_then(|source| match &node.replica {
-            Some(fd) if !node.fresh => Ok((source, scan::list_with(&pair.replica, fd.as_fd(), beat)?)),
-            _ => Ok((source, Listing::default())),
-        });
+        let listed = match &node.replica {
+            Some(fd) if !node.fresh => scan::list_with(&pair.source, node.source.as_fd(), beat)
+                .and_then(|source| Ok((source, scan::list_with(&pair.replica, fd.as_fd(), beat)?))),
+            // All of it is going to be read.
+            Some(_) if !pair.options.dry_run => {
+                let wants = |name: &[u8]| !self.pass.skips(&node.path.join(name), false);
+                scan::list_opening(&pair.source, node.source.as_fd(), beat, MOST_OPEN, wants).map(|(source, opened)| {
+                    found.opened = opened;
+                    (source, Listing::default())
+                })
+            }
+            _ => scan::list_with(&pair.source, node.source.as_fd(), beat).map(|source| (source, Listing::default())),
+        };
         let (source, replica) = match listed {
             Ok(listed) => listed,
             Err(error) => return self.pass.failed(&node.path, "cannot list the folder", error),
@@ -122,12 +136,10 @@ impl Worker<'_> {
             return;
         }
         let contents_in_doubt = !doubt.is_some_and(Doubt::spares_contents);
-        let job = |source: &Stat, replica: Option<Stat>| Job {
-            name: name.into(),
-            step,
-            source: *source,
-            replica,
+        let job = |source: &Stat, replica: Option<Stat>, opened: Option<OwnedFd>| Job {
             contents_in_doubt,
+            opened: Cell::new(opened),
+            ..Job::new(name, step, source, replica)
         };
         match (step, source, replica) {
             (Step::Forget, ..) => {
@@ -172,7 +184,7 @@ impl Worker<'_> {
                 self.pass.shared().replacements.insert(path, (stat, old));
             }
             (Step::Create | Step::Update | Step::Replace | Step::Examine(_), Seen::Present(source), replica) => {
-                let job = job(&source, replica.stat().copied());
+                let job = job(&source, replica.stat().copied(), found.opened.take(name));
                 if let Some(job) = self.pass.admit_linked(&path, job) {
                     if source.kind == Kind::File && !matches!(step, Step::Examine(_)) {
                         self.pass.wanted(&source);
@@ -212,7 +224,7 @@ impl Worker<'_> {
             return;
         }
         let extent = if below { Extent::Tree } else { Extent::Names };
-        self.descend(node, path, extent, false, attributes_agreed);
+        self.descend(node, path, extent, None, attributes_agreed);
     }
 
     pub(super) fn descend(
@@ -220,7 +232,7 @@ impl Worker<'_> {
         node: &Arc<Node>,
         path: RelPath,
         extent: Extent,
-        fresh: bool,
+        made: Option<Made>,
         attributes_agreed: bool,
     ) {
         let mut extent = extent;
@@ -233,6 +245,15 @@ impl Worker<'_> {
         }
         node.hold();
         let parent = Some(node.clone());
-        self.pass.queue.push(Task::Folder(FolderTask { path, parent, extent, names, fresh, attributes_agreed }));
+        let (fresh, staged) = (made.is_some(), made.and_then(Made::staged));
+        self.pass.queue.push(Task::Folder(FolderTask {
+            path,
+            parent,
+            extent,
+            names,
+            fresh,
+            attributes_agreed,
+            staged,
+        }));
     }
 }

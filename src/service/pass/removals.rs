@@ -101,7 +101,7 @@ fn replacement(pass: &Pass, removal: Removal, source: &Stat) -> Option<Task> {
         group.leader.get_or_insert_with(|| removal.path.clone());
     }
     let (step, replica) = (Step::Replace, Some(removal.replica));
-    let job = Job { name: name.into(), step, source: *source, replica, contents_in_doubt: true };
+    let job = Job::new(name, step, source, replica);
     match walk::single(pass, &parent, job) {
         Ok(task) => {
             // They are gone when it is done.

@@ -5,16 +5,21 @@ use std::collections::BTreeMap;
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
 
+use crossbeam_channel::Sender;
 use rustix::io::Errno;
 
 use super::Pass;
 use super::databases::InDoubt;
 use super::files::{Job, Ready};
 use super::folders::{self, Node, complete};
+use super::publisher::Batch;
 use super::queue::{Next, Task};
+use super::unseen::{Unseen, Within};
 use crate::fs::count;
 use crate::fs::disk::Disk;
 use crate::fs::root::open_child;
+use crate::fs::scan::Opened;
+use crate::fs::stage::Staged;
 use crate::fs::trust;
 use crate::fs::watch::{NoWatch, Watching};
 use crate::service::clock;
@@ -37,6 +42,8 @@ pub struct FolderTask {
     pub(super) names: BTreeMap<Box<[u8]>, Doubt>,
     pub(super) fresh: bool,
     pub(super) attributes_agreed: bool,
+    /// It is made, and not yet published.
+    pub(super) staged: Option<Staged>,
 }
 
 impl FolderTask {
@@ -52,7 +59,7 @@ pub fn seed(pass: &Pass, path: RelPath) -> Task {
     let (extent, names) = (doubt.extent, doubt.names);
     // A look at the whole folder is one at its attributes too.
     let attributes_agreed = extent == Extent::Names;
-    Task::Folder(FolderTask { path, parent: None, extent, names, fresh: false, attributes_agreed })
+    Task::Folder(FolderTask { path, parent: None, extent, names, fresh: false, attributes_agreed, staged: None })
 }
 
 /// What there is to do in a folder.
@@ -61,6 +68,7 @@ pub(super) struct Found {
     pub(super) jobs: Vec<Job>,
     /// By the names of the databases' own files.
     pub(super) databases: BTreeMap<Box<[u8]>, InDoubt>,
+    pub(super) opened: Opened,
 }
 
 /// One thread of a pass.
@@ -70,8 +78,16 @@ pub struct Worker<'a> {
     /// Built and not yet published.
     pub ready: Vec<Ready>,
     pub ready_bytes: u64,
+    /// Folders that are built and not yet published.
+    pub unseen: Vec<Unseen>,
+    /// What is built in a folder that is not to be seen before all of it is.
+    pub unseen_now: Option<Vec<Within>>,
+    /// How often bringing to disk had failed when the first of what is built was begun.
+    pub failures: u64,
     /// Opened before the first file is built.
     pub disk: Option<Disk>,
+    /// To the thread that publishes, if there is one.
+    pub hand_over: Option<Sender<Batch>>,
 }
 
 struct Busy<'a>(&'a Pass<'a>);
@@ -84,7 +100,17 @@ impl Drop for Busy<'_> {
 
 impl<'a> Worker<'a> {
     pub fn new(pass: &'a Pass<'a>) -> Self {
-        Self { pass, totals: Totals::default(), ready: Vec::new(), ready_bytes: 0, disk: None }
+        Self {
+            pass,
+            totals: Totals::default(),
+            ready: Vec::new(),
+            ready_bytes: 0,
+            unseen: Vec::new(),
+            unseen_now: None,
+            failures: 0,
+            disk: None,
+            hand_over: None,
+        }
     }
 
     /// Works until no one has anything left to do.
@@ -100,7 +126,7 @@ impl<'a> Worker<'a> {
                         Task::Database(node, base, in_doubt) => self.database(node, &base, in_doubt),
                     }
                 }
-                _ if !self.ready.is_empty() => self.publish_ready(),
+                _ if self.has_ready() => self.publish_ready(),
                 Next::Idle => self.pass.queue.wait(),
                 Next::Done => return self.totals,
             }
@@ -155,6 +181,7 @@ impl<'a> Worker<'a> {
             names: BTreeMap::from([(name.into(), Doubt::subtree(clock::now()))]),
             fresh: false,
             attributes_agreed: true,
+            staged: None,
         }));
     }
 
@@ -193,10 +220,17 @@ impl<'a> Worker<'a> {
         } else {
             self.look_at_all(&node, task.extent, &task.names, &mut found);
         }
-        let Found { jobs, databases } = found;
+        let Found { jobs, databases, .. } = found;
         for (base, in_doubt) in databases {
             node.hold();
             self.pass.queue.push(Task::Database(node.clone(), base, in_doubt));
+        }
+        if let Some(folder) = task.staged {
+            if self.is_worth_building(&jobs) {
+                self.build(node, folder, jobs);
+                return Ok(());
+            }
+            self.publish_folder(Unseen::empty(&node, folder), Ok(()));
         }
         if jobs.len() <= CHUNK {
             self.files(node, jobs);
@@ -221,6 +255,9 @@ impl<'a> Worker<'a> {
             };
         };
         let source = open_child(parent.source.as_fd(), name)?;
+        if let Some(staged) = &task.staged {
+            return Ok((source, Some(open_child(staged.folder(), staged.name())?)));
+        }
         let Some(folder) = &parent.replica else { return Ok((source, None)) };
         let replica = match open_child(folder.as_fd(), name) {
             Err(Errno::NOENT) if pair.options.dry_run => return Ok((source, None)),

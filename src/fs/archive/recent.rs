@@ -1,0 +1,46 @@
+//! Owns what was agreed since the last commit, and what a commit has taken and not yet written. It knows no store.
+
+use std::collections::HashMap;
+use std::collections::btree_map::Entry;
+use std::sync::Arc;
+
+use super::Changes;
+use crate::tree::entry::InodeId;
+use crate::tree::record::Agreed;
+
+#[derive(Debug, Default)]
+pub struct Recent {
+    pub folders: HashMap<InodeId, Changes>,
+    pub entries: usize,
+    pub provisional: usize,
+    /// What is on its way to the store: older than `folders`, newer than what the store has.
+    pub leaving: Option<Arc<HashMap<InodeId, Changes>>>,
+    /// Events were lost since it left.
+    pub is_distrusted: bool,
+}
+
+impl Recent {
+    /// What is known of a folder that may not be in the store yet, the oldest first.
+    pub fn of(&self, folder: InodeId) -> [Changes; 2] {
+        let leaving = self.leaving.as_ref().and_then(|folders| folders.get(&folder));
+        let leaving = leaving.map(|changes| self.trusted(changes)).unwrap_or_default();
+        [leaving, self.folders.get(&folder).cloned().unwrap_or_default()]
+    }
+
+    fn trusted(&self, changes: &Changes) -> Changes {
+        let is_trusted = |change: &Option<Agreed>| !(self.is_distrusted && change.is_some_and(|a| a.provisional));
+        changes.iter().filter(|(_, change)| is_trusted(change)).map(|(n, c)| (n.clone(), *c)).collect()
+    }
+
+    /// Takes something in, unless something newer is known.
+    pub fn put_back(&mut self, folder: InodeId, changes: Changes) {
+        let known = self.folders.entry(folder).or_default();
+        for (name, change) in changes {
+            if let Entry::Vacant(place) = known.entry(name) {
+                self.entries += 1;
+                self.provisional += usize::from(change.is_some_and(|a| a.provisional));
+                place.insert(change);
+            }
+        }
+    }
+}

@@ -1,0 +1,223 @@
+//! Owns folders that are new in the replica and are built whole before anybody sees them: their files are made under their
+//! own names in a folder that is staged, and one rename publishes them all. A file then needs no name of its own to be
+//! given later, and need not stay open until it is on disk.
+
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use rustix::io::Errno;
+
+use super::Pass;
+use super::files::{About, Job, Stop, failed};
+use super::folders::{Node, complete};
+use super::walk::Worker;
+use crate::fs::metadata::{self, Lost, Xattrs, same_stat};
+use crate::fs::stage::{Published, Staged, StagedFile};
+use crate::fs::{disk, remove};
+use crate::service::claims::Which;
+use crate::service::clock;
+use crate::service::pair::Pair;
+use crate::tree::doubt::Doubt;
+use crate::tree::entry::Stat;
+use crate::tree::path::RelPath;
+
+/// A folder that is built and not yet published.
+pub struct Unseen {
+    pub(super) node: Arc<Node>,
+    folder: Staged,
+    files: Vec<Within>,
+}
+
+/// A file in it.
+pub struct Within {
+    name: Box<[u8]>,
+    /// Open while there are few, which are brought to disk one by one.
+    fd: Option<OwnedFd>,
+    replica: Stat,
+    about: About,
+}
+
+/// What a file gets that is made in a folder of the program's own: nothing but what the process gives it.
+pub struct Born {
+    uid: u32,
+    gid: u32,
+    /// Bits of the mode that are taken away from what is asked for.
+    masked: u16,
+}
+
+/// A folder with more files, or more bytes in them, is seen while it fills.
+const FILES: usize = 256;
+const BYTES: u64 = 16 << 20;
+/// The mode that shows what becomes of a mode.
+const ALL: u16 = 0o777;
+
+impl Born {
+    /// Gives such a file the attributes of the source's.
+    pub(super) fn dress(&self, fd: BorrowedFd, source: &Stat, wanted: &Xattrs, pair: &Pair) -> Result<Lost, Errno> {
+        let now = Stat { mode: source.mode & ALL & !self.masked, uid: self.uid, gid: self.gid, ..*source };
+        metadata::apply(fd, source, wanted, (&now, Some(&Xattrs::new())), &pair.rights)
+    }
+}
+
+impl Pass<'_> {
+    pub(super) fn born(&self) -> Option<&Born> {
+        self.born.get()
+    }
+}
+
+impl Unseen {
+    /// One that is published before anything is in it.
+    pub(super) fn empty(node: &Arc<Node>, folder: Staged) -> Self {
+        Self { node: node.clone(), folder, files: Vec::new() }
+    }
+
+    /// For each file its descriptor, if that is open still.
+    pub(super) fn open_files(&self) -> impl Iterator<Item = Option<BorrowedFd<'_>>> {
+        self.files.iter().map(|file| file.fd.as_ref().map(AsFd::as_fd))
+    }
+}
+
+impl Worker<'_> {
+    /// Whether a new folder in `parent` may be built in one place and published in another.
+    pub(super) fn may_build_unseen(&mut self, parent: &Node) -> bool {
+        let pair = self.pass.pair;
+        if self.pass.lane != Which::Bulk || self.pass.in_place.load(Ordering::Relaxed) {
+            return false;
+        }
+        let is_of_one_kind = match self.open_disk() {
+            Ok(disk) => disk.is_none_or(|disk| disk.takes_all()),
+            Err(_) => false,
+        };
+        // Another filesystem may be mounted below the replica's root.
+        is_of_one_kind && parent.replica().and_then(|folder| pair.replica.stat(folder)).is_ok_and(|stat| stat.dev == 0)
+    }
+
+    pub(super) fn is_worth_building(&self, jobs: &[Job]) -> bool {
+        let bytes = jobs.iter().map(|job| job.source.size).fold(0, u64::saturating_add);
+        (1..=FILES).contains(&jobs.len()) && bytes <= BYTES && !self.pass.in_place.load(Ordering::Relaxed)
+    }
+
+    /// Does the jobs of a new folder, then publishes it.
+    pub(super) fn build(&mut self, node: Arc<Node>, folder: Staged, jobs: Vec<Job>) {
+        self.unseen_now = Some(Vec::new());
+        let bytes = jobs.iter().map(|job| job.source.size).fold(0, u64::saturating_add);
+        for job in jobs {
+            if !self.pass.is_cancelled() {
+                self.pass.pulse.beat();
+                self.job(&node, job);
+            }
+        }
+        let files = self.unseen_now.take().unwrap_or_default();
+        let unseen = Unseen { node: node.clone(), folder, files };
+        if !self.pass.pair.options.durable {
+            self.publish_folder(unseen, Ok(()));
+            return complete(self.pass, node, &mut self.totals);
+        }
+        self.ready_bytes += bytes;
+        self.unseen.push(unseen);
+        self.publish_if_many();
+    }
+
+    /// An empty file under its own name.
+    pub(super) fn stage_within(&self, node: &Node, job: &Job) -> Result<StagedFile, Stop> {
+        let pair = self.pass.pair;
+        let folder = node.replica.as_ref().ok_or(Stop::Changed)?;
+        let mode = if self.pass.born().is_some() { job.source.mode & ALL } else { ALL };
+        let file = pair.stage.file_within(folder, &job.name, mode).map_err(failed("cannot create a file"))?;
+        if self.pass.born().is_none() {
+            let stat = pair.replica.stat(file.fd()).map_err(failed("cannot read the attributes"))?;
+            let has_none =
+                metadata::xattrs(file.fd()).map_err(failed("cannot read the extended attributes"))?.is_empty();
+            if has_none {
+                let born = Born { uid: stat.uid, gid: stat.gid, masked: ALL & !stat.mode };
+                let _ = self.pass.born.set(born);
+            }
+        }
+        Ok(file)
+    }
+
+    /// Keeps a file until its folder is published.
+    pub(super) fn keep_within(&mut self, path: &RelPath, file: StagedFile, about: About) -> Result<(), Stop> {
+        let pair = self.pass.pair;
+        let replica = match self.finish_within(path, &file, &about.reading.source) {
+            Ok(replica) => replica,
+            Err(error) => {
+                file.discard(&pair.replica);
+                return Err(failed("cannot set the attributes")(error));
+            }
+        };
+        let name = path.split().map_or_else(Box::default, |(_, name)| name.into());
+        let fd = pair.options.durable.then(|| file.into_fd());
+        let files = self.unseen_now.get_or_insert_default();
+        files.push(Within { name, fd, replica, about });
+        if files.len() > disk::ONE_BY_ONE {
+            files.iter_mut().rev().take(disk::ONE_BY_ONE + 1).for_each(|file| file.fd = None);
+        }
+        Ok(())
+    }
+
+    /// Looks at what has become of a file, and mends what was not born like the others: the first of all, or any on a
+    /// filesystem that has its own mind.
+    fn finish_within(&self, path: &RelPath, file: &StagedFile, source: &Stat) -> Result<Stat, Errno> {
+        let pair = self.pass.pair;
+        let replica = pair.replica.stat(file.fd())?;
+        if same_stat(source, &replica, &pair.rights) {
+            return Ok(replica);
+        }
+        let have = metadata::xattrs(file.fd())?;
+        let lost = metadata::apply(file.fd(), source, &have, (&replica, Some(&have)), &pair.rights)?;
+        pair.report_lost(lost, path);
+        pair.replica.stat(file.fd())
+    }
+
+    /// Publishes a folder that is built, if what is in it was brought to disk.
+    pub(super) fn publish_folder(&mut self, unseen: Unseen, synced: Result<(), Errno>) {
+        let pair = self.pass.pair;
+        let Unseen { node, folder, files } = unseen;
+        let result = match synced {
+            Ok(()) if self.pass.claim(&node.path) => {
+                let done = self.put_folder_in_place(&node, folder);
+                self.pass.release(&node.path);
+                done
+            }
+            Ok(()) => {
+                folder.discard(&pair.replica);
+                Ok(Published::Changed)
+            }
+            Err(error) => {
+                folder.discard(&pair.replica);
+                Err(error)
+            }
+        };
+        match result {
+            Ok(Published::Yes) => {
+                if let Some(parent) = &node.parent {
+                    self.made_folder(parent, &node.path, None);
+                }
+                for file in &files {
+                    self.published(&node, &file.name, None, &file.about, &file.replica);
+                }
+            }
+            Ok(Published::Changed) => self.pass.again(&node.path, Doubt::subtree(clock::now())),
+            Err(Errno::CANCELED) => {}
+            // A mount in between, or a sandbox without syncfs.
+            Err(Errno::XDEV | Errno::NOSYS) => {
+                self.pass.in_place.store(true, Ordering::Relaxed);
+                self.pass.again(&node.path, Doubt::subtree(clock::now()));
+            }
+            Err(error) => self.pass.failed(&node.path, "cannot create the directory", error),
+        }
+        files.iter().for_each(|file| self.pass.release(&node.path.join(&file.name)));
+    }
+
+    fn put_folder_in_place(&self, node: &Node, folder: Staged) -> Result<Published, Errno> {
+        let pair = self.pass.pair;
+        let (Some(parent), Some((_, name))) = (&node.parent, node.path.split()) else { return Ok(Published::Changed) };
+        let place = parent.replica()?;
+        if !pair.rights.are_full() {
+            remove::ensure_writable(place);
+        }
+        pair.stage.publish(&pair.replica, folder, place, name, None)
+    }
+}
