@@ -6,6 +6,7 @@ mod compare;
 mod config;
 mod console;
 mod control;
+mod costs;
 mod databases;
 mod deletions;
 mod disk;
