@@ -93,11 +93,7 @@ impl Archive {
     }
 
     fn stored(&self, folder: InodeId) -> Option<Record> {
-        self.read(|transaction| {
-            let table = transaction.open_table(FOLDERS).ok()?;
-            let bytes = table.get(key(folder)).ok()??;
-            Record::decode(bytes.value())
-        })
+        self.store.as_ref()?.record(key(folder), Record::decode)
     }
 
     fn read<T>(&self, read: impl FnOnce(&ReadTransaction) -> Option<T>) -> Option<T> {
@@ -145,14 +141,7 @@ impl Archive {
             return false;
         }
         let mut recent = self.recent();
-        let recent = &mut *recent;
-        let known = recent.folders.entry(folder).or_default();
-        for (name, change) in changes {
-            recent.provisional += usize::from(change.is_some_and(|a| a.provisional));
-            if known.insert(name, change).is_none() {
-                recent.entries += 1;
-            }
-        }
+        recent.take(folder, changes);
         recent.entries >= PENDING
     }
 

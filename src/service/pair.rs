@@ -21,7 +21,7 @@ use crate::fs::watch::Watches;
 use crate::tree::doubt::Moment;
 use crate::tree::operation::{Cause, Operation};
 use crate::tree::path::RelPath;
-use crate::tree::quote::quoted;
+use crate::tree::quote::quoted_below;
 
 /// How passes are done as long as the program runs.
 #[derive(Clone, Debug)]
@@ -146,7 +146,7 @@ pub fn clear_leftovers(replica: &Root, stage: &Stage, log: &Log) {
 
 fn quoted_path(root: &Root, path: &RelPath) -> String {
     use std::os::unix::ffi::OsStrExt;
-    quoted(path.to_path(root.path()).as_os_str().as_bytes())
+    quoted_below(root.path().as_os_str().as_bytes(), path.as_bytes())
 }
 
 /// What has been said and need not be said again.

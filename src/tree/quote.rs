@@ -28,6 +28,18 @@ pub fn quoted(bytes: &[u8]) -> String {
     out
 }
 
+/// The same for what lies at `below` in the folder `root`.
+pub fn quoted_below(root: &[u8], below: &[u8]) -> String {
+    let slash: &[u8] = if below.is_empty() || root.ends_with(b"/") { b"" } else { b"/" };
+    match (std::str::from_utf8(root), std::str::from_utf8(below)) {
+        (Ok(start), Ok(end)) if root.iter().chain(below).all(|byte| is_plain(*byte)) => {
+            let slash = if slash.is_empty() { "" } else { "/" };
+            ["'", start, slash, end, "'"].concat()
+        }
+        _ => quoted(&[root, slash, below].concat()),
+    }
+}
+
 /// Text that is not a name, such as the system's words for an error: escaped in the same way, without the quotes.
 pub fn escaped(text: &str) -> String {
     let mut out = String::with_capacity(text.len());

@@ -1,7 +1,7 @@
 //! Owns what was agreed since the last commit, and what a commit has taken and not yet written. It knows no store.
 
-use std::collections::HashMap;
 use std::collections::btree_map::Entry;
+use std::collections::{HashMap, hash_map};
 use std::sync::Arc;
 
 use super::Changes;
@@ -30,6 +30,22 @@ impl Recent {
     fn trusted(&self, changes: &Changes) -> Changes {
         let is_trusted = |change: &Option<Agreed>| !(self.is_distrusted && change.is_some_and(|a| a.provisional));
         changes.iter().filter(|(_, change)| is_trusted(change)).map(|(n, c)| (n.clone(), *c)).collect()
+    }
+
+    /// Takes in what is agreed now.
+    pub fn take(&mut self, folder: InodeId, changes: Changes) {
+        self.provisional += changes.values().filter(|change| change.is_some_and(|a| a.provisional)).count();
+        match self.folders.entry(folder) {
+            hash_map::Entry::Vacant(place) => {
+                self.entries += changes.len();
+                place.insert(changes);
+            }
+            hash_map::Entry::Occupied(mut known) => {
+                for (name, change) in changes {
+                    self.entries += usize::from(known.get_mut().insert(name, change).is_none());
+                }
+            }
+        }
     }
 
     /// Takes something in, unless something newer is known.

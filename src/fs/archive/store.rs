@@ -4,8 +4,9 @@
 use std::io::ErrorKind::{InvalidData, InvalidInput, NotFound, UnexpectedEof};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
 
-use redb::{Database, ReadTransaction, ReadableDatabase, ReadableTable, WriteTransaction};
+use redb::{Database, ReadOnlyTable, ReadTransaction, ReadableDatabase, ReadableTable, WriteTransaction};
 
 use super::{FACTS, FOLDERS, NoArchive};
 use crate::fs::guarded;
@@ -20,7 +21,11 @@ pub struct Store {
     database: Option<Database>,
     path: PathBuf,
     is_broken: AtomicBool,
+    /// The records as of the last commit, opened by the first who asked since.
+    folders: Mutex<Option<Arc<Folders>>>,
 }
+
+type Folders = ReadOnlyTable<[u8; 16], &'static [u8]>;
 
 impl Store {
     /// Opens the store at `path`, or makes it; one that is damaged or of another version is made anew.
@@ -40,12 +45,31 @@ impl Store {
             },
             done => done.map_err(|e| failed(&e, matches!(e, redb::Error::DatabaseAlreadyOpen)))?,
         };
-        Ok(Self { database: Some(database), path: path.into(), is_broken: AtomicBool::new(false) })
+        let (is_broken, folders) = (AtomicBool::new(false), Mutex::default());
+        Ok(Self { database: Some(database), path: path.into(), is_broken, folders })
     }
 
     /// Reads. A damaged store holds nothing.
     pub fn read<T>(&self, read: impl FnOnce(&ReadTransaction) -> Option<T>) -> Option<T> {
         self.guarded(|database| read(&database.begin_read().ok()?))?
+    }
+
+    /// The record under this key, read by `read`. A damaged store holds none.
+    pub fn record<T>(&self, key: [u8; 16], read: impl FnOnce(&[u8]) -> Option<T>) -> Option<T> {
+        self.guarded(|database| read(self.folders(database)?.get(key).ok()??.value()))?
+    }
+
+    fn folders(&self, database: &Database) -> Option<Arc<Folders>> {
+        let mut known = self.folders.lock().unwrap_or_else(|e| e.into_inner());
+        if known.is_none() {
+            *known = Some(Arc::new(database.begin_read().ok()?.open_table(FOLDERS).ok()?));
+        }
+        known.clone()
+    }
+
+    /// What was opened shows the store as it was, and keeps what it shows from being overwritten.
+    fn forget_folders(&self) {
+        self.folders.lock().unwrap_or_else(|e| e.into_inner()).take();
     }
 
     /// Writes, as one transaction.
@@ -56,6 +80,7 @@ impl Store {
         &self,
         write: impl FnOnce(&mut WriteTransaction) -> Result<(), redb::Error>,
     ) -> Result<(), redb::Error> {
+        self.forget_folders();
         let all = |database: &Database| {
             let mut transaction = database.begin_write()?;
             write(&mut transaction)?;
@@ -63,7 +88,9 @@ impl Store {
             Ok(())
         };
         // A broken one costs time at the next start, and nothing before.
-        self.guarded(all).unwrap_or(Ok(()))
+        let done = self.guarded(all).unwrap_or(Ok(()));
+        self.forget_folders();
+        done
     }
 
     fn guarded<T>(&self, call: impl FnOnce(&Database) -> T) -> Option<T> {
@@ -79,6 +106,7 @@ impl Store {
 impl Drop for Store {
     /// It writes when it is closed, and may find only then that it is damaged.
     fn drop(&mut self) {
+        self.forget_folders();
         if let Some(database) = self.database.take()
             && guarded::call(|| drop(database)).is_none()
         {

@@ -103,7 +103,8 @@ impl Worker<'_> {
         if self.pass.is_put_off(job.source.size) {
             return self.pass.again(&path, Doubt::contents(clock::now()));
         }
-        if !self.pass.claim(&path) {
+        // Nobody else can come to what is in a folder that nobody sees.
+        if self.unseen_now.is_none() && !self.pass.claim(&path) {
             return self.pass.again(&path, Doubt::contents(clock::now()));
         }
         if !node.is_in_place(self.pass) {
@@ -180,7 +181,7 @@ impl Worker<'_> {
         let size = reading.source.size;
         let about = About { reading, look };
         if file.is_within() {
-            return self.keep_within(path, file, about).map(|()| Claim::Kept);
+            return self.keep_within(path, &job.name, file, about).map(|()| Claim::Kept);
         }
         let ready = Ready { node: node.clone(), name: job.name.clone(), file, expected, about };
         if !pair.options.durable {

@@ -138,7 +138,13 @@ impl Worker<'_> {
     }
 
     /// Keeps a file until its folder is published.
-    pub(super) fn keep_within(&mut self, path: &RelPath, file: StagedFile, about: About) -> Result<(), Stop> {
+    pub(super) fn keep_within(
+        &mut self,
+        path: &RelPath,
+        name: &[u8],
+        file: StagedFile,
+        about: About,
+    ) -> Result<(), Stop> {
         let pair = self.pass.pair;
         let replica = match self.finish_within(path, &file, &about.reading.source) {
             Ok(replica) => replica,
@@ -147,10 +153,9 @@ impl Worker<'_> {
                 return Err(failed("cannot set the attributes")(error));
             }
         };
-        let name = path.split().map_or_else(Box::default, |(_, name)| name.into());
         let fd = pair.options.durable.then(|| file.into_fd());
         let files = self.unseen_now.get_or_insert_default();
-        files.push(Within { name, fd, replica, about });
+        files.push(Within { name: name.into(), fd, replica, about });
         if files.len() > disk::ONE_BY_ONE {
             files.iter_mut().rev().take(disk::ONE_BY_ONE + 1).for_each(|file| file.fd = None);
         }
@@ -208,7 +213,6 @@ impl Worker<'_> {
             }
             Err(error) => self.pass.failed(&node.path, "cannot create the directory", error),
         }
-        files.iter().for_each(|file| self.pass.release(&node.path.join(&file.name)));
     }
 
     fn put_folder_in_place(&self, node: &Node, folder: Staged) -> Result<Published, Errno> {
