@@ -10,6 +10,7 @@ pub mod identity;
 pub mod lock;
 pub mod metadata;
 pub mod mounts;
+pub mod patch;
 pub mod pulse;
 pub mod remove;
 pub mod root;

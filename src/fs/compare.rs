@@ -14,6 +14,21 @@ use super::pulse::Pulse;
 /// # Errors
 /// A read that failed on the source (`Fault::Read`) or on the replica (`Fault::Write`), or that `pulse` said stop.
 pub fn same_contents(source: BorrowedFd, replica: BorrowedFd, sparse: bool, pulse: &Pulse) -> Result<bool, Fault> {
+    Ok(difference(source, replica, None, sparse, pulse)?.is_none())
+}
+
+/// Up to where, in bytes, both files hold the same for certain; nothing if they are the same. `sparse` as above. Where both
+/// are known to have `size` bytes, nobody looks whether there are more.
+///
+/// # Errors
+/// As above.
+pub fn difference(
+    source: BorrowedFd,
+    replica: BorrowedFd,
+    size: Option<u64>,
+    sparse: bool,
+    pulse: &Pulse,
+) -> Result<Option<u64>, Fault> {
     let mut at = 0;
     with_buffer(|buffer| {
         let (left, right) = buffer.split_at_mut(buffer.len() / 2);
@@ -25,15 +40,17 @@ pub fn same_contents(source: BorrowedFd, replica: BorrowedFd, sparse: bool, puls
             if sparse {
                 at = at.max(next_data(source, at).min(next_data(replica, at)));
             }
-            let read = read_full(source, left, at).map_err(Fault::Read)?;
-            let other = read_full(replica, right, at).map_err(Fault::Write)?;
+            let rest = size.map_or(left.len(), |size| usize::try_from(size.saturating_sub(at)).unwrap_or(left.len()));
+            let block = rest.min(left.len());
+            let read = read_full(source, &mut left[..block], at).map_err(Fault::Read)?;
+            let other = read_full(replica, &mut right[..block], at).map_err(Fault::Write)?;
             if left[..read] != right[..other] {
-                return Ok(false);
-            }
-            if read == 0 {
-                return Ok(true);
+                return Ok(Some(at));
             }
             at += read as u64;
+            if read == 0 || Some(at) == size {
+                return Ok(None);
+            }
         }
     })
 }
@@ -47,7 +64,7 @@ fn next_data(fd: BorrowedFd, at: u64) -> u64 {
     }
 }
 
-fn read_full(fd: BorrowedFd, buffer: &mut [u8], at: u64) -> Result<usize, Errno> {
+pub(super) fn read_full(fd: BorrowedFd, buffer: &mut [u8], at: u64) -> Result<usize, Errno> {
     let mut filled = 0;
     while filled < buffer.len() {
         match io::pread(fd, &mut buffer[filled..], at + filled as u64) {

@@ -1,4 +1,5 @@
-//! Owns the close look at a file that may be equal: its contents, its attributes, and making these so.
+//! Owns the close look at a file that may be equal: its contents, its attributes, and making these so; and what a copy
+//! can take over from the replica's file where they are not.
 
 use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::Arc;
@@ -10,12 +11,24 @@ use super::folders::Node;
 use super::walk::Worker;
 use crate::fs::compare;
 use crate::fs::metadata::{self, Xattrs};
+use crate::fs::patch::{Old, Same};
 use crate::fs::root::open_file;
 use crate::plan::mirror::Contents;
+use crate::service::clock;
 use crate::service::restless::Look;
 use crate::tree::entry::{Kind, Stat};
 use crate::tree::operation::Operation;
 use crate::tree::path::RelPath;
+
+/// From this size on, what has changed in a file is sought and written into a reflink of the old version.
+const WORTH_PATCHING: u64 = 1 << 20;
+
+/// The replica's file is not equal, or must not be changed where it is.
+pub(super) struct Differs {
+    replica: Stat,
+    /// As far as both were read.
+    same: Option<Same>,
+}
 
 impl Worker<'_> {
     /// Looks closely at a file that may be equal; makes it so where it is not.
@@ -27,9 +40,9 @@ impl Worker<'_> {
         contents: Contents,
     ) -> Result<Claim, Stop> {
         match self.compare(node, path, job, contents)? {
-            Some(replica) => {
+            Some(Differs { replica, same }) => {
                 self.pass.wanted(&job.source);
-                self.copy(node, path, job, Some(replica))
+                self.copy(node, path, job, Some(replica), same)
             }
             None => Ok(Claim::Free),
         }
@@ -42,7 +55,7 @@ impl Worker<'_> {
         path: &RelPath,
         job: &Job,
         contents: Contents,
-    ) -> Result<Option<Stat>, Stop> {
+    ) -> Result<Option<Differs>, Stop> {
         let pair = self.pass.pair;
         let (from, reading) = self.open_source(node, job)?;
         let folder = node.replica().map_err(failed("cannot open the folder"))?;
@@ -53,7 +66,7 @@ impl Worker<'_> {
         let to = match to {
             Err(Errno::NOENT | Errno::LOOP | Errno::NXIO) => return Err(Stop::Changed),
             // It has names that nobody knows.
-            Err(Errno::MLINK) => return Ok(job.replica),
+            Err(Errno::MLINK) => return Ok(job.replica.map(|replica| Differs { replica, same: None })),
             done => done.map_err(failed("cannot open the replica's file"))?,
         };
         let replica = pair.replica.stat(to.as_fd()).map_err(failed("cannot read the attributes"))?;
@@ -62,10 +75,15 @@ impl Worker<'_> {
         }
         let both = [(from.as_fd(), &reading.source), (to.as_fd(), &replica)];
         if !self.may_change(path, folder, both, contents)? {
-            return Ok(Some(replica));
+            return Ok(Some(Differs { replica, same: None }));
         }
-        if contents == Contents::Compare && !self.same_contents(from.as_fd(), to.as_fd(), &reading, &replica)? {
-            return Ok(Some(replica));
+        // Within the grain of its ctime, a write to either would not be noticed.
+        let is_settled = !reading.racy && !clock::is_racy(replica.ctime);
+        if contents == Contents::Compare
+            && let Some(up_to) = self.difference(from.as_fd(), to.as_fd(), &reading, &replica)?
+        {
+            let same = Same { source: reading.source.stamp(), replica: replica.stamp(), up_to };
+            return Ok(Some(Differs { replica, same: is_settled.then_some(same) }));
         }
         let wanted = metadata::wanted_xattrs(from.as_fd(), &pair.rights)
             .map_err(failed("cannot read the extended attributes"))?;
@@ -85,13 +103,37 @@ impl Worker<'_> {
         Ok(None)
     }
 
-    fn same_contents(&self, from: BorrowedFd, to: BorrowedFd, reading: &Reading, replica: &Stat) -> Result<bool, Stop> {
+    /// Up to where both hold the same for certain; nothing if they are the same.
+    fn difference(
+        &self,
+        from: BorrowedFd,
+        to: BorrowedFd,
+        reading: &Reading,
+        replica: &Stat,
+    ) -> Result<Option<u64>, Stop> {
         let pulse = self.pass.pulse;
         if reading.source.size != replica.size {
-            return Ok(false);
+            return Ok(Some(0));
         }
         let sparse = reading.source.is_sparse() && replica.is_sparse();
-        compare::same_contents(from, to, sparse, pulse).map_err(fault)
+        compare::difference(from, to, Some(replica.size), sparse, pulse).map_err(fault)
+    }
+
+    /// The replica's version of a file that is large enough to be changed rather than copied.
+    pub(super) fn old_version(
+        &self,
+        folder: BorrowedFd,
+        name: &[u8],
+        expected: Option<&Stat>,
+        same: Option<Same>,
+        source: &Stat,
+    ) -> Option<Old<'_>> {
+        let expected = expected.filter(|old| old.size.min(source.size) >= WORTH_PATCHING)?;
+        // Within the grain of its ctime, a write to it would not be noticed.
+        if clock::is_racy(expected.ctime) {
+            return None;
+        }
+        Old::open(&self.pass.pair.replica, folder, name, expected, same)
     }
 
     /// Makes the attributes equal. Returns the stat afterwards, nothing in a dry run.

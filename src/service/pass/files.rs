@@ -11,9 +11,10 @@ use rustix::io::Errno;
 
 use super::folders::Node;
 use super::walk::Worker;
-use crate::fs::copy::{self, Fault, Reflink};
+use crate::fs::copy::{self, Fault, Manner, Reflink};
 use crate::fs::disk::Disk;
 use crate::fs::metadata;
+use crate::fs::patch::Same;
 use crate::fs::remove::{ensure_writable, make_writable};
 use crate::fs::root::open_file;
 use crate::fs::stage::{Published, StagedFile};
@@ -66,7 +67,7 @@ pub(super) struct About {
 pub(super) struct Reading {
     pub(super) source: Stat,
     looked: Moment,
-    racy: bool,
+    pub(super) racy: bool,
 }
 
 /// What a reading is worth.
@@ -113,7 +114,7 @@ impl Worker<'_> {
         }
         let result = match (job.source.kind, job.step) {
             (Kind::File, Step::Examine(contents)) => self.examine(node, &path, &job, contents),
-            (Kind::File, _) => self.copy(node, &path, &job, job.replica),
+            (Kind::File, _) => self.copy(node, &path, &job, job.replica, None),
             _ => self.special(node, &path, &job).map(|()| Claim::Free),
         };
         match result {
@@ -139,6 +140,7 @@ impl Worker<'_> {
         path: &RelPath,
         job: &Job,
         expected: Option<Stat>,
+        same: Option<Same>,
     ) -> Result<Claim, Stop> {
         let pair = self.pass.pair;
         if pair.options.dry_run {
@@ -160,7 +162,7 @@ impl Worker<'_> {
         let (file, reading, look) = loop {
             readings += 1;
             let reflink = if readings > 1 { Reflink::Any } else { Reflink::Large };
-            let (file, reading, worth) = self.read_once(node, folder, job, expected.is_none(), reflink)?;
+            let (file, reading, worth) = self.read_once(node, folder, job, (expected.as_ref(), same), reflink)?;
             match worth {
                 Worth::Settled => break (file, reading, None),
                 Worth::Instant => break (file, reading, Some(Look::Taken)),
@@ -210,16 +212,19 @@ impl Worker<'_> {
         node: &Node,
         folder: BorrowedFd,
         job: &Job,
-        new: bool,
+        (expected, same): (Option<&Stat>, Option<Same>),
         reflink: Reflink,
     ) -> Result<(StagedFile, Reading, Worth), Stop> {
         let pair = self.pass.pair;
         let (from, reading) = self.open_source(node, job)?;
         let file = match &self.unseen_now {
             Some(_) => self.stage_within(node, job)?,
-            None => self.stage_file(folder, new)?,
+            None => self.stage_file(folder, expected.is_none())?,
         };
-        match self.fill(from.as_fd(), &file, &reading, reflink) {
+        let old = self.old_version(folder, &job.name, expected, same, &reading.source);
+        let durable = pair.options.durable;
+        let manner = Manner { reflink, old: old.as_ref(), durable, abilities: &pair.abilities };
+        match self.fill(from.as_fd(), &file, &reading, manner) {
             Ok((worth, lost)) => {
                 pair.report_lost(lost, &node.path.join(&job.name));
                 Ok((file, reading, worth))
@@ -245,12 +250,11 @@ impl Worker<'_> {
         from: BorrowedFd,
         file: &StagedFile,
         reading: &Reading,
-        reflink: Reflink,
+        manner: Manner,
     ) -> Result<(Worth, Lost), Stop> {
         let pair = self.pass.pair;
         let (source, pulse) = (&reading.source, self.pass.pulse);
-        let copied = copy::contents(from, file.fd(), source.size, source.is_sparse(), reflink, &pair.abilities, pulse)
-            .map_err(fault)?;
+        let copied = copy::contents(from, file.fd(), source, manner, pulse).map_err(fault)?;
         let lost = self.dress(from, file, source)?;
         let after = pair.source.stat(from).map_err(failed("cannot read the attributes"))?;
         // A link made or removed meanwhile moves the ctime, and what is read again then is still the file.

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use rustix::io::Errno;
 
 use super::{Member, Place};
-use crate::fs::copy::{self, Reflink};
+use crate::fs::copy::{self, Manner, Reflink};
 use crate::fs::root::open_file;
 use crate::fs::share::Share;
 use crate::fs::stage::StagedFile;
@@ -22,6 +22,9 @@ use crate::tree::entry::Stat;
 const TRANSACTION: Duration = Duration::from_millis(5);
 /// A journal that has not changed for so long may be one that a program left when it died.
 const LEFT_BEHIND: i128 = 1_000_000_000;
+
+/// Smaller files are copied as a whole, within a moment.
+const WORTH_PATCHING: u64 = 64 << 20;
 
 /// What was read of a file.
 pub(super) struct Copy {
@@ -70,7 +73,7 @@ impl Worker<'_> {
             if member.step == Step::Nothing && member.source.is_some_and(|s| s.stamp() == sight.stamp) {
                 continue;
             }
-            match self.copy_member(place, member, sight, &mut copies) {
+            match self.copy_member(place, member, sight, share, &mut copies) {
                 Ok(done) => is_whole &= done,
                 Err(stop) => {
                     self.discard(copies);
@@ -98,7 +101,14 @@ impl Worker<'_> {
     }
 
     /// Returns whether the file is the one that was seen.
-    fn copy_member(&self, place: &Place, member: &Member, sight: &Sight, copies: &mut Vec<Copy>) -> Result<bool, Stop> {
+    fn copy_member(
+        &self,
+        place: &Place,
+        member: &Member,
+        sight: &Sight,
+        share: Option<&Share>,
+        copies: &mut Vec<Copy>,
+    ) -> Result<bool, Stop> {
         let pair = self.pass.pair;
         let folder = place.node.replica().map_err(failed("cannot open the folder"))?;
         let Some(from) = open(place, &member.name)? else { return Ok(false) };
@@ -107,9 +117,13 @@ impl Worker<'_> {
             return Ok(false);
         }
         let file = self.stage_file(folder, member.replica.is_none())?;
-        let (sparse, pulse) = (stat.is_sparse(), self.pass.pulse);
         self.pass.wanted(&stat);
-        let done = copy::contents(from.as_fd(), file.fd(), stat.size, sparse, Reflink::Large, &pair.abilities, pulse);
+        // Reading the old version too makes the window longer, and writers would have to wait for it.
+        let expected = member.replica.as_ref().filter(|_| share.is_none() && stat.size >= WORTH_PATCHING);
+        let old = self.old_version(folder, &member.name, expected, None, &stat);
+        let durable = pair.options.durable;
+        let manner = Manner { reflink: Reflink::Large, old: old.as_ref(), durable, abilities: &pair.abilities };
+        let done = copy::contents(from.as_fd(), file.fd(), &stat, manner, self.pass.pulse);
         copies.push(Copy { part: member.part, from, stat, file });
         done.map_err(fault).map(|_| true)
     }
