@@ -7,6 +7,7 @@ pub mod count;
 pub mod disk;
 pub mod guarded;
 pub mod identity;
+pub mod inotify;
 pub mod lock;
 pub mod metadata;
 pub mod mounts;

@@ -39,7 +39,8 @@
 //! and the archive both show that the replica's entry is the one that moved, and the place is looked at all the same.
 //! [`tree::doubt`] holds the set of doubt, bounded; `service::intake` fills it by two lanes: what is finished and was
 //! quiet goes at once, everything else when notify's debouncer has found it quiet, or after the longest delay. Removals
-//! wait for one another, so that many are judged as one.
+//! wait for one another, so that many are judged as one. notify's interface is filled by a back end of the program's own
+//! ([`fs::inotify`]): in notify's, each removed folder costs a look at all watches, and each watch a wait for its thread.
 //!
 //! # The archive
 //!

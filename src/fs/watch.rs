@@ -4,13 +4,12 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock};
 
 use notify::event::{AccessKind, AccessMode, CreateKind, ModifyKind, RemoveKind, RenameMode};
-use notify::{
-    Config, ErrorKind, Event, EventKind, EventKindMask, INotifyWatcher, RecursiveMode, WatchPathConfig, Watcher,
-};
+use notify::{Config, ErrorKind, Event, EventKind, RecursiveMode, Watcher};
 
+use super::inotify::{Inotify, Number};
 use crate::tree::entry::InodeId;
 use crate::tree::path::RelPath;
 
@@ -71,7 +70,7 @@ pub enum Watching {
     Since,
     /// From now on: what happened in it before was not heard.
     Now,
-    /// From now on, but folders moved meanwhile, and the watch may have gone with them: to be asked for once more.
+    /// Not, since it or a folder above it was moved or removed meanwhile: to be asked for once more.
     Unsure,
     /// Not at all: the limit, or a path too long for the kernel.
     Not,
@@ -90,11 +89,14 @@ pub enum NoWatch {
 
 /// The watches of one source.
 pub struct Watches {
-    watcher: Mutex<INotifyWatcher>,
     shared: Arc<Shared>,
 }
 
 struct Shared {
+    /// Given as soon as there is one: what is heard before that is about nothing that is known.
+    inotify: OnceLock<Inotify>,
+    /// Who has it is alone in setting and ending watches: what is known agrees with what is set.
+    setting: Mutex<()>,
     root: PathBuf,
     cookies: PathBuf,
     known: Mutex<Known>,
@@ -108,24 +110,21 @@ struct Known {
     /// Rises when events were lost: watches of before may have ended unheard.
     era: u32,
     without: BTreeSet<RelPath>,
-    /// Paths that notify may still have a watch under, for a folder that has moved on: a repeated watch of the same
-    /// path would change nothing, so that it has to be taken back first.
-    former: BTreeSet<RelPath>,
-    /// Rises with each folder that moved.
-    moves: u64,
-    /// Watched folders whose end was told once.
+    /// Where folders were that have moved on, nobody knows where to yet, with their watches. A watch that is asked for
+    /// where such a folder is now is the one that it has.
+    former: BTreeMap<RelPath, Number>,
+    /// The folder that is being watched in this moment, and whether it was heard meanwhile that it is somewhere else.
+    coming: Option<(RelPath, bool)>,
+    /// Watched folders that have told their end themselves; what is above them tells it too.
     told_once: BTreeSet<RelPath>,
-    /// The first half of a rename, until the second follows.
-    leaving: Option<usize>,
 }
 
 const TOLD_ONCE: usize = 10_000;
-/// The era of a watch that may have ended already.
-const UNSURE: u32 = u32::MAX;
 
 #[derive(Clone, Copy)]
 struct Watched {
     id: InodeId,
+    number: Number,
     era: u32,
     /// Set ahead of the pass that is to look at the folder: for that one it is not watched yet.
     is_ahead: bool,
@@ -143,29 +142,33 @@ impl Watches {
         mut hear: impl FnMut(Heard) + Send + 'static,
     ) -> Result<Self, notify::Error> {
         let shared = Arc::new(Shared {
+            inotify: OnceLock::new(),
+            setting: Mutex::default(),
             root: root.into(),
             cookies: cookies.into(),
             known: Mutex::default(),
             is_ahead: AtomicBool::new(false),
         });
-        let config = Config::default()
-            .with_follow_symlinks(false)
-            .with_event_kinds(EventKindMask::CORE | EventKindMask::ACCESS_CLOSE);
-        let listener = shared.clone();
-        let handler = move |event: notify::Result<Event>| match event {
-            Ok(event) => listener.translate(event, &mut |heard| {
-                if !listener.is_early(&heard) {
-                    hear(heard);
+        // Not the other way round as well, or neither would ever end.
+        let listener = Arc::downgrade(&shared);
+        let handler = move |event: notify::Result<Event>| {
+            let Some(shared) = listener.upgrade() else { return };
+            match event {
+                Ok(event) => shared.translate(event, &mut |heard| {
+                    if !shared.is_early(&heard) {
+                        hear(heard);
+                    }
+                }),
+                Err(_) => {
+                    shared.lock().era += 1;
+                    hear(Heard::Lost);
                 }
-            }),
-            Err(_) => {
-                listener.lock().era += 1;
-                hear(Heard::Lost);
             }
         };
-        let mut watcher = INotifyWatcher::new(handler, config)?;
-        watcher.watch_with(cookies, plain())?;
-        Ok(Self { watcher: Mutex::new(watcher), shared })
+        let mut inotify = Inotify::new(handler, Config::default())?;
+        inotify.watch(cookies, RecursiveMode::NonRecursive)?;
+        let _ = shared.inotify.set(inotify);
+        Ok(Self { shared })
     }
 
     /// Watches a folder unless it is watched already.
@@ -195,35 +198,37 @@ impl Watches {
     }
 
     fn set(&self, path: &RelPath, id: InodeId, is_ahead: bool) -> Result<Watching, NoWatch> {
-        // Who has the watcher's lock is alone in setting and ending watches: what is known agrees with what is set.
-        let mut watcher = self.watcher.lock().unwrap_or_else(|e| e.into_inner());
-        let (stale, era, moves) = {
-            let mut known = self.shared.lock();
-            let was_former = known.former.remove(path);
-            let (era, moves) = (known.era, known.moves);
-            match known.folders.get_mut(path) {
-                Some(watched) if watched.id == id && watched.era == era => {
-                    let was_ahead = watched.is_ahead;
-                    watched.is_ahead &= is_ahead;
-                    return Ok(if was_ahead { Watching::Now } else { Watching::Since });
-                }
-                watched => (watched.is_some() || was_former, era, moves),
-            }
-        };
-        let full = path.to_path(&self.shared.root);
-        if stale {
-            let _ = watcher.unwatch(&full);
-        }
-        let result = watcher.watch_with(&full, plain());
+        let _alone = self.shared.alone();
+        let Some(inotify) = self.shared.inotify.get() else { return Err(NoWatch::Gone) };
         let mut known = self.shared.lock();
-        known.folders.remove(path);
+        let era = known.era;
+        if let Some(watched) = known.folders.get_mut(path).filter(|watched| watched.id == id && watched.era == era) {
+            let was_ahead = watched.is_ahead;
+            watched.is_ahead &= is_ahead;
+            return Ok(if was_ahead { Watching::Now } else { Watching::Since });
+        }
+        known.coming = Some((path.clone(), false));
+        // A disk that does not answer must not keep those waiting who only ask what is known.
+        drop(known);
+        let full = path.to_path(&self.shared.root);
+        let result = if path.is_root() { inotify.place_top(&full) } else { inotify.place(&full) };
+        let mut known = self.shared.lock();
+        let has_moved = known.coming.take().is_some_and(|(_, has_moved)| has_moved);
+        let before = known.folders.remove(path);
+        if let Some(watched) = before
+            && result.as_ref().ok() != Some(&watched.number)
+        {
+            inotify.end(watched.number, &full);
+        }
         match result {
-            Ok(()) => {
+            Ok(number) if has_moved => {
+                inotify.end(number, &full);
+                Ok(Watching::Unsure)
+            }
+            Ok(number) => {
                 known.without.remove(path);
-                let is_sure = known.moves == moves;
-                let era = if is_sure { era } else { UNSURE };
-                known.folders.insert(path.clone(), Watched { id, era, is_ahead });
-                Ok(if is_sure { Watching::Now } else { Watching::Unsure })
+                known.folders.insert(path.clone(), Watched { id, number, era, is_ahead });
+                Ok(Watching::Now)
             }
             Err(error) if is_gone(&error.kind) => Err(NoWatch::Gone),
             Err(error) => {
@@ -244,7 +249,12 @@ impl Watches {
 
     /// Ends the watches of a folder and all below it: it is gone, or excluded.
     pub fn forget(&self, path: &RelPath) {
-        self.end(path, |known, path| known.take(path));
+        let _alone = self.shared.alone();
+        let gone = self.shared.lock().take(path);
+        for (path, watched) in gone {
+            self.shared.end(watched.number, &path);
+        }
+        self.end_former(path);
     }
 
     /// The same, where there may well be none: then nobody waits for the watcher.
@@ -264,26 +274,18 @@ impl Watches {
         }
     }
 
-    /// Ends what is left of the watches of a folder that was renamed. What is watched by the same paths since stays.
+    /// Ends what is left of the watches of a folder that was renamed, when it was looked at where it is now: that has taken
+    /// over those that it found. What is watched by the same paths since stays.
     pub fn forget_former(&self, path: &RelPath) {
-        self.end(path, |_, _| Vec::new());
+        let _alone = self.shared.alone();
+        self.end_former(path);
     }
 
-    fn end(&self, path: &RelPath, take: impl Fn(&mut Known, &RelPath) -> Vec<RelPath>) {
-        let mut watcher = self.watcher.lock().unwrap_or_else(|e| e.into_inner());
-        let gone = {
-            let mut known = self.shared.lock();
-            let mut gone = take(&mut known, path);
-            let former = within(known.former.range(path.clone()..), path);
-            for path in &former {
-                known.former.remove(path);
-            }
-            gone.extend(former);
-            gone
-        };
-        for path in gone {
-            // Already gone where the folder is.
-            let _ = watcher.unwatch(&path.to_path(&self.shared.root));
+    fn end_former(&self, path: &RelPath) {
+        let gone = take_within(&mut self.shared.lock().former, path);
+        let Some(inotify) = self.shared.inotify.get() else { return };
+        for (_, number) in gone {
+            inotify.end_lost(number);
         }
     }
 
@@ -314,6 +316,54 @@ impl Watches {
 impl Shared {
     fn lock(&self) -> MutexGuard<'_, Known> {
         self.known.lock().unwrap_or_else(|e| e.into_inner())
+    }
+
+    fn alone(&self) -> MutexGuard<'_, ()> {
+        self.setting.lock().unwrap_or_else(|e| e.into_inner())
+    }
+
+    fn end(&self, number: Number, path: &RelPath) {
+        if let Some(inotify) = self.inotify.get() {
+            inotify.end(number, &path.to_path(&self.root));
+        }
+    }
+
+    /// Takes out a folder that is not there any more, and all below it. What becomes of their watches is not known yet.
+    fn lose(&self, known: &mut Known, path: &RelPath) -> Vec<(RelPath, Watched)> {
+        if let Some((coming, has_moved)) = &mut known.coming {
+            *has_moved |= coming.is_within(path);
+        }
+        let gone = known.take(path);
+        if let Some(inotify) = self.inotify.get() {
+            for (path, watched) in &gone {
+                inotify.lose(watched.number, &path.to_path(&self.root));
+            }
+        }
+        gone
+    }
+
+    /// The folder is somewhere else now, and all below it.
+    fn retire(&self, known: &mut Known, path: &RelPath) {
+        for (path, watched) in self.lose(known, path) {
+            if let (Some(before), Some(inotify)) = (known.former.insert(path, watched.number), self.inotify.get()) {
+                inotify.end_lost(before);
+            }
+        }
+    }
+
+    /// The folder was removed. Returns whether it was never watched.
+    fn ended(&self, path: &RelPath, kind: RemoveKind) -> bool {
+        let mut known = self.lock();
+        let gone = self.lose(&mut known, path);
+        let is_known = !gone.is_empty();
+        if kind == RemoveKind::Folder {
+            return !is_known && !known.told_once.remove(path);
+        }
+        if known.told_once.len() > TOLD_ONCE {
+            known.told_once.clear();
+        }
+        known.told_once.extend(gone.into_iter().map(|(path, _)| path));
+        false
     }
 
     /// Whether this is about folders alone that a pass has yet to look at.
@@ -349,7 +399,7 @@ impl Shared {
             EventKind::Access(AccessKind::Close(AccessMode::Write)) => Heard::Written(path),
             EventKind::Access(_) => return,
             EventKind::Create(CreateKind::Folder) => {
-                self.lock().retire(&path);
+                self.retire(&mut self.lock(), &path);
                 Heard::FolderMade(path)
             }
             EventKind::Create(_) => Heard::Made(path),
@@ -358,32 +408,24 @@ impl Shared {
                 let Some(to) = paths.next().and_then(|to| RelPath::below(&self.root, to)) else {
                     return hear(Heard::Left(path));
                 };
+                self.retire(&mut self.lock(), &to);
                 Heard::Renamed { from: path, to }
             }
             EventKind::Modify(ModifyKind::Name(RenameMode::To)) => {
-                let mut known = self.lock();
-                known.retire(&path);
-                // Both halves together follow at once.
-                if known.leaving.take().is_some_and(|cookie| Some(cookie) == tracker) {
-                    return;
-                }
+                self.retire(&mut self.lock(), &path);
                 Heard::Came(path)
             }
             // A watched folder says itself that it moved; its parent has said so already, and from where.
             EventKind::Modify(ModifyKind::Name(_)) if tracker.is_none() && path.is_root() => Heard::Root,
             EventKind::Modify(ModifyKind::Name(_)) if tracker.is_none() => return,
             EventKind::Modify(ModifyKind::Name(_)) => {
-                let mut known = self.lock();
-                // notify drops the watch of this path, whichever folder is there by now.
-                known.moves += 1;
-                known.retire(&path);
-                known.leaving = tracker;
+                self.retire(&mut self.lock(), &path);
                 Heard::Left(path)
             }
             EventKind::Modify(_) | EventKind::Any | EventKind::Other => Heard::Modified(path),
             EventKind::Remove(kind) => {
                 // Its watch ended with it, and another folder of the same inode number may follow.
-                if kind != RemoveKind::File && self.lock().ended(&path) {
+                if kind != RemoveKind::File && self.ended(&path, kind) {
                     // Nothing that happened in it was heard.
                     hear(Heard::FolderMade(path.clone()));
                 }
@@ -399,40 +441,20 @@ impl Shared {
 
 impl Known {
     /// Takes out a folder and all below it.
-    fn take(&mut self, path: &RelPath) -> Vec<RelPath> {
-        let gone = within(self.folders.range(path.clone()..).map(|(p, _)| p), path);
-        for path in &gone {
-            self.folders.remove(path);
+    fn take(&mut self, path: &RelPath) -> Vec<(RelPath, Watched)> {
+        let without: Vec<RelPath> =
+            self.without.range(path.clone()..).take_while(|p| p.is_within(path)).cloned().collect();
+        for path in &without {
+            self.without.remove(path);
         }
-        for path in within(self.without.range(path.clone()..), path) {
-            self.without.remove(&path);
-        }
-        gone
-    }
-
-    /// Takes out a folder that was removed. Returns whether it was never watched. Its parent and the folder itself both
-    /// tell of its end.
-    fn ended(&mut self, path: &RelPath) -> bool {
-        let gone = self.take(path);
-        if !gone.is_empty() {
-            if self.told_once.len() > TOLD_ONCE {
-                self.told_once.clear();
-            }
-            self.told_once.extend(gone);
-            return false;
-        }
-        !self.told_once.remove(path)
-    }
-
-    /// Takes out a folder that is somewhere else now, and all below it.
-    fn retire(&mut self, path: &RelPath) {
-        let gone = self.take(path);
-        self.former.extend(gone);
+        take_within(&mut self.folders, path)
     }
 }
 
-fn within<'a>(paths: impl Iterator<Item = &'a RelPath>, folder: &RelPath) -> Vec<RelPath> {
-    paths.take_while(|p| p.is_within(folder)).cloned().collect()
+fn take_within<T>(map: &mut BTreeMap<RelPath, T>, folder: &RelPath) -> Vec<(RelPath, T)> {
+    let within: Vec<RelPath> =
+        map.range(folder.clone()..).map(|(path, _)| path).take_while(|p| p.is_within(folder)).cloned().collect();
+    within.into_iter().filter_map(|path| map.remove(&path).map(|value| (path, value))).collect()
 }
 
 fn is_gone(kind: &ErrorKind) -> bool {
@@ -442,10 +464,6 @@ fn is_gone(kind: &ErrorKind) -> bool {
         ErrorKind::Io(error) => matches!(error.kind(), Io::NotFound | Io::NotADirectory),
         _ => false,
     }
-}
-
-fn plain() -> WatchPathConfig {
-    WatchPathConfig::new(RecursiveMode::NonRecursive).with_dereference_symlinks(false)
 }
 
 #[cfg(test)]

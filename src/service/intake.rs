@@ -3,7 +3,7 @@
 
 mod vanished;
 
-use std::collections::{HashMap, HashSet, VecDeque};
+use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
@@ -11,7 +11,7 @@ use crossbeam_channel::{Receiver, Sender, bounded};
 
 use super::clock;
 use super::news::News;
-use super::quiet::Quiet;
+use super::quiet::{Fallen, Quiet};
 use crate::fs::watch::Heard;
 use crate::plan::schedule::later;
 use crate::tree::doubt::{Doubt, Moment};
@@ -50,16 +50,14 @@ struct State {
     max_delay: Duration,
     news: News,
     /// Waiting to fall quiet.
-    pending: HashMap<RelPath, Pending>,
+    pending: BTreeMap<RelPath, Pending>,
     /// The same by age; entries that are not pending any more are passed over.
     by_age: VecDeque<(Moment, RelPath)>,
     /// When paths last went through the express lane.
     acted: HashMap<RelPath, Moment>,
     quiet: Option<Quiet>,
     fed: Moment,
-    /// Removals among the pending, and those that are quiet and wait for the others, so that all are judged as one.
-    removals: usize,
-    quiet_removals: HashSet<RelPath>,
+    removals: Removals,
     vanished: Vanished,
 }
 
@@ -70,6 +68,17 @@ struct Pending {
     fed: Moment,
     doubt: Doubt,
     is_removal: bool,
+    /// Nothing was heard of it but its removal.
+    is_plain: bool,
+}
+
+/// The removals among the pending. They wait for one another, so that all are judged as one.
+#[derive(Clone, Copy, Debug, Default)]
+struct Removals {
+    count: usize,
+    first: Moment,
+    last: Moment,
+    fed: Moment,
 }
 
 /// More paths than this do not wait: they go into doubt at once, where there is a bound.
@@ -231,31 +240,41 @@ impl Intake {
             state.release_all();
             self.wake();
         }
+        // Those that go with their folder leave their age to it.
+        let is_first_removal = state.removals.count == 0;
+        if is_removal {
+            state.forget_removals_in(&path);
+        }
         let rarely = later(Moment::default(), state.debounce / 8).0;
-        let feed = match state.pending.get_mut(&path) {
-            Some(pending) => {
-                pending.last = pending.last.max(now);
-                pending.doubt = pending.doubt.or(doubt);
-                state.quiet_removals.remove(&path);
-                state.removals += usize::from(is_removal && !pending.is_removal);
-                pending.is_removal |= is_removal;
-                let feed = now.0.saturating_sub(pending.fed.0) >= rarely;
-                if feed {
-                    pending.fed = now;
-                }
-                feed
-            }
-            None => {
-                let pending = Pending { first: now, last: now, fed: now, doubt, is_removal };
-                state.pending.insert(path.clone(), pending);
-                state.removals += usize::from(is_removal);
+        let mut is_first = false;
+        let pending = state.pending.entry(path.clone()).or_insert_with(|| {
+            is_first = true;
+            if !is_removal {
                 state.by_age.push_back((now, path.clone()));
-                true
             }
+            Pending { first: now, last: now, fed: Moment::default(), doubt, is_removal: false, is_plain: true }
+        });
+        pending.last = pending.last.max(now);
+        pending.doubt = pending.doubt.or(doubt);
+        pending.is_plain &= is_removal;
+        let removals = &mut state.removals;
+        if is_removal && !pending.is_removal {
+            pending.is_removal = true;
+            removals.first = if is_first_removal { pending.first } else { removals.first.min(pending.first) };
+            is_first = is_first_removal;
+            removals.count += 1;
+        }
+        let fed = if pending.is_removal {
+            removals.last = removals.last.max(now);
+            &mut removals.fed
+        } else {
+            &mut pending.fed
         };
-        if feed {
+        if is_first || now.0.saturating_sub(fed.0) >= rarely {
+            *fed = now;
+            let path = (!pending.is_removal).then_some(&path);
             let first = state.quiet.is_none();
-            self.feed(state, &path, now);
+            self.feed(state, path, now);
             if first {
                 // Whoever waits has a deadline now.
                 self.wake();
@@ -263,43 +282,49 @@ impl Intake {
         }
     }
 
-    fn feed(self: &Arc<Self>, state: &mut State, path: &RelPath, now: Moment) {
+    /// Feeds the debouncer with a path, or with a removal.
+    fn feed(self: &Arc<Self>, state: &mut State, path: Option<&RelPath>, now: Moment) {
         if state.quiet.is_none() {
             let intake = Arc::downgrade(self);
             let timeout = state.debounce.max(Duration::from_millis(4));
-            let started = Quiet::start(timeout, move |paths| {
+            let started = Quiet::start(timeout, move |fallen| {
                 if let Some(intake) = intake.upgrade() {
-                    intake.fell_quiet(&paths);
+                    intake.fell_quiet(&fallen);
                 }
             });
             // Without one, the longest delay is what everything gets.
             state.quiet = started.ok();
         }
         state.fed = now;
-        if let Some(quiet) = &mut state.quiet {
-            quiet.heard(path);
+        match (&mut state.quiet, path) {
+            (Some(quiet), Some(path)) => quiet.heard(path),
+            (Some(quiet), None) => quiet.heard_removal(),
+            (None, _) => {}
         }
     }
 
     /// Called in the debouncer's thread.
-    fn fell_quiet(self: &Arc<Self>, paths: &[RelPath]) {
+    fn fell_quiet(self: &Arc<Self>, fallen: &Fallen) {
         let now = clock::now();
         let mut state = self.lock();
         let debounce = state.debounce;
-        for path in paths {
-            let Some(pending) = state.pending.get_mut(path) else { continue };
+        for path in &fallen.paths {
+            let Some(pending) = state.pending.get_mut(path).filter(|pending| !pending.is_removal) else { continue };
             if now < later(pending.last, debounce) {
                 // Not every event was passed on to the debouncer.
                 pending.fed = now;
-                self.feed(&mut state, path, now);
-            } else if pending.is_removal {
-                state.quiet_removals.insert(path.clone());
+                self.feed(&mut state, Some(path), now);
             } else {
                 state.release(path);
             }
         }
-        if state.quiet_removals.len() >= state.removals {
-            state.release_removals();
+        if fallen.removals && state.removals.count > 0 {
+            if now < later(state.removals.last, debounce) {
+                state.removals.fed = now;
+                self.feed(&mut state, None, now);
+            } else {
+                state.release_removals();
+            }
         }
         drop(state);
         self.wake();
@@ -322,6 +347,9 @@ impl Intake {
                 state.release(&path);
             }
         }
+        if state.removals.count > 0 && now >= later(state.removals.first, max_delay) {
+            state.release_removals();
+        }
         if state.quiet.is_some() && state.pending.is_empty() && now >= later(state.fed, REST) {
             state.quiet = None;
         }
@@ -332,14 +360,16 @@ impl Intake {
     pub fn deadline(&self) -> Option<Moment> {
         let state = self.lock();
         let oldest = state.by_age.front().map(|(first, _)| later(*first, state.max_delay));
+        let removals = (state.removals.count > 0).then(|| later(state.removals.first, state.max_delay));
         let rest = state.quiet.is_some().then(|| later(state.fed, REST));
-        [oldest, rest].into_iter().flatten().min()
+        [oldest, removals, rest].into_iter().flatten().min()
     }
 
     /// Paths that wait to fall quiet, and since when the oldest does.
     pub fn waiting(&self) -> (u64, Option<Moment>) {
         let state = self.lock();
-        (state.pending.len() as u64, state.pending.values().map(|p| p.first).min())
+        let removals = (state.removals.count > 0).then_some(state.removals.first);
+        (state.pending.len() as u64, state.pending.values().map(|p| p.first).chain(removals).min())
     }
 
     /// Looks at the disk in another way from now on.
@@ -376,21 +406,35 @@ impl State {
         }
     }
 
+    /// What was removed with a folder is looked at with the folder, if nothing else was heard of it: not even a storm of
+    /// removals is kept name by name.
+    fn forget_removals_in(&mut self, folder: &RelPath) {
+        let within = self.pending.range(folder.clone()..).take_while(|(path, _)| path.is_within(folder));
+        let plain = within.filter(|(path, pending)| pending.is_plain && *path != folder);
+        let covered: Vec<RelPath> = plain.map(|(path, _)| path.clone()).collect();
+        self.removals.count -= covered.len().min(self.removals.count);
+        for path in covered {
+            self.pending.remove(&path);
+        }
+    }
+
     /// Releases every removal, quiet or not.
     fn release_removals(&mut self) {
-        self.quiet_removals.clear();
-        self.removals = 0;
+        let first = std::mem::take(&mut self.removals).first;
         let gone: Vec<RelPath> =
             self.pending.iter().filter(|(_, p)| p.is_removal).map(|(path, _)| path.clone()).collect();
         for path in gone {
             self.release(&path);
         }
+        // Also of those that went with their folders.
+        self.news.bulk.since(first);
     }
 
     fn release_all(&mut self) {
         self.by_age.clear();
-        self.quiet_removals.clear();
-        self.removals = 0;
+        if self.removals.count > 0 {
+            self.release_removals();
+        }
         for (path, pending) in std::mem::take(&mut self.pending) {
             self.news.bulk.insert(&path, pending.doubt, pending.first);
         }

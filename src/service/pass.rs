@@ -161,6 +161,12 @@ pub fn run(pair: &Pair, order: &Order, pulse: &Pulse) -> Outcome {
         }
     }
     totals += walk(&pass, order.jobs);
+    if let Some(watches) = &pair.watches {
+        order.renames.iter().for_each(|(from, _)| watches.forget_former(from));
+        if order.dirty.is_everything() && !pass.is_cancelled() {
+            watches.forget_former(&RelPath::root());
+        }
+    }
     totals += groups::settle(&pass);
     if !pass.shared().removals.is_empty() {
         // What was moved from one folder to another by copying is on disk before it goes where it was.

@@ -20,22 +20,35 @@ pub struct Quiet {
     _debouncer: Debouncer<Feed, NoCache>,
 }
 
+/// What was fed, and then not again for the timeout.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Fallen {
+    pub paths: Vec<RelPath>,
+    /// No path was removed either.
+    pub removals: bool,
+}
+
+/// Stands for all removals together; below a tree there is no such path.
+const REMOVALS: &str = "/";
+
 impl Quiet {
-    /// Starts one. `fallen_quiet` is called in its thread with the paths that were fed and then not again for `timeout`.
+    /// Starts one. `fallen_quiet` is called in its thread.
     ///
     /// # Errors
     /// When its thread cannot be started.
     pub fn start(
         timeout: Duration,
-        mut fallen_quiet: impl FnMut(Vec<RelPath>) + Send + 'static,
+        mut fallen_quiet: impl FnMut(Fallen) + Send + 'static,
     ) -> Result<Self, notify::Error> {
         let handler = move |result: DebounceEventResult| {
             let events = result.unwrap_or_default();
             let path = |p: PathBuf| RelPath::new(&p.into_os_string().into_vec());
-            let mut paths: Vec<RelPath> = events.into_iter().flat_map(|e| e.event.paths).filter_map(path).collect();
+            let fed = || events.iter().flat_map(|e| &e.event.paths);
+            let removals = fed().any(|fed| fed == Path::new(REMOVALS));
+            let mut paths: Vec<RelPath> = fed().cloned().filter_map(path).collect();
             paths.sort_unstable();
             paths.dedup();
-            fallen_quiet(paths);
+            fallen_quiet(Fallen { paths, removals });
         };
         let debouncer = new_debouncer_opt(timeout, None, handler, NoCache::new(), Config::default())?;
         let feed = FEED.take().ok_or_else(|| notify::Error::generic("the debouncer took no feed"))?;
@@ -44,7 +57,16 @@ impl Quiet {
 
     /// Says that something was heard of `path` now.
     pub fn heard(&mut self, path: &RelPath) {
-        let path = PathBuf::from(OsStr::from_bytes(path.as_bytes()));
+        self.feed(OsStr::from_bytes(path.as_bytes()));
+    }
+
+    /// Says that something was removed now, whatever it is.
+    pub fn heard_removal(&mut self) {
+        self.feed(OsStr::new(REMOVALS));
+    }
+
+    fn feed(&mut self, path: &OsStr) {
+        let path = PathBuf::from(path);
         self.feed.handle_event(Ok(Event::new(EventKind::Modify(ModifyKind::Any)).add_path(path)));
     }
 }
@@ -85,12 +107,15 @@ mod tests {
     fn a_path_is_reported_once_it_is_quiet_and_not_before() {
         let (tx, rx) = crossbeam_channel::unbounded();
         let timeout = Duration::from_millis(40);
-        let mut quiet = Quiet::start(timeout, move |paths| drop(tx.send(paths))).expect("a debouncer");
+        let mut quiet = Quiet::start(timeout, move |fallen| drop(tx.send(fallen))).expect("a debouncer");
         let path = RelPath::new(b"a/\xff").expect("a valid path");
         let start = Instant::now();
         quiet.heard(&path);
         let reported = rx.recv_timeout(Duration::from_secs(10)).expect("a report");
-        assert_eq!(reported, [path]);
+        assert_eq!(reported, Fallen { paths: vec![path], removals: false });
         assert!(start.elapsed() >= timeout);
+        quiet.heard_removal();
+        let reported = rx.recv_timeout(Duration::from_secs(10)).expect("a report");
+        assert_eq!(reported, Fallen { paths: vec![], removals: true });
     }
 }

@@ -147,6 +147,46 @@ fn storm_of_events_is_followed() {
 }
 
 #[test]
+fn renamed_and_removed_trees_keep_their_watches_and_no_others() {
+    let pair = Pair::of(PROJECT);
+    let watch = pair.watch(&["--max-delete", "100%"]);
+    let folders = || watch.status()["watches"]["folders"].as_u64().expect("a number");
+    let copied = || watch.log().matches("File copied: ").count();
+    watch.flush();
+    let (before, copied_before) = (folders(), copied());
+    for i in 0..600 {
+        disk::write(&pair.source().join(format!("storm/{}/{i}/file", i % 7)), i.to_string());
+    }
+    watch.assert_follows();
+    assert_eq!(folders(), before + 608);
+    let set = || kernel_watches(watch.pid());
+    let all = set();
+    fs::rename(pair.source().join("storm"), pair.source().join("moved")).expect("renamed");
+    watch.assert_follows();
+    assert_eq!((folders(), set()), (before + 608, all));
+    disk::write(&pair.source().join("moved/3/3/file"), "heard where it is now");
+    watch.assert_follows();
+    let outside = pair.source().with_file_name("outside");
+    fs::rename(pair.source().join("moved"), &outside).expect("moved out");
+    watch.assert_follows();
+    assert_eq!((folders(), set()), (before, all - 608), "nobody hears what has left");
+    fs::rename(&outside, pair.source().join("back")).expect("moved in");
+    watch.assert_follows();
+    disk::remove(&pair.source().join("back"));
+    watch.assert_follows();
+    assert_eq!((folders(), set()), (before, all - 608));
+    assert_eq!(copied(), copied_before + 2 * 600, "what was renamed was not copied");
+    assert!(!watch.log().contains("Events were lost"));
+}
+
+/// Watches that the kernel has for a process.
+fn kernel_watches(pid: impl std::fmt::Display) -> usize {
+    let descriptors = fs::read_dir(format!("/proc/{pid}/fdinfo")).expect("descriptors").flatten();
+    let infos = descriptors.filter_map(|info| fs::read_to_string(info.path()).ok());
+    infos.map(|info| info.lines().filter(|line| line.starts_with("inotify wd:")).count()).sum()
+}
+
+#[test]
 fn file_that_is_held_open_and_written_to_arrives_before_it_is_closed() {
     use std::io::Write;
     let pair = Pair::of(PROJECT);

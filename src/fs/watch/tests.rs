@@ -1,4 +1,4 @@
-//! Owns the proof that a watch set ahead of the pass changes nothing for the pass.
+//! Owns the proof that a watch set ahead of the pass changes nothing for the pass, and that watches follow folders.
 
 use std::fs;
 use std::os::unix::fs::MetadataExt;
@@ -16,7 +16,7 @@ struct Place {
 impl Place {
     fn new() -> Self {
         let top = tempfile::tempdir().expect("a folder");
-        for folder in ["source/in", "cookies"] {
+        for folder in ["source/in/deep", "cookies", "elsewhere"] {
             fs::create_dir_all(top.path().join(folder)).expect("made");
         }
         let (tell, heard) = channel();
@@ -29,6 +29,22 @@ impl Place {
         let path = path(text);
         let stat = fs::metadata(path.to_path(&self.top.path().join("source"))).expect("there");
         (path, InodeId { dev: 0, ino: stat.ino() })
+    }
+
+    fn ensure(&self, text: &str) -> Watching {
+        let (path, id) = self.id(text);
+        self.watches.ensure(&path, id).expect("a watch")
+    }
+
+    /// Watches that the kernel has for the source, whether a path is known of them or not.
+    fn set(&self) -> usize {
+        // One is for the cookies.
+        self.watches.shared.inotify.get().expect("a back end").count() - 1
+    }
+
+    fn rename(&self, from: &str, to: &str) {
+        let at = |name: &str| self.top.path().join(name);
+        fs::rename(at(from), at(to)).expect("renamed");
     }
 
     fn write(&self, name: &str) {
@@ -71,4 +87,57 @@ fn a_watch_that_was_set_ahead_is_new_to_the_pass_and_heard_from_then_on() {
     place.watches.all_seen();
     place.write("in/late");
     assert!(place.heard().contains(&Heard::Written(path("in/late"))));
+}
+
+#[test]
+fn watches_below_a_renamed_folder_are_taken_over_where_it_is_now() {
+    let place = Place::new();
+    for name in ["", "in", "in/deep"] {
+        assert_eq!(place.ensure(name), Watching::Now);
+    }
+    place.rename("source/in", "source/out");
+    let renamed = Heard::Renamed { from: path("in"), to: path("out") };
+    assert_eq!(place.heard(), [Heard::Left(path("in")), renamed]);
+    assert_eq!((place.watches.count(), place.set()), ((1, 0), 3), "nobody has looked where they are");
+    place.write("out/deep/unheard");
+    assert_eq!(place.heard(), []);
+    assert_eq!(place.ensure("out"), Watching::Now);
+    assert_eq!(place.ensure("out/deep"), Watching::Now);
+    place.watches.forget_former(&path("in"));
+    assert_eq!((place.watches.count(), place.set()), ((3, 0), 3));
+    assert_eq!(place.ensure("out/deep"), Watching::Since);
+    place.write("out/deep/heard");
+    assert!(place.heard().contains(&Heard::Written(path("out/deep/heard"))));
+}
+
+#[test]
+fn watches_below_a_folder_that_left_end_when_it_is_forgotten() {
+    let place = Place::new();
+    for name in ["", "in", "in/deep"] {
+        place.ensure(name);
+    }
+    place.rename("source/in", "elsewhere/in");
+    assert_eq!(place.heard(), [Heard::Left(path("in"))]);
+    place.watches.forget(&path("in"));
+    assert_eq!((place.watches.count(), place.set()), ((1, 0), 1));
+    // Back again, it is new.
+    place.rename("elsewhere/in", "source/in");
+    assert_eq!(place.heard(), [Heard::Came(path("in"))]);
+    assert_eq!(place.ensure("in/deep"), Watching::Now);
+}
+
+#[test]
+fn removed_folder_tells_so_and_its_name_is_free_for_another() {
+    let place = Place::new();
+    for name in ["", "in", "in/deep"] {
+        place.ensure(name);
+    }
+    fs::remove_dir(place.top.path().join("source/in/deep")).expect("removed");
+    let removed = Heard::Removed(path("in/deep"));
+    assert_eq!(place.heard(), [removed.clone(), removed.clone()], "by itself, and by what is above it");
+    assert_eq!((place.watches.count(), place.set()), ((2, 0), 2));
+    fs::create_dir(place.top.path().join("source/in/deep")).expect("made");
+    fs::remove_dir(place.top.path().join("source/in/deep")).expect("removed");
+    let made = Heard::FolderMade(path("in/deep"));
+    assert_eq!(place.heard(), [made.clone(), made, removed], "nothing that happened in it was heard");
 }

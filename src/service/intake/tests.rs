@@ -40,6 +40,46 @@ fn removals_wait_and_a_cookie_brings_all_that_waits() {
 }
 
 #[test]
+fn what_went_with_its_folder_waits_as_the_folder() {
+    let intake = intake(Kind::File, LONG, LONG);
+    intake.hear(Heard::Modified(path("a/written")));
+    for name in ["a/b/1", "a/b/2", "a/b", "a/written", "a/c", "ab", "a"] {
+        intake.hear(Heard::Removed(path(name)));
+    }
+    assert_eq!(intake.waiting().0, 3, "the folder, what was written to before, and another one");
+    let since = intake.waiting().1.expect("since when");
+    let news = intake.take(later(since, LONG));
+    assert_eq!(news.bulk.oldest, Some(since), "the age of the first counts");
+    assert!(["a", "a/written", "ab"].iter().all(|name| news.bulk.dirty.covers(&path(name))));
+    assert!(news.bulk.dirty.covers(&path("a/b/1")));
+    assert_eq!(intake.waiting(), (0, None));
+}
+
+#[test]
+fn removed_folder_has_waited_as_long_as_what_went_with_it() {
+    let intake = intake(Kind::File, LONG, LONG);
+    intake.hear(Heard::Removed(path("a/b")));
+    let (_, since) = intake.waiting();
+    assert!(since.is_some());
+    intake.hear(Heard::Removed(path("a")));
+    assert_eq!(intake.waiting(), (1, since));
+}
+
+#[test]
+fn removals_fall_quiet_together() {
+    let intake = intake(Kind::File, Duration::from_millis(20), LONG);
+    for name in ["a", "b/c"] {
+        intake.hear(Heard::Removed(path(name)));
+    }
+    let mut news = intake.take(clock::now());
+    while news.bulk.is_empty() {
+        intake.woken().recv_timeout(Duration::from_secs(20)).expect("news");
+        news = intake.take(clock::now());
+    }
+    assert!(news.bulk.dirty.covers(&path("a")) && news.bulk.dirty.covers(&path("b/c")));
+}
+
+#[test]
 fn other_delays_count_at_once_and_what_waited_by_the_old_ones_goes() {
     let intake = intake(Kind::File, LONG, LONG);
     intake.hear(Heard::Removed(path("a")));

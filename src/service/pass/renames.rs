@@ -33,9 +33,6 @@ pub fn carry_out(pass: &mut Pass, renames: &[(RelPath, RelPath)]) -> Totals {
     let mut totals = Totals::default();
     for (from, to) in renames {
         pass.pulse.beat();
-        if let Some(watches) = &pass.pair.watches {
-            watches.forget_former(from);
-        }
         if pass.pair.options.dry_run || pass.is_cancelled() {
             continue;
         }
