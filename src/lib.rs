@@ -81,8 +81,12 @@
 //! [`fs::root::Root`] turns a tree path into a system call, beneath a descriptor and through no symbolic link. A file is
 //! built unseen ([`fs::stage`]): without a name in the target's folder for a new name, in the reserved folder for one
 //! that exists; it gets all its attributes, is brought to disk together with others, and is then published in one step,
-//! if the name still shows what the plan was made from.
-//! Its contents are a reflink of the source's, else one of the replica's old version into which only what differs is
+//! if the name still shows what the plan was made from. A folder that the replica does not have is built whole in the
+//! reserved folder, with its files under their own names, and one rename publishes them all (`service::pass::unseen`),
+//! unless it holds much. What is to be brought to disk goes there in batches, by a thread of its own, while the workers
+//! build the next (`service::pass::publisher`).
+//!
+//! A file's contents are a reflink of the source's, else one of the replica's old version into which only what differs is
 //! written ([`fs::patch`]), else a copy. Where no two files can share blocks, nothing less is safe: ext4's only other way is
 //! to exchange extents between two files, which is not one step for several of them, nor one with the attributes.
 //!

@@ -57,8 +57,9 @@ class Recorder:
                 at += size + (0 if flags & DISCARD else sectors * size)
         return found
 
-    def cut(self, entries, number, rng, out):
-        """The disk after the first `number` entries, less some of what no flush has followed."""
+    def cut(self, entries, number, out):
+        """The disk after the first `number` entries, less some of what no flush has followed: the same for each call."""
+        rng = random.Random(number)
         run("cp", "--sparse=always", self.base, out)
         last = max((i for i in range(number) if entries[i][2] & FLUSH), default=-1)
         with open(self.log, "rb") as log, open(out, "r+b") as disk:
@@ -119,16 +120,21 @@ def recorded(driftless, top, kind, place, most, seed):
     for at in chosen:
         # At the flush, before it has happened; or some writes after it.
         number = min(at + rng.choice([0, 1, 1, 2, 5, 20]), len(entries))
-        recorder.cut(entries, number, rng, image)
-        run("mount", "-o", "loop", image, mount_point)
-        try:
-            seen += read_all(replica, True) if os.path.isdir(replica) else 0
-            sync(driftless, environment, source, replica)
-            identical(driftless, source, replica)
-        except Broken as e:
-            raise Broken(f"cut after {number} of {len(entries)} writes: {e}") from e
-        finally:
-            unmount(mount_point)
+        for attempt in range(2):
+            # A device that is still being taken down can spoil one image, but not the same one twice.
+            recorder.cut(entries, number, f"{image}{attempt}")
+            run("mount", "-o", "loop", f"{image}{attempt}", mount_point)
+            try:
+                seen += read_all(replica, True) if os.path.isdir(replica) else 0
+                sync(driftless, environment, source, replica)
+                identical(driftless, source, replica)
+                break
+            except (Broken, OSError) as e:
+                if attempt:
+                    raise Broken(f"cut after {number} of {len(entries)} writes: {e}") from e
+                print(f"once more: cut after {number} of {len(entries)} writes: {e}", file=sys.stderr)
+            finally:
+                unmount(mount_point)
         if place == "other":
             # The state folder as it was at the end, beside a disk of long before: it must prove every word of it.
             shutil.rmtree(state)

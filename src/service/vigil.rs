@@ -47,6 +47,8 @@ pub struct Vigil {
     looked: Moment,
     seen: [Seen; WATCHED.len()],
     stands: Option<Standstill>,
+    /// What was said to stand, whatever else does by now: of that it is said that it moves again.
+    said: Option<What>,
 }
 
 #[derive(Clone, Copy, Debug, Default)]
@@ -61,7 +63,7 @@ struct Seen {
 impl Vigil {
     /// What gives no sign of life for this long is said not to move.
     pub fn new(period: Duration) -> Self {
-        Self { period, looked: Moment::default(), seen: Default::default(), stands: None }
+        Self { period, looked: Moment::default(), seen: Default::default(), stands: None, said: None }
     }
 
     /// What has not moved for longest, a pass before a look.
@@ -90,8 +92,11 @@ impl Vigil {
             }
         }
         match (std::mem::replace(&mut self.stands, stands), stands) {
-            (None, Some(stands)) => Some(Change::Stands(stands)),
-            (Some(stood), None) => Some(Change::MovesAgain(stood.what)),
+            (None, Some(stands)) => {
+                self.said = Some(stands.what);
+                Some(Change::Stands(stands))
+            }
+            (Some(_), None) => self.said.take().map(Change::MovesAgain),
             _ => None,
         }
     }
@@ -158,6 +163,18 @@ mod tests {
         assert_eq!(look(120, Some(1), Some(1)), (None, Some(pass)), "said once");
         assert_eq!(look(121, Some(2), Some(1)), (None, Some(stood)), "the look does not move yet");
         assert_eq!(look(122, Some(2), Some(2)), (Some(Change::MovesAgain(What::Look)), None), "it is another look");
+    }
+
+    #[test]
+    fn what_was_said_to_stand_is_what_moves_again() {
+        let mut vigil = Vigil::new(Duration::from_secs(60));
+        let mut look = |second: u64, pass: Option<u64>, looks: Option<u64>| {
+            vigil.look(at(second), 1000 + second, [sign(None), sign(pass), sign(looks)])
+        };
+        look(0, Some(1), None);
+        assert_eq!(look(60, Some(1), Some(1)), stands(1000, What::Pass));
+        assert_eq!(look(120, Some(2), Some(1)), None, "now it is the look");
+        assert_eq!(look(121, Some(3), None), Some(Change::MovesAgain(What::Pass)));
     }
 
     #[test]

@@ -10,28 +10,20 @@ use super::folders::Node;
 use super::walk::Worker;
 use crate::fs::remove::make_writable;
 use crate::fs::root::open_child;
-use crate::fs::stage::{Published, Staged};
+use crate::fs::stage::Published;
 use crate::service::clock;
 use crate::tree::doubt::{Doubt, Extent};
 use crate::tree::entry::{Kind, Stat};
 use crate::tree::operation::Operation;
 use crate::tree::path::RelPath;
 
-/// How a folder was made.
+/// How a new folder comes to be.
+#[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum Made {
     /// It is in its place.
     InPlace,
-    /// It is seen when it is published.
-    Unseen(Staged),
-}
-
-impl Made {
-    pub(super) fn staged(self) -> Option<Staged> {
-        match self {
-            Made::InPlace => None,
-            Made::Unseen(staged) => Some(staged),
-        }
-    }
+    /// Who visits it builds it unseen.
+    Unseen,
 }
 
 impl Worker<'_> {
@@ -46,9 +38,7 @@ impl Worker<'_> {
         let result = match (claimed, pair.options.dry_run) {
             (false, _) => Ok(None),
             (true, true) => Ok(Some(Made::InPlace)),
-            (true, false) if old.is_none() && self.may_build_unseen(node) => {
-                pair.stage.special(&pair.replica, Kind::Directory, b"", 0).map(|staged| Some(Made::Unseen(staged)))
-            }
+            (true, false) if old.is_none() && self.may_build_unseen(node) => Ok(Some(Made::Unseen)),
             (true, false) => self.make_folder_now(node, name, old).map(|made| made.then_some(Made::InPlace)),
         };
         if claimed {
@@ -56,7 +46,7 @@ impl Worker<'_> {
         }
         match result {
             Ok(Some(made)) => {
-                if matches!(made, Made::InPlace) {
+                if made == Made::InPlace {
                     self.made_folder(node, &path, old.as_ref());
                 }
                 let elsewhere = pair.options.one_file_system && stat.dev != node.id.dev;

@@ -245,15 +245,6 @@ impl Worker<'_> {
         }
         node.hold();
         let parent = Some(node.clone());
-        let (fresh, staged) = (made.is_some(), made.and_then(Made::staged));
-        self.pass.queue.push(Task::Folder(FolderTask {
-            path,
-            parent,
-            extent,
-            names,
-            fresh,
-            attributes_agreed,
-            staged,
-        }));
+        self.pass.queue.push(Task::Folder(FolderTask { path, parent, extent, names, made, attributes_agreed }));
     }
 }

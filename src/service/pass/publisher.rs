@@ -90,26 +90,27 @@ impl Worker<'_> {
     }
 
     fn publish_batches(&mut self, batches: Vec<Batch>) {
-        let synced = if self.pass.is_cancelled() {
+        let ready: Vec<_> = batches.iter().flat_map(|b| b.ready.iter().map(|ready| Some(ready.file.fd()))).collect();
+        let unseen = batches.iter().flat_map(|b| b.unseen.iter().flat_map(Unseen::open_files));
+        let all: Vec<_> = ready.iter().copied().chain(unseen).collect();
+        let bring = |files: &[_]| self.disk.as_ref().ok_or(Errno::BADF).and_then(|disk| disk.bring(files));
+        let (synced, synced_ready) = match () {
             // A disk that is busy could take longer than a stop may.
-            Err(Errno::CANCELED)
-        } else {
-            let files: Vec<_> = batches
-                .iter()
-                .flat_map(|batch| {
-                    let files = batch.ready.iter().map(|ready| Some(ready.file.fd()));
-                    files.chain(batch.unseen.iter().flat_map(Unseen::open_files))
-                })
-                .collect();
-            self.disk.as_ref().ok_or(Errno::BADF).and_then(|disk| disk.bring(&files))
+            () if self.pass.is_cancelled() => (Err(Errno::CANCELED), Err(Errno::CANCELED)),
+            () => match bring(&all) {
+                Err(Errno::NOSYS) => (Err(Errno::NOSYS), bring(&ready)),
+                done => (done, done),
+            },
         };
-        if synced.is_err() {
+        drop((ready, all));
+        if synced_ready.is_err() || synced.is_err_and(|error| error != Errno::NOSYS) {
             self.pass.disk_failures.fetch_add(1, Ordering::SeqCst);
         }
         // The kernel tells of a failure once: it may have been about anything that was begun before that.
         let failures = self.pass.disk_failures.load(Ordering::SeqCst);
         for Batch { ready, unseen, failures: before } in batches {
-            let synced = synced.and(if before == failures { Ok(()) } else { Err(Errno::IO) });
+            let is_certain = if before == failures { Ok(()) } else { Err(Errno::IO) };
+            let (synced, synced_ready) = (synced.and(is_certain), synced_ready.and(is_certain));
             for folder in unseen {
                 self.pass.pulse.beat();
                 let node = folder.node.clone();
@@ -119,7 +120,7 @@ impl Worker<'_> {
             for ready in ready {
                 self.pass.pulse.beat();
                 let node = ready.node.clone();
-                match synced {
+                match synced_ready {
                     Ok(()) => self.publish(ready),
                     Err(error) => self.throw_away(ready, error),
                 }

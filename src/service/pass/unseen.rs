@@ -19,7 +19,7 @@ use crate::service::claims::Which;
 use crate::service::clock;
 use crate::service::pair::Pair;
 use crate::tree::doubt::Doubt;
-use crate::tree::entry::Stat;
+use crate::tree::entry::{Kind, Seen, Stat};
 use crate::tree::path::RelPath;
 
 /// A folder that is built and not yet published.
@@ -102,13 +102,25 @@ impl Worker<'_> {
     pub(super) fn build(&mut self, node: Arc<Node>, folder: Staged, jobs: Vec<Job>) {
         self.unseen_now = Some(Vec::new());
         let bytes = jobs.iter().map(|job| job.source.size).fold(0, u64::saturating_add);
+        let mut failed = Vec::new();
         for job in jobs {
-            if !self.pass.is_cancelled() {
-                self.pass.pulse.beat();
-                self.job(&node, job);
+            if self.pass.is_cancelled() {
+                break;
+            }
+            self.pass.pulse.beat();
+            let (before, name) = (self.unseen_now.as_ref().map(Vec::len), job.name.clone());
+            let is_file = job.source.kind == Kind::File;
+            self.job(&node, job);
+            if is_file && self.unseen_now.as_ref().map(Vec::len) == before {
+                failed.push(name);
             }
         }
         let files = self.unseen_now.take().unwrap_or_default();
+        if !self.is_clean(&node, &failed) {
+            folder.discard(&self.pass.pair.replica);
+            self.pass.again(&node.path, Doubt::subtree(clock::now()));
+            return complete(self.pass, node, &mut self.totals);
+        }
         let unseen = Unseen { node: node.clone(), folder, files };
         if !self.pass.pair.options.durable {
             self.publish_folder(unseen, Ok(()));
@@ -119,20 +131,28 @@ impl Worker<'_> {
         self.publish_if_many();
     }
 
+    /// Whether nothing is left of the files that could not be built.
+    fn is_clean(&self, node: &Node, failed: &[Box<[u8]>]) -> bool {
+        let pair = self.pass.pair;
+        let is_gone = |name: &[u8]| {
+            let seen = node.replica().and_then(|folder| pair.replica.look(folder, name));
+            matches!(seen, Ok(Seen::Absent))
+        };
+        failed.iter().all(|name| is_gone(name))
+    }
+
     /// An empty file under its own name.
     pub(super) fn stage_within(&self, node: &Node, job: &Job) -> Result<StagedFile, Stop> {
         let pair = self.pass.pair;
         let folder = node.replica.as_ref().ok_or(Stop::Changed)?;
         let mode = if self.pass.born().is_some() { job.source.mode & ALL } else { ALL };
         let file = pair.stage.file_within(folder, &job.name, mode).map_err(failed("cannot create a file"))?;
-        if self.pass.born().is_none() {
-            let stat = pair.replica.stat(file.fd()).map_err(failed("cannot read the attributes"))?;
-            let has_none =
-                metadata::xattrs(file.fd()).map_err(failed("cannot read the extended attributes"))?.is_empty();
-            if has_none {
-                let born = Born { uid: stat.uid, gid: stat.gid, masked: ALL & !stat.mode };
-                let _ = self.pass.born.set(born);
-            }
+        if self.pass.born().is_none()
+            // Where it does not say, each is asked.
+            && let Ok(stat) = pair.replica.stat(file.fd())
+            && metadata::xattrs(file.fd()).is_ok_and(|xattrs| xattrs.is_empty())
+        {
+            let _ = self.pass.born.set(Born { uid: stat.uid, gid: stat.gid, masked: ALL & !stat.mode });
         }
         Ok(file)
     }

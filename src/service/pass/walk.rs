@@ -12,6 +12,7 @@ use super::Pass;
 use super::databases::InDoubt;
 use super::files::{Job, Ready};
 use super::folders::{self, Node, complete};
+use super::make::Made;
 use super::publisher::Batch;
 use super::queue::{Next, Task};
 use super::unseen::{Unseen, Within};
@@ -40,10 +41,17 @@ pub struct FolderTask {
     pub(super) parent: Option<Arc<Node>>,
     pub(super) extent: Extent,
     pub(super) names: BTreeMap<Box<[u8]>, Doubt>,
-    pub(super) fresh: bool,
+    /// The replica had none before.
+    pub(super) made: Option<Made>,
     pub(super) attributes_agreed: bool,
-    /// It is made, and not yet published.
-    pub(super) staged: Option<Staged>,
+}
+
+/// Both sides of a folder.
+struct Sides {
+    source: OwnedFd,
+    replica: Option<OwnedFd>,
+    /// The replica's is not yet in its place.
+    staged: Option<Staged>,
 }
 
 impl FolderTask {
@@ -59,7 +67,7 @@ pub fn seed(pass: &Pass, path: RelPath) -> Task {
     let (extent, names) = (doubt.extent, doubt.names);
     // A look at the whole folder is one at its attributes too.
     let attributes_agreed = extent == Extent::Names;
-    Task::Folder(FolderTask { path, parent: None, extent, names, fresh: false, attributes_agreed, staged: None })
+    Task::Folder(FolderTask { path, parent: None, extent, names, made: None, attributes_agreed })
 }
 
 /// What there is to do in a folder.
@@ -179,23 +187,22 @@ impl<'a> Worker<'a> {
             parent: None,
             extent: Extent::Names,
             names: BTreeMap::from([(name.into(), Doubt::subtree(clock::now()))]),
-            fresh: false,
+            made: None,
             attributes_agreed: true,
-            staged: None,
         }));
     }
 
     fn visit(&mut self, mut task: FolderTask) -> Result<(), Errno> {
         let pair = self.pass.pair;
-        let (source, replica) = self.open_both(&task)?;
-        let stat = pair.source.stat(source.as_fd())?;
-        let id = stat.id();
-        if let Some(replica) = &replica
-            && !pair.options.dry_run
-            && trust::close_off(replica.as_fd(), &stat, &pair.rights)?
-        {
-            task.attributes_agreed = false;
-        }
+        let Some(sides) = self.open_both(&task)? else { return Ok(()) };
+        let id = match self.close_off(&mut task, &sides) {
+            Ok(id) => id,
+            Err(error) => {
+                sides.staged.into_iter().for_each(|staged| staged.discard(&pair.replica));
+                return Err(error);
+            }
+        };
+        let Sides { source, replica, staged } = sides;
         let watching = self.watch(&task, id);
         if watching == Watching::Unsure {
             self.pass.shared().outcome.again.insert_extent(task.path.clone(), Extent::Listing);
@@ -207,7 +214,7 @@ impl<'a> Worker<'a> {
             task.extent = Extent::Tree;
         }
         let node = Node::new(task.path, (source, id), replica, task.parent);
-        let node = Arc::new(node.with(task.fresh, task.attributes_agreed));
+        let node = Arc::new(node.with(task.made.is_some(), task.attributes_agreed));
         if let Some(parent) = &node.parent {
             parent.hold();
         }
@@ -225,7 +232,7 @@ impl<'a> Worker<'a> {
             node.hold();
             self.pass.queue.push(Task::Database(node.clone(), base, in_doubt));
         }
-        if let Some(folder) = task.staged {
+        if let Some(folder) = staged {
             if self.is_worth_building(&jobs) {
                 self.build(node, folder, jobs);
                 return Ok(());
@@ -245,29 +252,50 @@ impl<'a> Worker<'a> {
         Ok(())
     }
 
-    fn open_both(&self, task: &FolderTask) -> Result<(OwnedFd, Option<OwnedFd>), Errno> {
+    /// Nothing where the replica's could not be made, which has been said.
+    fn open_both(&self, task: &FolderTask) -> Result<Option<Sides>, Errno> {
         let pair = self.pass.pair;
+        let both = |source, replica| Ok(Some(Sides { source, replica, staged: None }));
         let (Some(parent), Some((_, name))) = (&task.parent, task.path.split()) else {
             let source = pair.source.open_folder(&task.path)?;
             return match pair.replica.open_folder(&task.path) {
-                Err(Errno::NOENT) if pair.options.dry_run && task.path.is_root() => Ok((source, None)),
-                done => Ok((source, Some(done?))),
+                Err(Errno::NOENT) if pair.options.dry_run && task.path.is_root() => both(source, None),
+                done => both(source, Some(done?)),
             };
         };
         let source = open_child(parent.source.as_fd(), name)?;
-        if let Some(staged) = &task.staged {
-            return Ok((source, Some(open_child(staged.folder(), staged.name())?)));
+        if task.made == Some(Made::Unseen) {
+            let staged = pair.stage.special(&pair.replica, Kind::Directory, b"", 0);
+            let opened = staged.and_then(|staged| Ok((open_child(staged.folder(), staged.name())?, staged)));
+            return match opened {
+                Ok((replica, staged)) => Ok(Some(Sides { source, replica: Some(replica), staged: Some(staged) })),
+                Err(error) => {
+                    self.pass.failed(&task.path, "cannot create the directory", error);
+                    Ok(None)
+                }
+            };
         }
-        let Some(folder) = &parent.replica else { return Ok((source, None)) };
-        let replica = match open_child(folder.as_fd(), name) {
-            Err(Errno::NOENT) if pair.options.dry_run => return Ok((source, None)),
-            Err(Errno::NOTDIR | Errno::LOOP) if pair.options.dry_run => return Ok((source, None)),
+        let Some(folder) = &parent.replica else { return both(source, None) };
+        match open_child(folder.as_fd(), name) {
+            Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP) if pair.options.dry_run => both(source, None),
             Err(Errno::ACCESS) if !pair.options.dry_run => {
-                crate::fs::metadata::open_for_change(folder.as_fd(), name, Kind::Directory)?
+                both(source, Some(crate::fs::metadata::open_for_change(folder.as_fd(), name, Kind::Directory)?))
             }
-            done => done?,
-        };
-        Ok((source, Some(replica)))
+            done => both(source, Some(done?)),
+        }
+    }
+
+    /// Makes the replica's folder no more open than the source's. Returns the identity of the source's.
+    fn close_off(&self, task: &mut FolderTask, sides: &Sides) -> Result<InodeId, Errno> {
+        let pair = self.pass.pair;
+        let stat = pair.source.stat(sides.source.as_fd())?;
+        if let Some(replica) = &sides.replica
+            && !pair.options.dry_run
+            && trust::close_off(replica.as_fd(), &stat, &pair.rights)?
+        {
+            task.attributes_agreed = false;
+        }
+        Ok(stat.id())
     }
 
     /// Watches the folder before it is listed.
