@@ -20,4 +20,5 @@ pub mod scan;
 pub mod share;
 pub mod stage;
 pub mod trust;
+pub mod volume;
 pub mod watch;

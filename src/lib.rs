@@ -79,9 +79,9 @@
 //! # Applying
 //!
 //! [`fs::root::Root`] turns a tree path into a system call, beneath a descriptor and through no symbolic link. A file is
-//! built unseen ([`fs::stage`]): without a name in the target's folder for a new name, in the reserved folder for one
-//! that exists; it gets all its attributes, is brought to disk together with others, and is then published in one step,
-//! if the name still shows what the plan was made from. A folder that the replica does not have is built whole in the
+//! built unseen ([`fs::stage`]): without a name in the target's folder for a new name, in the reserved folder of its
+//! filesystem ([`fs::volume`]) for one that exists; it gets all its attributes, is brought to disk together with others,
+//! and is then published in one step, if the name still shows what the plan was made from. A folder that the replica does not have is built whole in the
 //! reserved folder, with its files under their own names, and one rename publishes them all (`service::pass::unseen`),
 //! unless it holds much. What is to be brought to disk goes there in batches, by a thread of its own, while the workers
 //! build the next (`service::pass::publisher`).

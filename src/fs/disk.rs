@@ -34,17 +34,21 @@ const HANDED_OVER: [u64; 5] = [0x6573_5546, 0x517b, 0xff53_4d42, 0xfe53_4d42, 0x
 pub struct Disk {
     whole: OwnedFd,
     takes_all: bool,
+    /// The replica's own, where files may lie on others too, which are mounted inside it.
+    device: Option<u64>,
 }
 
 impl Disk {
+    /// `has_mounts`: other filesystems may be mounted inside the replica.
+    ///
     /// # Errors
     /// As of openat(2).
-    pub fn open(replica: &Root) -> Result<Self, Errno> {
+    pub fn open(replica: &Root, has_mounts: bool) -> Result<Self, Errno> {
         let whole = replica.open_folder(&RelPath::root())?;
         // The numbers are of 32 bits, whatever the type that holds them.
         let known = |s: fs::StatFs| !HANDED_OVER.contains(&(s.f_type as u64 & 0xffff_ffff));
         let takes_all = fs::fstatfs(&whole).is_ok_and(known);
-        Ok(Self { whole, takes_all })
+        Ok(Self { whole, takes_all, device: has_mounts.then(|| replica.device()) })
     }
 
     /// Whether all that was written can be brought to disk without naming it.
@@ -64,9 +68,18 @@ impl Disk {
             match fs::syncfs(&self.whole) {
                 // A sandbox that does not know the call.
                 Err(Errno::NOSYS) if are_open => {}
-                done => return done,
+                Ok(()) => return files.iter().flatten().try_for_each(|file| self.bring_elsewhere(*file)),
+                Err(error) => return Err(error),
             }
         }
         files.iter().try_for_each(|file| file.map_or(Err(Errno::NOSYS), fs::fsync))
+    }
+
+    /// Brings a file to disk that lies on another one.
+    fn bring_elsewhere(&self, file: BorrowedFd) -> Result<(), Errno> {
+        match self.device {
+            Some(device) if fs::fstat(file)?.st_dev != device => fs::fsync(file),
+            _ => Ok(()),
+        }
     }
 }

@@ -1,28 +1,57 @@
 //! Owns building things unseen and publishing them under their name in one step. Staged things lie in the reserved
-//! folder, or have no name at all until they are published. It does not decide what is published, nor when.
+//! folder of the filesystem that they are for, or have no name at all until they are published. It does not decide what
+//! is published, nor when.
 
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
-use std::sync::Mutex;
+mod folder;
+mod nested;
+mod publish;
+
+use std::collections::HashSet;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, OnceLock};
 
-use rustix::fs::{self, AtFlags, CWD, FileType, Mode, OFlags, RenameFlags};
+use rustix::fs::{self, AtFlags, FileType, Mode, OFlags};
 use rustix::io::Errno;
 
 use super::remove;
-use super::root::{Root, open_child, open_child_unmounted};
+use super::root::{Root, open_child};
+use super::volume::{self, Look, Volume};
 use crate::tree::entry::{Kind, Seen, Stat};
 use crate::tree::exclude::RESERVED;
+use crate::tree::path::RelPath;
+use folder::{is_there, open_stage, remove_reserved};
+use nested::Nested;
+use publish::{is_apart, link_open, publish_named};
 
 const STAGE: &[u8] = b"stage";
 const PRIVATE: Mode = Mode::from_raw_mode(0o700);
 
-/// Where a replica's things are built. The reserved folder is made when it is first needed.
-#[derive(Debug)]
+/// Where a replica's things are built. A reserved folder is made when it is first needed.
+#[derive(Debug, Default)]
 pub struct Stage {
-    folder: Mutex<Option<std::sync::Arc<OwnedFd>>>,
+    /// Where the root lies, by a rough look and by a close one.
+    own: [OnceLock<Volume>; 2],
+    /// There are projects in the replica.
+    has_projects: AtomicBool,
+    /// Folders that are filled cannot be published.
+    no_unseen: AtomicBool,
+    folder: Mutex<Option<Arc<OwnedFd>>>,
+    nested: Nested,
     next: AtomicU64,
-    has_tmpfile: AtomicBool,
+    /// Where files without a name cannot be had.
+    no_tmpfile: Mutex<HashSet<Volume>>,
+    /// Whether that is anywhere.
+    lacks_tmpfile: AtomicBool,
     was_made: AtomicBool,
+}
+
+/// The folder of the replica that something is built for.
+#[derive(Clone, Copy, Debug)]
+pub struct Target<'a> {
+    pub folder: BorrowedFd<'a>,
+    /// Its path, to find the top of a filesystem that is mounted inside the replica. It is not relied on.
+    pub path: &'a RelPath,
 }
 
 /// A file that is being built.
@@ -43,7 +72,7 @@ enum Place {
 /// A thing with a name in the staging folder. What is not published must be discarded.
 #[derive(Debug)]
 pub struct Staged {
-    stage: std::sync::Arc<OwnedFd>,
+    stage: Arc<OwnedFd>,
     name: Vec<u8>,
 }
 
@@ -73,25 +102,65 @@ impl StagedFile {
 
 impl Stage {
     pub fn new() -> Self {
-        Self {
-            folder: Mutex::new(None),
-            next: AtomicU64::new(0),
-            has_tmpfile: AtomicBool::new(true),
-            was_made: AtomicBool::new(false),
+        Self::default()
+    }
+
+    /// A pass begins.
+    pub fn enter(&self) {
+        self.nested.enter();
+    }
+
+    /// A pass has ended, and discarded or published all that it had staged. Returns the folders whose lists have changed and
+    /// changed back: those in which staging folders were that nobody needs any more.
+    pub fn leave(&self) -> Vec<RelPath> {
+        self.nested.leave()
+    }
+
+    /// Takes over what an interrupted run has left at the top of a filesystem that is mounted inside the replica, so that
+    /// it goes when the passes end. Returns whether something was found there that is not in use.
+    pub fn adopt(&self, root: &Root, target: &Target) -> bool {
+        // What is neither empty nor holds a staging folder is not the program's.
+        let is_left = open_child(target.folder, RESERVED).is_ok_and(|reserved| {
+            open_child(reserved.as_fd(), STAGE).is_ok()
+                || fs::unlinkat(target.folder, RESERVED, AtFlags::REMOVEDIR).is_ok()
+        });
+        is_left
+            && self.nested_of(root, target, Look::Close).is_ok_and(|nested| {
+                nested.is_some_and(|at| self.nested.folder(root, at, target).is_ok_and(|(_, is_new)| is_new))
+            })
+    }
+
+    /// The volume of `target`, if it is not that of the root.
+    fn nested_of(&self, root: &Root, target: &Target, look: Look) -> Result<Option<(Volume, Look)>, Errno> {
+        let own = &self.own[usize::from(look == Look::Close)];
+        let own = match own.get() {
+            Some(own) => *own,
+            None => volume::of(root.fd(), look).map(|found| *own.get_or_init(|| found))?,
+        };
+        let volume = volume::of(target.folder, look)?;
+        Ok((volume != own).then_some((volume, look)))
+    }
+
+    fn look(&self) -> Look {
+        if self.has_projects.load(Ordering::Relaxed) { Look::Close } else { Look::Rough }
+    }
+
+    /// The staging folder from which things can be published in `target`.
+    fn place(&self, root: &Root, target: &Target) -> Result<Arc<OwnedFd>, Errno> {
+        match self.nested_of(root, target, self.look())? {
+            None => self.folder(root),
+            Some(at) => self.nested.folder(root, at, target).map(|(folder, _)| folder),
         }
     }
 
-    fn folder(&self, root: &Root) -> Result<std::sync::Arc<OwnedFd>, Errno> {
+    fn folder(&self, root: &Root) -> Result<Arc<OwnedFd>, Errno> {
         let mut folder = self.folder.lock().unwrap_or_else(|e| e.into_inner());
         // Somebody may have removed it; then it is made again.
-        if let Some(open) = folder.as_ref().filter(|open| fs::fstat(open).is_ok_and(|s| s.st_nlink > 0)) {
+        if let Some(open) = folder.as_ref().filter(|open| is_there(open)) {
             return Ok(open.clone());
         }
-        let reserved = make_folder(root.fd(), RESERVED)?;
         self.was_made.store(true, Ordering::Relaxed);
-        // What is built here is to have no ACL but its own.
-        let _ = fs::fremovexattr(&reserved, c"system.posix_acl_default");
-        let stage = std::sync::Arc::new(make_folder(reserved.as_fd(), STAGE)?);
+        let stage = Arc::new(open_stage(root.fd())?);
         *folder = Some(stage.clone());
         Ok(stage)
     }
@@ -116,21 +185,33 @@ impl Stage {
     ///
     /// # Errors
     /// As of openat(2).
-    pub fn file(&self, root: &Root, target: BorrowedFd, new: bool) -> Result<StagedFile, Errno> {
-        if new && self.has_tmpfile.load(Ordering::Relaxed) {
+    pub fn file(&self, root: &Root, target: &Target, new: bool) -> Result<StagedFile, Errno> {
+        if new && self.may_be_nameless(target)? {
             let flags = OFlags::TMPFILE | OFlags::RDWR | OFlags::CLOEXEC;
-            match fs::openat(target, c".", flags, Mode::from_raw_mode(0o600)) {
+            match fs::openat(target.folder, c".", flags, Mode::from_raw_mode(0o600)) {
                 Ok(fd) => return Ok(StagedFile { fd, place: Place::Nameless }),
                 Err(Errno::OPNOTSUPP | Errno::ISDIR | Errno::NOENT | Errno::INVAL) => {
-                    self.has_tmpfile.store(false, Ordering::Relaxed);
+                    self.no_tmpfile
+                        .lock()
+                        .unwrap_or_else(|e| e.into_inner())
+                        .insert(volume::of(target.folder, Look::Rough)?);
+                    self.lacks_tmpfile.store(true, Ordering::Relaxed);
                 }
                 Err(error) => return Err(error),
             }
         }
-        let stage = self.folder(root)?;
+        let stage = self.place(root, target)?;
         let flags = OFlags::CREATE | OFlags::EXCL | OFlags::RDWR | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         let (fd, name) = self.fresh(|name| fs::openat(&stage, name, flags, Mode::from_raw_mode(0o600)))?;
         Ok(StagedFile { fd, place: Place::Staged(Staged { stage, name }) })
+    }
+
+    fn may_be_nameless(&self, target: &Target) -> Result<bool, Errno> {
+        if !self.lacks_tmpfile.load(Ordering::Relaxed) {
+            return Ok(true);
+        }
+        let volume = volume::of(target.folder, Look::Rough)?;
+        Ok(!self.no_tmpfile.lock().unwrap_or_else(|e| e.into_inner()).contains(&volume))
     }
 
     /// An empty file named `name` in a folder that is staged itself: it is published with the folder. It gets `mode`, less
@@ -138,21 +219,50 @@ impl Stage {
     ///
     /// # Errors
     /// As of openat(2).
-    pub fn file_within(&self, folder: &std::sync::Arc<OwnedFd>, name: &[u8], mode: u16) -> Result<StagedFile, Errno> {
+    pub fn file_within(&self, folder: &Arc<OwnedFd>, name: &[u8], mode: u16) -> Result<StagedFile, Errno> {
         let flags = OFlags::CREATE | OFlags::EXCL | OFlags::RDWR | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         let fd = fs::openat(folder, name, flags, Mode::from_raw_mode(u32::from(mode)))?;
         Ok(StagedFile { fd, place: Place::Within(Staged { stage: folder.clone(), name: name.into() }) })
     }
 
-    /// A link, FIFO, socket or device, with the default attributes.
+    /// Whether a folder that is filled before it is published can be published in `target`, as far as is known.
+    pub fn may_build_unseen(&self, root: &Root, target: &Target) -> bool {
+        !self.no_unseen.load(Ordering::Relaxed)
+            && self.nested_of(root, target, self.look()).is_ok_and(|nested| nested.is_none())
+    }
+
+    /// It was found that it cannot.
+    pub fn build_in_place(&self) {
+        self.no_unseen.store(true, Ordering::Relaxed);
+    }
+
+    /// A folder that is filled before it is published, on the root's own filesystem.
     ///
     /// # Errors
-    /// As of symlinkat(2) and mknodat(2).
-    pub fn special(&self, root: &Root, kind: Kind, target: &[u8], rdev: u64) -> Result<Staged, Errno> {
-        let stage = self.folder(root)?;
+    /// As of mkdirat(2).
+    pub fn unseen(&self, root: &Root) -> Result<Staged, Errno> {
+        self.make(self.folder(root)?, Kind::Directory, b"", 0)
+    }
+
+    /// A folder, link, FIFO, socket or device for `target`, with the default attributes. A link leads to `content`.
+    ///
+    /// # Errors
+    /// As of mkdirat(2), symlinkat(2) and mknodat(2).
+    pub fn special(
+        &self,
+        root: &Root,
+        target: &Target,
+        kind: Kind,
+        content: &[u8],
+        rdev: u64,
+    ) -> Result<Staged, Errno> {
+        self.make(self.place(root, target)?, kind, content, rdev)
+    }
+
+    fn make(&self, stage: Arc<OwnedFd>, kind: Kind, content: &[u8], rdev: u64) -> Result<Staged, Errno> {
         let node = |name: &[u8], file_type| fs::mknodat(&stage, name, file_type, Mode::from_raw_mode(0o600), rdev);
         let ((), name) = self.fresh(|name| match kind {
-            Kind::Symlink => fs::symlinkat(target, &stage, name),
+            Kind::Symlink => fs::symlinkat(content, &stage, name),
             Kind::Directory => fs::mkdirat(&stage, name, PRIVATE),
             Kind::Fifo => node(name, FileType::Fifo),
             Kind::Socket => node(name, FileType::Socket),
@@ -163,12 +273,12 @@ impl Stage {
         Ok(Staged { stage, name })
     }
 
-    /// Another name for `name` in `folder`, staged.
+    /// Another name for `name` in `folder`, staged for `target`.
     ///
     /// # Errors
-    /// As of linkat(2).
-    pub fn link(&self, root: &Root, folder: BorrowedFd, name: &[u8]) -> Result<Staged, Errno> {
-        let stage = self.folder(root)?;
+    /// As of linkat(2): EXDEV where the two lie on different filesystems.
+    pub fn link(&self, root: &Root, target: &Target, folder: BorrowedFd, name: &[u8]) -> Result<Staged, Errno> {
+        let stage = self.place(root, target)?;
         let ((), name) = self.fresh(|fresh| fs::linkat(folder, name, &stage, fresh, AtFlags::empty()))?;
         Ok(Staged { stage, name })
     }
@@ -211,7 +321,12 @@ impl Stage {
         name: &[u8],
         expected: Option<&Stat>,
     ) -> Result<Published, Errno> {
-        let result = publish_named(root, &staged, folder, name, expected);
+        let mut result = publish_named(root, &staged, folder, name, expected);
+        if result == Err(Errno::XDEV) && is_apart(&staged, folder) {
+            // Staged before that was known. From now on it is looked for.
+            self.has_projects.store(true, Ordering::Relaxed);
+            result = Ok(Published::Changed);
+        }
         if !matches!(result, Ok(Published::Yes)) || expected.is_some_and(|e| e.kind == Kind::Directory) {
             staged.discard(root);
         }
@@ -233,20 +348,15 @@ impl Stage {
         }
     }
 
-    /// Removes the staging folder, and the reserved folder if nothing else is in it. Returns whether the root changed.
-    pub fn close(&self, root: &Root) -> bool {
+    /// Removes the staging folders, and the reserved ones in which nothing else is. Returns the folders whose lists have
+    /// changed by that.
+    pub fn close(&self, root: &Root) -> Vec<RelPath> {
         self.folder.lock().unwrap_or_else(|e| e.into_inner()).take();
-        let Ok(reserved) = open_child(root.fd(), RESERVED) else {
-            return false;
-        };
-        let _ = remove::tree(reserved.as_fd(), STAGE);
-        fs::unlinkat(root.fd(), RESERVED, AtFlags::REMOVEDIR).is_ok()
-    }
-}
-
-impl Default for Stage {
-    fn default() -> Self {
-        Self::new()
+        let mut changed = self.nested.remove(|| true);
+        if remove_reserved(root.fd()) {
+            changed.push(RelPath::root());
+        }
+        changed
     }
 }
 
@@ -273,135 +383,5 @@ impl StagedFile {
             Place::Nameless => {}
             Place::Staged(staged) | Place::Within(staged) => staged.discard(root),
         }
-    }
-}
-
-fn publish_named(
-    root: &Root,
-    staged: &Staged,
-    folder: BorrowedFd,
-    name: &[u8],
-    expected: Option<&Stat>,
-) -> Result<Published, Errno> {
-    let from = staged.name.as_slice();
-    match (expected, root.look(folder, name)?) {
-        (None, Seen::Absent) => match fs::renameat_with(staged.folder(), from, folder, name, RenameFlags::NOREPLACE) {
-            Err(Errno::EXIST) => Ok(Published::Changed),
-            Err(Errno::INVAL | Errno::NOSYS) => {
-                fs::renameat(staged.folder(), from, folder, name).map(|()| Published::Yes)
-            }
-            done => done.map(|()| Published::Yes),
-        },
-        (Some(expected), Seen::Present(now)) if expected.kind == Kind::Directory && now.id() == expected.id() => {
-            exchange(root, staged, folder, name, expected)
-        }
-        (Some(expected), Seen::Present(now)) if expected.stamp() == now.stamp() => {
-            let becomes_folder = root.look(staged.folder(), from)?.stat().is_some_and(|s| s.kind == Kind::Directory);
-            if becomes_folder {
-                if exchange(root, staged, folder, name, expected)? == Published::Changed {
-                    return Ok(Published::Changed);
-                }
-                // Under the staged name lies now what was replaced.
-                fs::unlinkat(staged.folder(), from, AtFlags::empty())?;
-                return Ok(Published::Yes);
-            }
-            fs::renameat(staged.folder(), from, folder, name).map(|()| Published::Yes)
-        }
-        _ => Ok(Published::Changed),
-    }
-}
-
-/// Puts what is staged in the place of `expected`, which lies under the staged name then.
-fn exchange(
-    root: &Root,
-    staged: &Staged,
-    folder: BorrowedFd,
-    name: &[u8],
-    expected: &Stat,
-) -> Result<Published, Errno> {
-    let from = staged.name.as_slice();
-    match fs::renameat_with(staged.folder(), from, folder, name, RenameFlags::EXCHANGE) {
-        // RACE: without the call the name is missing for a moment, and a crash there leaves it so until the next pass.
-        Err(Errno::INVAL | Errno::NOSYS) => {
-            let aside = [from, b".old"].concat();
-            fs::renameat(folder, name, staged.folder(), aside.as_slice())?;
-            if let Err(error) = fs::renameat(staged.folder(), from, folder, name) {
-                // What was there is put back rather than lost.
-                fs::renameat(staged.folder(), aside.as_slice(), folder, name)?;
-                return Err(error);
-            }
-            fs::renameat(staged.folder(), aside.as_slice(), staged.folder(), from)?;
-        }
-        done => done?,
-    }
-    // What came there since it was looked at is nobody's to remove: it goes back.
-    if root.look(staged.folder(), from)?.stat().map(Stat::id) != Some(expected.id()) {
-        fs::renameat_with(staged.folder(), from, folder, name, RenameFlags::EXCHANGE)?;
-        return Ok(Published::Changed);
-    }
-    Ok(Published::Yes)
-}
-
-/// Gives a file without a name its name.
-fn link_open(fd: BorrowedFd, folder: BorrowedFd, name: &[u8]) -> Result<(), Errno> {
-    match fs::linkat(fd, c"", folder, name, AtFlags::EMPTY_PATH) {
-        // Older kernels ask for a capability here.
-        Err(Errno::NOENT | Errno::PERM) => {
-            let path = format!("/proc/self/fd/{}", fd.as_raw_fd());
-            fs::linkat(CWD, &path, folder, name, AtFlags::SYMLINK_FOLLOW)
-        }
-        done => done,
-    }
-}
-
-/// Opens a folder of the program's own, made if it is missing. One that somebody else has made, or opened to others, is
-/// taken over first: who may write where things are built could have any of them published.
-fn make_folder(parent: BorrowedFd, name: &[u8]) -> Result<OwnedFd, Errno> {
-    match fs::mkdirat(parent, name, PRIVATE) {
-        Ok(()) | Err(Errno::EXIST) => {}
-        Err(error) => return Err(error),
-    }
-    let folder = open_child_unmounted(parent, name)?;
-    let now = fs::fstat(&folder)?;
-    let owner = rustix::process::geteuid();
-    if now.st_uid != owner.as_raw() {
-        fs::fchown(&folder, Some(owner), None)?;
-    }
-    if now.st_uid != owner.as_raw() || now.st_mode & 0o077 != 0 {
-        fs::fchmod(&folder, PRIVATE)?;
-    }
-    Ok(folder)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use std::os::unix::fs::{MetadataExt, PermissionsExt};
-
-    #[test]
-    fn a_folder_that_was_opened_to_others_is_closed_before_it_is_used() {
-        let top = tempfile::tempdir().expect("a folder");
-        let reserved = top.path().join(".driftless");
-        std::fs::create_dir(&reserved).expect("made");
-        std::fs::set_permissions(&reserved, std::fs::Permissions::from_mode(0o777)).expect("a mode");
-        let root = Root::open(top.path()).expect("a root");
-        make_folder(root.fd(), RESERVED).expect("taken over");
-        assert_eq!(std::fs::metadata(&reserved).expect("its stat").mode() & 0o7777, 0o700);
-    }
-
-    #[test]
-    fn what_came_in_the_place_of_a_folder_meanwhile_goes_back() {
-        let top = tempfile::tempdir().expect("a folder");
-        let root = Root::open(top.path()).expect("a root");
-        std::fs::create_dir_all(top.path().join("precious/deep")).expect("made");
-        std::fs::create_dir(top.path().join("known")).expect("made");
-        let look = |name: &[u8]| *root.look(root.fd(), name).expect("a look").stat().expect("it is there");
-        let (precious, known) = (look(b"precious"), look(b"known"));
-        let stage = Stage::new();
-        let staged = stage.special(&root, Kind::Symlink, b"nowhere", 0).expect("staged");
-        let done = exchange(&root, &staged, root.fd(), b"precious", &known).expect("no error");
-        assert_eq!((done, look(b"precious").id()), (Published::Changed, precious.id()));
-        let done = exchange(&root, &staged, root.fd(), b"known", &known).expect("no error");
-        assert_eq!((done, look(b"known").kind), (Published::Yes, Kind::Symlink));
     }
 }

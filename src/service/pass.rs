@@ -14,13 +14,14 @@ mod publisher;
 mod queue;
 mod removals;
 mod renames;
+mod reserved;
 mod specials;
 mod trust;
 mod unseen;
 mod walk;
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock};
 
@@ -33,6 +34,7 @@ use super::restless::Look;
 use super::rules::Rules;
 use crate::fs::archive::Changes;
 use crate::fs::pulse::Pulse;
+use crate::fs::volume;
 pub use crate::plan::guard::{Brake, Release};
 use crate::tree::doubt::{DirtySet, Doubt, Moment};
 use crate::tree::entry::{InodeId, Kind, Stat};
@@ -142,6 +144,7 @@ const FOLDERS_ONE_BY_ONE: usize = 4;
 /// Runs one pass until all in the order has been looked at, or `pulse` says stop.
 pub fn run(pair: &Pair, order: &Order, pulse: &Pulse) -> Outcome {
     let mut pass = Pass::new(pair, order.dirty, (order.lane, order.cause), pulse);
+    pair.stage.enter();
     if order.dirty.is_everything() && !pair.options.one_file_system {
         // Before it is copied: what vanishes meanwhile has been there.
         pair.places.learn(&pair.source, &pair.replica, &pass.rules.exclude, &pair.archive);
@@ -179,9 +182,7 @@ pub fn run(pair: &Pair, order: &Order, pulse: &Pulse) -> Outcome {
         totals += walk(&pass, 1);
         totals += groups::settle(&pass);
     }
-    if pair.stage.has_moved_root() {
-        folders::settle_all(&pass, [RelPath::root()], &mut totals);
-    }
+    reserved::leave(&pass, &mut totals);
     bring_to_disk(&pass);
     let sweep = order.dirty.is_everything();
     let cancelled = pass.is_cancelled();
@@ -196,15 +197,11 @@ pub fn run(pair: &Pair, order: &Order, pulse: &Pulse) -> Outcome {
     outcome
 }
 
-/// Removes the program's own things from the replica, and sets the times of its root once more if that changed them.
+/// Removes the program's own things from the replica, and sets the times of the folders once more that they were in.
 pub fn close(pair: &Pair) {
-    if pair.options.dry_run || !pair.stage.close(&pair.replica) {
-        return;
+    if !pair.options.dry_run {
+        reserved::settle_apart(pair, pair.stage.close(&pair.replica));
     }
-    let dirty = DirtySet::default();
-    let pulse = Pulse::default();
-    let pass = Pass::new(pair, &dirty, (Which::Bulk, Cause::Sweep), &pulse);
-    folders::settle_all(&pass, [RelPath::root()], &mut Totals::default());
 }
 
 fn walk(pass: &Pass, jobs: usize) -> Totals {
@@ -238,14 +235,18 @@ fn bring_to_disk(pass: &Pass) {
     if !pair.options.durable || pair.options.dry_run || pass.is_cancelled() || (touched.is_empty() && !many) {
         return;
     }
-    let result = if many {
-        match rustix::fs::syncfs(pair.replica.fd()) {
-            Err(Errno::NOSYS) => {
-                rustix::fs::sync();
-                Ok(())
-            }
-            done => done,
+    let sync = |disk: BorrowedFd| match rustix::fs::syncfs(disk) {
+        Err(Errno::NOSYS) => {
+            rustix::fs::sync();
+            Ok(())
         }
+        done => done,
+    };
+    let result = if many {
+        // One that is not there has nothing to be told.
+        let mounts = pair.places.mounts_in_replica();
+        let mut mounts = mounts.iter().filter_map(|path| pair.replica.open_folder(path).ok());
+        sync(pair.replica.fd()).and_then(|()| mounts.try_for_each(|mount| sync(mount.as_fd())))
     } else {
         touched.iter().try_for_each(|folder| match pair.replica.open_folder(folder) {
             Ok(fd) => match rustix::fs::fsync(fd) {
@@ -284,14 +285,21 @@ impl<'a> Pass<'a> {
         }
     }
 
+    /// Whether this entry is left alone by the rules, or because what was mounted there is gone.
+    fn is_excluded(&self, path: &RelPath, is_folder: bool) -> bool {
+        self.rules.exclude.skips(path, is_folder) || self.gone.contains(path)
+    }
+
     /// Whether this entry is left alone. Its folders are not asked about.
     fn skips(&self, path: &RelPath, is_folder: bool) -> bool {
-        self.rules.exclude.skips(path, is_folder) || self.gone.contains(path)
+        self.is_excluded(path, is_folder) || volume::is_reserved(&self.pair.replica, path)
     }
 
     /// Whether this entry, or a folder above it, is left alone.
     fn skips_within(&self, path: &RelPath, is_folder: bool) -> bool {
-        self.rules.exclude.skips_within(path, is_folder) || self.gone.iter().any(|mount| path.is_within(mount))
+        self.rules.exclude.skips_within(path, is_folder)
+            || self.gone.iter().any(|mount| path.is_within(mount))
+            || volume::is_within_reserved(&self.pair.replica, path)
     }
 
     /// Whether the source, or a mount below one of the roots, has gone since the pass began.

@@ -193,6 +193,16 @@ impl Places {
         known.iter().filter(is_gone).map(|mount| mount.path.clone()).collect()
     }
 
+    /// Where something was mounted inside the replica when the last sweep began, or before.
+    pub fn mounts_in_replica(&self) -> Vec<RelPath> {
+        let memory = self.memory();
+        memory.mounts.iter().filter(|mount| mount.side == Side::Replica).map(|mount| mount.path.clone()).collect()
+    }
+
+    pub fn has_mounts_in_replica(&self) -> bool {
+        self.memory().mounts.iter().any(|mount| mount.side == Side::Replica)
+    }
+
     /// Whatever is mounted below a root now, as far as that can be told.
     pub fn mounted(&self, root: &Root) -> BTreeSet<PathBuf> {
         self.mounts.below(root.path()).unwrap_or_default()

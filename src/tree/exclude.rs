@@ -9,7 +9,8 @@ use ignore::gitignore::{Gitignore, GitignoreBuilder};
 
 use super::path::RelPath;
 
-/// The folder in a replica's root that holds the program's own things.
+/// The folder in a replica's root that holds the program's own things, and at the top of a filesystem that is mounted
+/// inside the replica what is built for that; of the latter `fs::volume` knows.
 pub const RESERVED: &[u8] = b".driftless";
 
 /// What is neither watched, nor copied, nor removed.

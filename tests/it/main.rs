@@ -24,6 +24,7 @@ mod limits;
 mod links;
 mod log;
 mod metrics;
+mod mounts;
 mod names;
 mod package;
 mod random;

@@ -16,7 +16,7 @@ use super::entry::{Difference, Finding, Folder, Row, Side, examine, examine_fold
 use super::report::Report;
 use crate::fs::pulse::Pulse;
 use crate::fs::root::Root;
-use crate::fs::{sandbox, scan};
+use crate::fs::{sandbox, scan, volume};
 use crate::service::pass::describe;
 use crate::tree::entry::{Kind, Seen, Stat};
 use crate::tree::listing::{Listing, merge};
@@ -155,7 +155,8 @@ impl Walk<'_, '_> {
         for (name, mut source, mut replica) in merge(source, replica) {
             let is_folder = |seen: Seen| seen.stat().is_some_and(|s| s.kind == Kind::Directory);
             let of_a_folder = is_folder(if source == Seen::Absent { replica } else { source });
-            if self.verify.exclude.skips(&folder.path.join(name), of_a_folder) {
+            let path = folder.path.join(name);
+            if self.verify.exclude.skips(&path, of_a_folder) || volume::is_reserved(&self.verify.replica, &path) {
                 continue;
             }
             if source.stat().map(|s| s.kind) != replica.stat().map(|s| s.kind) {

@@ -17,7 +17,7 @@ use crate::fs::metadata;
 use crate::fs::patch::Same;
 use crate::fs::remove::{ensure_writable, make_writable};
 use crate::fs::root::open_file;
-use crate::fs::stage::{Published, StagedFile};
+use crate::fs::stage::{Published, StagedFile, Target};
 use crate::fs::{compare, metadata::Lost, trust};
 use crate::plan::mirror::Step;
 use crate::service::clock;
@@ -201,7 +201,7 @@ impl Worker<'_> {
     pub(super) fn open_disk(&mut self) -> Result<Option<&Disk>, Errno> {
         let pair = self.pass.pair;
         if pair.options.durable && self.disk.is_none() {
-            self.disk = Some(Disk::open(&pair.replica)?);
+            self.disk = Some(Disk::open(&pair.replica, pair.places.has_mounts_in_replica())?);
         }
         Ok(self.disk.as_ref())
     }
@@ -219,7 +219,7 @@ impl Worker<'_> {
         let (from, reading) = self.open_source(node, job)?;
         let file = match &self.unseen_now {
             Some(_) => self.stage_within(node, job)?,
-            None => self.stage_file(folder, expected.is_none())?,
+            None => self.stage_file(&Target { folder, path: &node.path }, expected.is_none())?,
         };
         let old = self.old_version(folder, &job.name, expected, same, &reading.source);
         let durable = pair.options.durable;
@@ -236,10 +236,12 @@ impl Worker<'_> {
         }
     }
 
-    pub(super) fn stage_file(&self, folder: BorrowedFd, new: bool) -> Result<StagedFile, Stop> {
+    pub(super) fn stage_file(&self, target: &Target, new: bool) -> Result<StagedFile, Stop> {
         let pair = self.pass.pair;
-        match pair.stage.file(&pair.replica, folder, new) {
-            Err(Errno::ACCESS) => make_writable(folder).and_then(|()| pair.stage.file(&pair.replica, folder, new)),
+        match pair.stage.file(&pair.replica, target, new) {
+            Err(Errno::ACCESS) => {
+                make_writable(target.folder).and_then(|()| pair.stage.file(&pair.replica, target, new))
+            }
             done => done,
         }
         .map_err(failed("cannot create a file"))

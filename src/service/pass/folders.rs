@@ -9,6 +9,7 @@ use rustix::io::Errno;
 
 use super::{Pass, parent_id};
 use crate::fs::archive::Changes;
+use crate::fs::stage::Target;
 use crate::fs::{metadata, trust};
 use crate::service::claims::Which;
 use crate::service::clock;
@@ -64,6 +65,11 @@ impl Node {
     /// The replica's folder, or the error that a folder that is not there gives.
     pub fn replica(&self) -> Result<BorrowedFd<'_>, Errno> {
         self.replica.as_ref().map(|fd| fd.as_fd()).ok_or(Errno::NOENT)
+    }
+
+    /// The same, for what is built for it.
+    pub fn target(&self) -> Result<Target<'_>, Errno> {
+        Ok(Target { folder: self.replica()?, path: &self.path })
     }
 
     pub fn change(&self, name: &[u8], change: Option<Agreed>) {

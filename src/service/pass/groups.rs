@@ -10,7 +10,7 @@ use super::files::{Job, Stop, failed};
 use super::walk::{Worker, single};
 use super::{Group, Pass, folders};
 use crate::fs::archive::Changes;
-use crate::fs::stage::Published;
+use crate::fs::stage::{Published, Target};
 use crate::fs::trust;
 use crate::plan::mirror::{Contents, Step};
 use crate::service::clock;
@@ -348,7 +348,7 @@ fn link(pass: &Pass, leader: &Name, name: &Name, seen: Seen) -> Result<bool, Sto
     let linked = link_claimed(pass, leader, name, expected);
     pass.release(&name.path);
     match linked {
-        Err(Stop::Failed(_, Errno::PERM | Errno::OPNOTSUPP | Errno::MLINK)) => {
+        Err(Stop::Failed(_, Errno::PERM | Errno::OPNOTSUPP | Errno::MLINK | Errno::XDEV)) => {
             if pair.said.first("links") {
                 let shown = pair.shown(&name.path);
                 pair.log.warn(format_args!(
@@ -368,9 +368,10 @@ fn link_claimed(pass: &Pass, leader: &Name, name: &Name, expected: Option<Stat>)
         Ok(Seen::Present(now)) if now.id() == name.source_stat.id() => {}
         _ => return Err(Stop::Changed),
     }
+    let target = Target { folder: name.replica.as_fd(), path: &name.folder };
     let staged = pair
         .stage
-        .link(&pair.replica, leader.replica.as_fd(), &leader.name)
+        .link(&pair.replica, &target, leader.replica.as_fd(), &leader.name)
         .map_err(failed("cannot create the link"))?;
     let worker = Worker::new(pass);
     match worker.publish_staged(staged, name.replica.as_fd(), &name.name, expected.as_ref())? {

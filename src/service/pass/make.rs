@@ -73,7 +73,7 @@ impl Worker<'_> {
         if let Some(old) = old {
             // What cannot be read is no reason to give up what is there.
             drop(open_child(node.source.as_fd(), name)?);
-            let staged = pair.stage.special(&pair.replica, Kind::Directory, b"", 0)?;
+            let staged = pair.stage.special(&pair.replica, &node.target()?, Kind::Directory, b"", 0)?;
             let published = pair.stage.publish(&pair.replica, staged, folder, name, Some(&old))?;
             return Ok(published == Published::Yes);
         }

@@ -118,6 +118,7 @@ impl Worker<'_> {
                 // It may have been watched until the rules changed.
                 watches.forget_if_known(&path);
             }
+            self.pass.adopt_reserved(node, name);
             return;
         }
         let agreed = record.get(name);

@@ -40,7 +40,8 @@ pub fn start<'scope>(
         return None;
     }
     // Opened here, before anything is written that it is to tell about.
-    let disk = Disk::open(&pass.pair.replica).ok().filter(Disk::takes_all)?;
+    let has_mounts = pass.pair.places.has_mounts_in_replica();
+    let disk = Disk::open(&pass.pair.replica, has_mounts).ok().filter(Disk::takes_all)?;
     let (hand_over, batches) = bounded(WAITING);
     let work = move || publish_all(Worker { disk: Some(disk), ..Worker::new(pass) }, &batches);
     let thread = Builder::new().name("publisher".into()).spawn_scoped(scope, work).ok()?;

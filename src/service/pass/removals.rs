@@ -193,7 +193,8 @@ fn below(folder: &RelPath, names: &[Box<[u8]>]) -> RelPath {
 fn goes(pass: &Pass, parent: &RelPath, names: &[Box<[u8]>], is_folder: bool) -> bool {
     let path = below(parent, names);
     pass.pulse.beat();
-    !pass.skips(&path, is_folder)
+    // Not the reserved folder of a subvolume: it goes with that.
+    !pass.is_excluded(&path, is_folder)
 }
 
 /// Removes entries of one folder. Returns whether the folder's list changed.

@@ -10,7 +10,7 @@ use rustix::io::Errno;
 use super::files::{Job, Stop, failed};
 use super::folders::Node;
 use super::walk::Worker;
-use crate::fs::stage::Published;
+use crate::fs::stage::{Published, Target};
 use crate::fs::{metadata, remove};
 use crate::plan::mirror::Step;
 use crate::service::clock;
@@ -58,7 +58,8 @@ impl Worker<'_> {
         };
         if !pair.options.dry_run {
             let folder = node.replica().map_err(failed("cannot open the folder"))?;
-            let staged = match pair.stage.special(&pair.replica, source.kind, &target, source.rdev) {
+            let place = Target { folder, path: &node.path };
+            let staged = match pair.stage.special(&pair.replica, &place, source.kind, &target, source.rdev) {
                 Err(Errno::PERM | Errno::OPNOTSUPP | Errno::INVAL) => {
                     if pair.said.first(&format!("special {path:?}")) {
                         let shown = pair.shown(path);

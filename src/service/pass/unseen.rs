@@ -89,8 +89,8 @@ impl Worker<'_> {
             Ok(disk) => disk.is_none_or(|disk| disk.takes_all()),
             Err(_) => false,
         };
-        // Another filesystem may be mounted below the replica's root.
-        is_of_one_kind && parent.replica().and_then(|folder| pair.replica.stat(folder)).is_ok_and(|stat| stat.dev == 0)
+        // Another filesystem may be mounted below the replica's root, or the same once more.
+        is_of_one_kind && parent.target().is_ok_and(|target| pair.stage.may_build_unseen(&pair.replica, &target))
     }
 
     pub(super) fn is_worth_building(&self, jobs: &[Job]) -> bool {
@@ -229,6 +229,7 @@ impl Worker<'_> {
             // A mount in between, or a sandbox without syncfs.
             Err(Errno::XDEV | Errno::NOSYS) => {
                 self.pass.in_place.store(true, Ordering::Relaxed);
+                pair.stage.build_in_place();
                 self.pass.again(&node.path, Doubt::subtree(clock::now()));
             }
             Err(error) => self.pass.failed(&node.path, "cannot create the directory", error),

@@ -265,7 +265,7 @@ impl<'a> Worker<'a> {
         };
         let source = open_child(parent.source.as_fd(), name)?;
         if task.made == Some(Made::Unseen) {
-            let staged = pair.stage.special(&pair.replica, Kind::Directory, b"", 0);
+            let staged = pair.stage.unseen(&pair.replica);
             let opened = staged.and_then(|staged| Ok((open_child(staged.folder(), staged.name())?, staged)));
             return match opened {
                 Ok((replica, staged)) => Ok(Some(Sides { source, replica: Some(replica), staged: Some(staged) })),

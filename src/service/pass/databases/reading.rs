@@ -9,7 +9,7 @@ use super::{Member, Place};
 use crate::fs::copy::{self, Manner, Reflink};
 use crate::fs::root::open_file;
 use crate::fs::share::Share;
-use crate::fs::stage::StagedFile;
+use crate::fs::stage::{StagedFile, Target};
 use crate::plan::database::{HEAD, Locked, Look, Part, Sight, Verdict, judge};
 use crate::plan::mirror::Step;
 use crate::service::clock;
@@ -116,7 +116,7 @@ impl Worker<'_> {
         if stat.id() != sight.stamp.id {
             return Ok(false);
         }
-        let file = self.stage_file(folder, member.replica.is_none())?;
+        let file = self.stage_file(&Target { folder, path: &place.node.path }, member.replica.is_none())?;
         self.pass.wanted(&stat);
         // Reading the old version too makes the window longer, and writers would have to wait for it.
         let expected = member.replica.as_ref().filter(|_| share.is_none() && stat.size >= WORTH_PATCHING);

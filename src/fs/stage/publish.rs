@@ -1,0 +1,119 @@
+//! Owns the step that gives what is staged its name, if the name still shows what was expected there.
+
+use std::os::fd::{AsRawFd, BorrowedFd};
+
+use rustix::fs::{self, AtFlags, CWD, RenameFlags};
+use rustix::io::Errno;
+
+use super::{Published, Staged};
+use crate::fs::root::Root;
+use crate::fs::volume::{self, Look};
+use crate::tree::entry::{Kind, Seen, Stat};
+
+pub(super) fn publish_named(
+    root: &Root,
+    staged: &Staged,
+    folder: BorrowedFd,
+    name: &[u8],
+    expected: Option<&Stat>,
+) -> Result<Published, Errno> {
+    let from = staged.name.as_slice();
+    match (expected, root.look(folder, name)?) {
+        (None, Seen::Absent) => match fs::renameat_with(staged.folder(), from, folder, name, RenameFlags::NOREPLACE) {
+            Err(Errno::EXIST) => Ok(Published::Changed),
+            Err(Errno::INVAL | Errno::NOSYS) => {
+                fs::renameat(staged.folder(), from, folder, name).map(|()| Published::Yes)
+            }
+            done => done.map(|()| Published::Yes),
+        },
+        (Some(expected), Seen::Present(now)) if expected.kind == Kind::Directory && now.id() == expected.id() => {
+            exchange(root, staged, folder, name, expected)
+        }
+        (Some(expected), Seen::Present(now)) if expected.stamp() == now.stamp() => {
+            let becomes_folder = root.look(staged.folder(), from)?.stat().is_some_and(|s| s.kind == Kind::Directory);
+            if becomes_folder {
+                if exchange(root, staged, folder, name, expected)? == Published::Changed {
+                    return Ok(Published::Changed);
+                }
+                // Under the staged name lies now what was replaced.
+                fs::unlinkat(staged.folder(), from, AtFlags::empty())?;
+                return Ok(Published::Yes);
+            }
+            fs::renameat(staged.folder(), from, folder, name).map(|()| Published::Yes)
+        }
+        _ => Ok(Published::Changed),
+    }
+}
+
+/// Whether what is staged lies in another project than the folder that it is for.
+pub(super) fn is_apart(staged: &Staged, folder: BorrowedFd) -> bool {
+    let volumes = volume::of(staged.folder(), Look::Close).and_then(|own| Ok((own, volume::of(folder, Look::Close)?)));
+    volumes.is_ok_and(|(own, other)| own != other)
+}
+
+/// Puts what is staged in the place of `expected`, which lies under the staged name then.
+fn exchange(
+    root: &Root,
+    staged: &Staged,
+    folder: BorrowedFd,
+    name: &[u8],
+    expected: &Stat,
+) -> Result<Published, Errno> {
+    let from = staged.name.as_slice();
+    match fs::renameat_with(staged.folder(), from, folder, name, RenameFlags::EXCHANGE) {
+        // RACE: without the call the name is missing for a moment, and a crash there leaves it so until the next pass.
+        Err(Errno::INVAL | Errno::NOSYS) => {
+            let aside = [from, b".old"].concat();
+            fs::renameat(folder, name, staged.folder(), aside.as_slice())?;
+            if let Err(error) = fs::renameat(staged.folder(), from, folder, name) {
+                // What was there is put back rather than lost.
+                fs::renameat(staged.folder(), aside.as_slice(), folder, name)?;
+                return Err(error);
+            }
+            fs::renameat(staged.folder(), aside.as_slice(), staged.folder(), from)?;
+        }
+        done => done?,
+    }
+    // What came there since it was looked at is nobody's to remove: it goes back.
+    if root.look(staged.folder(), from)?.stat().map(Stat::id) != Some(expected.id()) {
+        fs::renameat_with(staged.folder(), from, folder, name, RenameFlags::EXCHANGE)?;
+        return Ok(Published::Changed);
+    }
+    Ok(Published::Yes)
+}
+
+/// Gives a file without a name its name.
+pub(super) fn link_open(fd: BorrowedFd, folder: BorrowedFd, name: &[u8]) -> Result<(), Errno> {
+    match fs::linkat(fd, c"", folder, name, AtFlags::EMPTY_PATH) {
+        // Older kernels ask for a capability here.
+        Err(Errno::NOENT | Errno::PERM) => {
+            let path = format!("/proc/self/fd/{}", fd.as_raw_fd());
+            fs::linkat(CWD, &path, folder, name, AtFlags::SYMLINK_FOLLOW)
+        }
+        done => done,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::fs::stage::{Stage, Target};
+    use crate::tree::path::RelPath;
+
+    #[test]
+    fn what_came_in_the_place_of_a_folder_meanwhile_goes_back() {
+        let top = tempfile::tempdir().expect("a folder");
+        let root = Root::open(top.path()).expect("a root");
+        std::fs::create_dir_all(top.path().join("precious/deep")).expect("made");
+        std::fs::create_dir(top.path().join("known")).expect("made");
+        let look = |name: &[u8]| *root.look(root.fd(), name).expect("a look").stat().expect("it is there");
+        let (precious, known) = (look(b"precious"), look(b"known"));
+        let stage = Stage::new();
+        let target = Target { folder: root.fd(), path: &RelPath::root() };
+        let staged = stage.special(&root, &target, Kind::Symlink, b"nowhere", 0).expect("staged");
+        let done = exchange(&root, &staged, root.fd(), b"precious", &known).expect("no error");
+        assert_eq!((done, look(b"precious").id()), (Published::Changed, precious.id()));
+        let done = exchange(&root, &staged, root.fd(), b"known", &known).expect("no error");
+        assert_eq!((done, look(b"known").kind), (Published::Yes, Kind::Symlink));
+    }
+}
