@@ -21,8 +21,9 @@ use store::Store;
 
 const FOLDERS: TableDefinition<[u8; 16], &[u8]> = TableDefinition::new("folders");
 const FACTS: TableDefinition<&str, &[u8]> = TableDefinition::new("facts");
-/// As many entries are kept in memory before they are written; a quarter of a kilobyte each.
-const PENDING: usize = 8_192;
+/// As many entries are kept in memory before they are written; a quarter of a kilobyte each, and what they leave behind
+/// when they go lies between what stays.
+const PENDING: usize = 1_024;
 /// After this time no event can be on its way any more that says otherwise.
 const PROVISIONAL: u64 = 60_000_000_000;
 /// The boot and the time of the last commit.

@@ -107,7 +107,10 @@ thread_local! {
 /// Runs with this thread's buffer.
 pub fn with_buffer<T>(work: impl FnOnce(&mut [u8]) -> T) -> T {
     BLOCK.with_borrow_mut(|block| {
-        block.resize(BUFFER + PAGE, 0);
+        if block.is_empty() {
+            // Zeroed by the kernel: what no file is large enough for takes no memory.
+            *block = vec![0; BUFFER + PAGE];
+        }
         let start = block.as_ptr().align_offset(PAGE).min(PAGE);
         work(&mut block[start..start + BUFFER])
     })

@@ -28,32 +28,71 @@ impl Agreed {
 }
 
 /// What is remembered of one folder, sorted by name.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default)]
 pub struct Record {
-    rows: Vec<(Box<[u8]>, Agreed)>,
+    /// One after the other, in any order: a record is read whole for each folder that is looked at, and memory for each
+    /// name would cost more than all the rest of it. Names that are gone stay until the record goes.
+    names: Vec<u8>,
+    rows: Vec<Row>,
 }
+
+#[derive(Clone, Copy, Debug)]
+struct Row {
+    /// Where the name is in `names`.
+    start: usize,
+    end: usize,
+    agreed: Agreed,
+}
+
+impl Row {
+    fn name<'a>(&self, names: &'a [u8]) -> &'a [u8] {
+        &names[self.start..self.end]
+    }
+}
+
+impl PartialEq for Record {
+    fn eq(&self, other: &Self) -> bool {
+        self.iter().eq(other.iter())
+    }
+}
+
+impl Eq for Record {}
 
 impl Record {
     pub fn get(&self, name: &[u8]) -> Option<&Agreed> {
-        self.rows.binary_search_by(|(n, _)| (**n).cmp(name)).ok().map(|at| &self.rows[at].1)
+        self.place(name).ok().map(|at| &self.rows[at].agreed)
     }
 
     pub fn set(&mut self, name: &[u8], agreed: Agreed) {
-        match self.rows.binary_search_by(|(n, _)| (**n).cmp(name)) {
-            Ok(at) => self.rows[at].1 = agreed,
-            Err(at) => self.rows.insert(at, (name.into(), agreed)),
+        match self.place(name) {
+            Ok(at) => self.rows[at].agreed = agreed,
+            Err(at) => {
+                let row = self.row(name, agreed);
+                self.rows.insert(at, row);
+            }
         }
     }
 
     pub fn remove(&mut self, name: &[u8]) {
-        if let Ok(at) = self.rows.binary_search_by(|(n, _)| (**n).cmp(name)) {
+        if let Ok(at) = self.place(name) {
             self.rows.remove(at);
         }
     }
 
+    /// Where the row of this name is, or where it belongs.
+    fn place(&self, name: &[u8]) -> Result<usize, usize> {
+        self.rows.binary_search_by(|row| row.name(&self.names).cmp(name))
+    }
+
+    fn row(&mut self, name: &[u8], agreed: Agreed) -> Row {
+        let start = self.names.len();
+        self.names.extend_from_slice(name);
+        Row { start, end: self.names.len(), agreed }
+    }
+
     /// Keeps only what `keeps` says.
     pub fn retain(&mut self, keeps: impl Fn(&Agreed) -> bool) {
-        self.rows.retain(|(_, agreed)| keeps(agreed));
+        self.rows.retain(|row| keeps(&row.agreed));
     }
 
     /// Applies many changes, sorted by name, in one walk; `None` removes.
@@ -61,12 +100,12 @@ impl Record {
         let mut old = std::mem::take(&mut self.rows).into_iter().peekable();
         let mut rows = Vec::with_capacity(old.len());
         for (name, change) in changes {
-            while let Some(row) = old.next_if(|(n, _)| &**n < name) {
+            while let Some(row) = old.next_if(|row| row.name(&self.names) < name) {
                 rows.push(row);
             }
-            old.next_if(|(n, _)| &**n == name);
+            old.next_if(|row| row.name(&self.names) == name);
             if let Some(agreed) = change {
-                rows.push((name.into(), agreed));
+                rows.push(self.row(name, agreed));
             }
         }
         rows.extend(old);
@@ -82,12 +121,12 @@ impl Record {
     }
 
     pub fn iter(&self) -> impl Iterator<Item = (&[u8], &Agreed)> {
-        self.rows.iter().map(|(name, agreed)| (&**name, agreed))
+        self.rows.iter().map(|row| (row.name(&self.names), &row.agreed))
     }
 
     pub fn encode(&self) -> Vec<u8> {
-        let mut out = Vec::with_capacity(self.rows.len() * 64);
-        for (name, agreed) in &self.rows {
+        let mut out = Vec::with_capacity(self.rows.len() * TYPICAL);
+        for (name, agreed) in self.iter() {
             put_bytes(&mut out, name);
             out.push(u8::from(agreed.racy));
             put_stamp(&mut out, &agreed.source);
@@ -98,15 +137,17 @@ impl Record {
 
     /// `None` for bytes that no `encode` wrote.
     pub fn decode(mut bytes: &[u8]) -> Option<Self> {
-        let mut rows: Vec<(Box<[u8]>, Agreed)> = Vec::new();
+        let mut record = Self { names: Vec::new(), rows: Vec::with_capacity(bytes.len() / TYPICAL) };
+        let mut last: Option<&[u8]> = None;
         while !bytes.is_empty() {
-            let name: Box<[u8]> = take_counted(&mut bytes)?.into();
-            if !super::path::is_name(&name) && !name.is_empty() {
+            let name = take_counted(&mut bytes)?;
+            if !super::path::is_name(name) && !name.is_empty() {
                 return None;
             }
-            if rows.last().is_some_and(|(last, _)| *last >= name) {
+            if last.is_some_and(|last| last >= name) {
                 return None;
             }
+            last = Some(name);
             let racy = match take_bytes(&mut bytes, 1)? {
                 [0] => false,
                 [1] => true,
@@ -114,11 +155,15 @@ impl Record {
             };
             let (source, replica) = (take_stamp(&mut bytes)?, take_stamp(&mut bytes)?);
             let looked = Moment::default();
-            rows.push((name, Agreed { source, replica, racy, looked, provisional: false }));
+            let row = record.row(name, Agreed { source, replica, racy, looked, provisional: false });
+            record.rows.push(row);
         }
-        Some(Self { rows })
+        Some(record)
     }
 }
+
+/// Bytes that a row mostly takes.
+const TYPICAL: usize = 64;
 
 const KINDS: [Kind; 7] =
     [Kind::File, Kind::Directory, Kind::Symlink, Kind::Fifo, Kind::Socket, Kind::CharDevice, Kind::BlockDevice];
@@ -210,7 +255,7 @@ mod tests {
         #[test]
         fn decode_takes_any_bytes(bytes in prop::collection::vec(any::<u8>(), 0..200)) {
             if let Some(record) = Record::decode(&bytes) {
-                prop_assert!(record.rows.is_sorted_by(|a, b| a.0 < b.0));
+                prop_assert!(record.iter().is_sorted_by(|a, b| a.0 < b.0));
             }
         }
 

@@ -30,6 +30,13 @@ fn wakeups(watch: &Watch<'_>) -> u64 {
     tasks.filter_map(of_task).sum()
 }
 
+/// Kilobytes of memory that the process has for itself.
+fn own_memory(watch: &Watch<'_>) -> u64 {
+    let status = fs::read_to_string(format!("/proc/{}/status", watch.pid())).expect("status");
+    let value = status.lines().find_map(|line| line.strip_prefix("RssAnon:")).expect("a line");
+    value.trim().trim_end_matches(" kB").parse().expect("a number")
+}
+
 fn settled(pair: &Pair) -> Watch<'_> {
     let watch = pair.watch(&[]);
     disk::write(&pair.source().join("folder-1/new"), "n");
@@ -109,4 +116,22 @@ fn targeted_update_does_not_read_the_tree() {
     let read = watch.io("rchar") - before;
     assert!(read < 1 << 20, "one small file changed, {read} bytes read");
     assert_eq!(watch.sweeps_finished(), 1, "a sweep for one file");
+}
+
+#[test]
+fn memory_goes_back_when_a_pass_is_over() {
+    const MOST: u64 = 18_000;
+    let pair = Pair::new();
+    for i in 0..20_000 {
+        disk::write(&pair.source().join(format!("folder-{}/file-{i}", i % 5_000)), i.to_string());
+    }
+    let watch = settled(&pair);
+    let first = own_memory(&watch);
+    watch.stop();
+    let watch = settled(&pair);
+    let unchanged = own_memory(&watch);
+    assert!(
+        first <= MOST && unchanged <= MOST,
+        "kB after a first pass: {first}, after one that changes nothing: {unchanged}"
+    );
 }

@@ -13,7 +13,8 @@ use crate::fs::guarded;
 
 /// Another number, and all that an earlier version wrote is forgotten.
 const FORMAT: &[u8] = b"driftless archive 1";
-const CACHE: usize = 4 << 20;
+/// A walk reads each record once, and the kernel has the file's pages anyway: a larger one gains a sweep nothing.
+const CACHE: usize = 256 << 10;
 
 #[derive(Debug)]
 pub struct Store {
