@@ -115,7 +115,7 @@ fn doubt(c: &mut Criterion) {
         }
         set
     };
-    let narrow = Limits { names_a_folder: 2_000, folders: 100 };
+    let narrow = Limits { names: 1_000_000, names_a_folder: 2_000, folders: 100 };
     let set = filled(Limits::default());
     group.throughput(Throughput::Elements(paths.len() as u64));
     group.bench_function("insert", |b| b.iter(|| filled(Limits::default())));

@@ -84,6 +84,18 @@ impl Archive {
         record
     }
 
+    /// What was agreed of some names of a folder, for a cost that grows little with what else is in it.
+    pub fn record_of<T>(&self, folder: InodeId, names: &BTreeMap<Box<[u8]>, T>) -> Record {
+        // In this order, as above.
+        let recent = self.recent().of_names(folder, names);
+        let stored = self.store.as_ref().and_then(|store| {
+            store.record(key(folder), |bytes| Record::decode_some(bytes, |name| names.contains_key(name)))
+        });
+        let mut record = stored.unwrap_or_default();
+        record.merge(recent.iter().map(|(name, change)| (&**name, *change)));
+        record
+    }
+
     /// What was agreed of one name.
     pub fn agreed(&self, folder: InodeId, name: &[u8]) -> Option<Agreed> {
         let recent = self.recent().of(folder);
@@ -317,6 +329,13 @@ mod tests {
         assert_eq!(archive.record(FOLDER).len(), 2);
         archive.commit(Moment(6), true).expect("a commit");
         assert_eq!(archive.record(FOLDER).len(), 2, "what is on trust stays in memory");
+        archive.remember(FOLDER, one(b"c", Some(agreed(3, false))));
+        archive.commit(Moment(6), true).expect("a commit");
+        archive.remember(FOLDER, one(b"c", None));
+        let names = BTreeMap::from([&b"b"[..], b"c", b"d"].map(|name| (Box::from(name), ())));
+        let some = archive.record_of(FOLDER, &names);
+        assert_eq!((some.len(), some.get(b"b")), (1, archive.record(FOLDER).get(b"b")), "the same, of some names");
+        archive.commit(Moment(6), true).expect("a commit");
         drop(archive);
         let archive = Archive::open(&path).expect("a store");
         let record = archive.record(FOLDER);

@@ -175,7 +175,7 @@ pub fn run(pair: &Pair, order: &Order, pulse: &Pulse) -> Outcome {
         // What was moved from one folder to another by copying is on disk before it goes where it was.
         bring_to_disk(&pass);
     }
-    let (removed, late) = removals::carry_out(&pass, &order.brake);
+    let (removed, late) = removals::carry_out(&pass, &order.brake, order.jobs);
     totals += removed;
     if !late.is_empty() && !pass.is_cancelled() {
         late.into_iter().for_each(|task| pass.queue.push(task));

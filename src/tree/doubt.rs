@@ -97,19 +97,24 @@ pub struct FolderDoubt {
 #[derive(Clone, Debug)]
 pub struct DirtySet {
     folders: BTreeMap<RelPath, FolderDoubt>,
+    /// In all folders.
+    names: usize,
     limits: Limits,
 }
 
 /// How large a set may grow before it becomes coarser.
 #[derive(Clone, Copy, Debug)]
 pub struct Limits {
+    /// A folder becomes coarser that has more names than this, once all folders together have more than `names`. To list
+    /// a folder for the sake of some of its names costs as much as the folder holds.
     pub names_a_folder: usize,
+    pub names: usize,
     pub folders: usize,
 }
 
 impl Default for Limits {
     fn default() -> Self {
-        Self { names_a_folder: 2_000, folders: 20_000 }
+        Self { names_a_folder: 2_000, names: 50_000, folders: 20_000 }
     }
 }
 
@@ -121,7 +126,7 @@ impl Default for DirtySet {
 
 impl DirtySet {
     pub fn new(limits: Limits) -> Self {
-        Self { folders: BTreeMap::new(), limits }
+        Self { folders: BTreeMap::new(), names: 0, limits }
     }
 
     pub fn everything() -> Self {
@@ -149,17 +154,19 @@ impl DirtySet {
             let extent = if doubt.below { Extent::Tree } else { Extent::Listing };
             return self.insert_extent(RelPath::root(), extent);
         };
-        let limit = self.limits.names_a_folder;
+        let Limits { names_a_folder, names, .. } = self.limits;
         let entry = self.folders.entry(folder.clone()).or_default();
         match entry.names.get_mut(name) {
             Some(known) => *known = known.or(doubt),
             None => {
                 entry.names.insert(name.into(), doubt);
+                self.names += 1;
             }
         }
-        if entry.names.len() > limit {
+        if entry.names.len() > names_a_folder && self.names > names {
             let below: Vec<RelPath> =
                 entry.names.iter().filter(|(_, d)| d.below).map(|(n, _)| folder.join(n)).collect();
+            self.names -= entry.names.len();
             entry.names.clear();
             entry.extent = entry.extent.max(Extent::Listing);
             // Listing the folder does not look below it.
@@ -213,9 +220,7 @@ impl DirtySet {
         let Some((folder, name)) = path.split() else {
             return self.folders.get(path).is_some_and(|f| f.extent >= Extent::Listing);
         };
-        let direct =
-            self.folders.get(&folder).is_some_and(|f| f.extent >= Extent::Listing || f.names.contains_key(name));
-        direct || self.tree_covers(folder)
+        self.near(&folder).covers(name)
     }
 
     /// What asked for a look at this very entry, or for one at all that a folder above it holds; `None` where it is
@@ -224,53 +229,62 @@ impl DirtySet {
         self.named(path).map(|doubt| doubt.asked)
     }
 
-    /// When the first event was read that asked for a look at this very entry, or for one at all that a folder above it
-    /// holds; `None` where it is looked at because its whole folder, or tree, is. Never, where no event asked.
-    pub fn heard_first(&self, path: &RelPath) -> Option<Moment> {
-        self.named(path).map(|doubt| doubt.first)
-    }
-
     /// Whether single entries are in doubt, and not only whole folders and trees.
     pub fn has_names(&self) -> bool {
         self.folders.values().any(|folder| !folder.names.is_empty())
     }
 
     fn named(&self, path: &RelPath) -> Option<Doubt> {
-        let mut at = path.clone();
-        while let Some((folder, name)) = at.split() {
-            let named = self.folders.get(&folder).and_then(|f| f.names.get(name));
-            if let Some(doubt) = named.filter(|d| d.below || at == *path) {
-                return Some(*doubt);
-            }
-            at = folder;
-        }
-        None
+        let (folder, name) = path.split()?;
+        self.near(&folder).named(name)
     }
 
-    fn tree_covers(&self, folder: RelPath) -> bool {
-        let mut at = Some(folder);
-        while let Some(folder) = at {
-            if self.folders.get(&folder).is_some_and(|f| f.extent == Extent::Tree) {
-                return true;
-            }
-            let named = |(parent, name): (RelPath, &[u8])| {
-                let below = self.folders.get(&parent).is_some_and(|f| f.names.get(name).is_some_and(|d| d.below));
-                (below, parent)
-            };
-            at = match folder.split().map(named) {
-                Some((true, _)) => return true,
-                Some((false, parent)) => Some(parent),
-                None => None,
-            };
+    /// What is in doubt around the entries of one folder, found once for all of them.
+    pub fn near(&self, folder: &RelPath) -> Near<'_> {
+        let own = self.folders.get(folder);
+        let mut near = Near { own, above: None, is_covered: own.is_some_and(|f| f.extent == Extent::Tree) };
+        let mut at = folder.clone();
+        while let Some((parent, name)) = at.split() {
+            let doubt = self.folders.get(&parent);
+            near.is_covered |= doubt.is_some_and(|f| f.extent == Extent::Tree);
+            let named = doubt.and_then(|f| f.names.get(name)).filter(|d| d.below);
+            near.above = near.above.or(named.copied());
+            at = parent;
         }
-        false
+        near.is_covered |= near.above.is_some();
+        near
     }
 
     fn bound(&mut self) {
         if self.folders.len() > self.limits.folders {
             self.folders.clear();
+            self.names = 0;
             self.folders.insert(RelPath::root(), FolderDoubt { extent: Extent::Tree, ..Default::default() });
         }
+    }
+}
+
+/// What is in doubt around the entries of one folder.
+#[derive(Clone, Copy, Debug)]
+pub struct Near<'a> {
+    own: Option<&'a FolderDoubt>,
+    /// The nearest folder that an event named with all below it, this one or one above.
+    above: Option<Doubt>,
+    /// A folder here or above is in doubt with all below it.
+    is_covered: bool,
+}
+
+impl Near<'_> {
+    /// The doubt of this very entry, or of a folder above it with all that it holds; `None` where it is looked at because
+    /// its whole folder, or tree, is.
+    pub fn named(&self, name: &[u8]) -> Option<Doubt> {
+        self.own.and_then(|own| own.names.get(name)).copied().or(self.above)
+    }
+
+    /// Whether this entry will be looked at.
+    pub fn covers(&self, name: &[u8]) -> bool {
+        let is_own = |own: &FolderDoubt| own.extent >= Extent::Listing || own.names.contains_key(name);
+        self.is_covered || self.own.is_some_and(is_own)
     }
 }
 
@@ -355,11 +369,12 @@ mod tests {
 
         #[test]
         fn coverage_never_shrinks_when_a_bound_collapses_it(steps in prop::collection::vec(step(), 0..12)) {
-            let mut set = DirtySet::new(Limits { names_a_folder: 1, folders: 3 });
+            let mut set = DirtySet::new(Limits { names_a_folder: 1, names: 1, folders: 3 });
             apply(&mut set, &steps);
             prop_assert!(naive(&steps).is_subset(&coverage(&set)));
             prop_assert!(set.folders.len() <= 3);
             prop_assert!(set.folders.values().all(|f| f.names.len() <= 1));
+            prop_assert_eq!(set.names, set.folders.values().map(|f| f.names.len()).sum::<usize>());
         }
 
         #[test]
@@ -372,6 +387,30 @@ mod tests {
             let (a, b) = (make(&a), make(&b));
             prop_assert_eq!(&join(&a, &b).folders, &join(&b, &a).folders);
             prop_assert_eq!(&join(&a, &a).folders, &a.folders);
+        }
+
+        #[test]
+        fn what_is_found_once_for_a_folder_is_what_is_found_of_each_path(steps in prop::collection::vec(step(), 0..8)) {
+            let mut set = DirtySet::default();
+            apply(&mut set, &steps);
+            for path in universe() {
+                let Some((folder, name)) = path.split() else { continue };
+                let near = set.near(&folder);
+                prop_assert_eq!(near.covers(name), set.covers(&path));
+                prop_assert_eq!(near.named(name).map(|doubt| doubt.asked), set.asked(&path));
+            }
+        }
+
+        #[test]
+        fn a_folder_keeps_its_names_while_there_are_few_in_all(names in 0usize..40) {
+            let mut set = DirtySet::new(Limits { names_a_folder: 5, names: 20, folders: 100 });
+            for name in 0..names {
+                let path = RelPath::root().join(b"a").join(name.to_string().as_bytes());
+                set.insert(&path, Doubt::contents(Moment(1)));
+            }
+            let folder = set.folder(&RelPath::root().join(b"a")).cloned().unwrap_or_default();
+            prop_assert_eq!(folder.extent == Extent::Names, names <= 20);
+            prop_assert!(set.names <= 20);
         }
 
         #[test]

@@ -136,8 +136,17 @@ impl Record {
     }
 
     /// `None` for bytes that no `encode` wrote.
-    pub fn decode(mut bytes: &[u8]) -> Option<Self> {
-        let mut record = Self { names: Vec::new(), rows: Vec::with_capacity(bytes.len() / TYPICAL) };
+    pub fn decode(bytes: &[u8]) -> Option<Self> {
+        Self::take_rows(bytes, bytes.len() / TYPICAL, |_| true)
+    }
+
+    /// The same of the names that are `wanted`: the others cost neither memory nor much time.
+    pub fn decode_some(bytes: &[u8], wanted: impl Fn(&[u8]) -> bool) -> Option<Self> {
+        Self::take_rows(bytes, 0, wanted)
+    }
+
+    fn take_rows(mut bytes: &[u8], room: usize, wanted: impl Fn(&[u8]) -> bool) -> Option<Self> {
+        let mut record = Self { names: Vec::new(), rows: Vec::with_capacity(room) };
         let mut last: Option<&[u8]> = None;
         while !bytes.is_empty() {
             let name = take_counted(&mut bytes)?;
@@ -155,8 +164,10 @@ impl Record {
             };
             let (source, replica) = (take_stamp(&mut bytes)?, take_stamp(&mut bytes)?);
             let looked = Moment::default();
-            let row = record.row(name, Agreed { source, replica, racy, looked, provisional: false });
-            record.rows.push(row);
+            if wanted(name) {
+                let row = record.row(name, Agreed { source, replica, racy, looked, provisional: false });
+                record.rows.push(row);
+            }
         }
         Some(record)
     }
@@ -250,6 +261,13 @@ mod tests {
         fn decode_undoes_encode(map in record()) {
             let record = from_map(&map);
             prop_assert_eq!(Record::decode(&record.encode()), Some(record));
+        }
+
+        #[test]
+        fn decoding_some_is_decoding_all_and_keeping_them(map in record(), odd in any::<bool>()) {
+            let wanted = |name: &[u8]| (name.len() % 2 == 1) == odd;
+            let some = map.iter().filter(|(name, _)| wanted(name)).map(|(n, a)| (n.clone(), *a)).collect();
+            prop_assert_eq!(Record::decode_some(&from_map(&map).encode(), wanted), Some(from_map(&some)));
         }
 
         #[test]

@@ -111,3 +111,28 @@ fn a_new_file_costs_eleven_calls_and_a_sweep_two_looks() {
         ],
     );
 }
+
+#[test]
+fn a_removed_file_costs_one_call_and_a_folder_one_listing() {
+    let pair = filled();
+    disk::write(&pair.source().join("stays"), "x");
+    let Some(_) = calls(&pair, &["--durability", "none"]) else {
+        return disk::skipped("there is no strace that may look on");
+    };
+    for i in 0..FOLDERS {
+        std::fs::remove_dir_all(pair.source().join(format!("folder-{i}"))).expect("a folder to remove");
+    }
+    let removal = calls(&pair, &["--max-delete", "100%"]).expect("strace, as before");
+    within(
+        &removal,
+        &[
+            ("unlinkat", 1, 1),
+            ("newfstatat", 0, 4),
+            ("openat", 0, 4),
+            ("openat2", 0, 4),
+            ("getdents64", 0, 0),
+            ("fstat", 0, 4),
+            ("close", 0, 6),
+        ],
+    );
+}

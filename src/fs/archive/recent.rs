@@ -1,7 +1,7 @@
 //! Owns what was agreed since the last commit, and what a commit has taken and not yet written. It knows no store.
 
 use std::collections::btree_map::Entry;
-use std::collections::{HashMap, hash_map};
+use std::collections::{BTreeMap, HashMap, hash_map};
 use std::sync::Arc;
 
 use super::Changes;
@@ -25,6 +25,21 @@ impl Recent {
         let leaving = self.leaving.as_ref().and_then(|folders| folders.get(&folder));
         let leaving = leaving.map(|changes| self.trusted(changes)).unwrap_or_default();
         [leaving, self.folders.get(&folder).cloned().unwrap_or_default()]
+    }
+
+    /// The newest that is known of some of a folder's names that may not be in the store yet.
+    pub fn of_names<T>(&self, folder: InodeId, names: &BTreeMap<Box<[u8]>, T>) -> Changes {
+        let leaving = self.leaving.as_ref().and_then(|folders| folders.get(&folder));
+        let recent = self.folders.get(&folder);
+        let is_trusted = |change: &&Option<Agreed>| !(self.is_distrusted && change.is_some_and(|a| a.provisional));
+        let newest = |name: &[u8]| {
+            let recent = recent.and_then(|changes| changes.get(name));
+            recent.or_else(|| leaving.and_then(|changes| changes.get(name)).filter(is_trusted)).copied()
+        };
+        if recent.is_none() && leaving.is_none() {
+            return Changes::new();
+        }
+        names.keys().filter_map(|name| Some((name.clone(), newest(name)?))).collect()
     }
 
     fn trusted(&self, changes: &Changes) -> Changes {

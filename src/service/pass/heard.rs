@@ -4,7 +4,8 @@
 use super::{Order, Pass};
 use crate::plan::schedule::until;
 use crate::service::clock;
-use crate::tree::doubt::{DirtySet, Moment};
+use crate::tree::doubt::{DirtySet, Moment, Near};
+use crate::tree::entry::Kind;
 use crate::tree::operation::{Cause, Operation};
 use crate::tree::path::RelPath;
 
@@ -24,10 +25,19 @@ impl Heard {
 
     /// When the first event was read that asked for the look at a path, if one did.
     pub(super) fn first(&self, dirty: &DirtySet, path: &RelPath) -> Option<Moment> {
-        let named = if self.has_names { dirty.heard_first(path) } else { None };
+        let (folder, name) = match path.split() {
+            Some((folder, name)) => (folder, name),
+            None => return self.oldest.filter(|_| dirty.covers(path)),
+        };
+        self.first_of(&dirty.near(&folder), name)
+    }
+
+    /// The same for an entry of a folder of which it is known what is in doubt near it.
+    fn first_of(&self, near: &Near, name: &[u8]) -> Option<Moment> {
+        let named = if self.has_names { near.named(name) } else { None };
         match named {
-            Some(first) => Some(first).filter(|first| *first != Moment::NEVER),
-            None => self.oldest.filter(|_| dirty.covers(path)),
+            Some(doubt) => Some(doubt.first).filter(|first| *first != Moment::NEVER),
+            None => self.oldest.filter(|_| near.covers(name)),
         }
     }
 }
@@ -43,6 +53,17 @@ impl Pass<'_> {
     pub(super) fn report_removal(&self, operation: Operation, path: &RelPath, cause: Cause) {
         self.pair.report_removal(operation, path, cause);
         self.arrived(path);
+    }
+
+    /// The same for many in one folder.
+    pub(super) fn report_removals(&self, folder: &RelPath, entries: &[(&[u8], Kind)], cause: Cause) {
+        let (near, now) = (self.dirty.near(folder), clock::now());
+        for (name, kind) in entries {
+            self.pair.report_removal(Operation::removal_of(*kind), &folder.join(name), cause);
+            if let Some(first) = self.heard.first_of(&near, name) {
+                self.pair.latency.note(until(first, now));
+            }
+        }
     }
 
     /// A change is in the replica.

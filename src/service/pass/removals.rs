@@ -1,8 +1,10 @@
 //! Owns what a pass takes away: after all else, judged together, and only what the disk still shows to be gone from
 //! the source. Also folders in whose place the source has something else: their contents count as removals.
 
-use std::collections::{BTreeMap, BTreeSet};
-use std::os::fd::AsFd;
+use std::collections::BTreeMap;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Mutex, PoisonError};
 
 use rustix::fs::AtFlags;
 use rustix::io::Errno;
@@ -11,7 +13,8 @@ use super::files::Job;
 use super::queue::Task;
 use super::{Brake, Pass, folders, walk};
 use crate::fs::archive::Changes;
-use crate::fs::remove;
+use crate::fs::remove::{self, End, Tree};
+use crate::fs::root::Root;
 use crate::plan::guard::Verdict;
 use crate::plan::mirror::Step;
 use crate::service::clock;
@@ -27,15 +30,40 @@ struct Removal {
     replica: Stat,
     /// What the source has there instead.
     replaced_by: Option<Stat>,
-    /// Entries that go with it.
-    entries: u64,
-    /// The same one by one, where they are not removed one by one.
-    listed: Vec<(RelPath, Kind)>,
+    what: What,
     cause: Cause,
 }
 
-/// Carries out the removals that the brake lets through. Returns also what has to be made where folders were.
-pub fn carry_out(pass: &Pass, brake: &Brake) -> (Totals, Vec<Task>) {
+enum What {
+    /// It holds nothing.
+    Entry,
+    Folder(Tree),
+}
+
+impl Removal {
+    /// Entries that go with it, itself among them.
+    fn entries(&self) -> u64 {
+        match &self.what {
+            What::Entry => 1,
+            What::Folder(tree) => tree.entries(),
+        }
+    }
+
+    /// The same one by one.
+    fn listed(&self) -> Vec<(RelPath, Kind)> {
+        match &self.what {
+            What::Entry => vec![(self.path.clone(), self.replica.kind)],
+            What::Folder(tree) => tree.listed(),
+        }
+    }
+}
+
+/// From so many entries on, more than one thread is worth its start.
+const WORTH_SHARING: u64 = 500;
+
+/// Carries out the removals that the brake lets through, with as many threads as `jobs` where there are many. Returns
+/// also what has to be made where folders were.
+pub fn carry_out(pass: &Pass, brake: &Brake, jobs: usize) -> (Totals, Vec<Task>) {
     let mut totals = Totals::default();
     let removals = confirmed(pass);
     if removals.is_empty() || pass.is_cancelled() {
@@ -54,24 +82,58 @@ pub fn carry_out(pass: &Pass, brake: &Brake) -> (Totals, Vec<Task>) {
             None => by_folder.entry(parent).or_default().push(removal),
         }
     }
-    let mut touched = BTreeSet::new();
-    for (folder, removals) in by_folder {
-        if pass.is_cancelled() {
-            break;
-        }
-        if remove_in(pass, &folder, removals, &mut totals) {
-            touched.insert(folder);
-        }
-    }
+    let touched = shared_out(pass, by_folder, jobs, &mut totals);
     folders::settle_all(pass, touched, &mut totals);
     (totals, late)
 }
 
+/// Removes what goes, folder by folder. Returns the folders whose lists changed.
+fn shared_out(
+    pass: &Pass,
+    by_folder: BTreeMap<RelPath, Vec<Removal>>,
+    jobs: usize,
+    totals: &mut Totals,
+) -> Vec<RelPath> {
+    let entries = |removals: &[Removal]| removals.iter().map(Removal::entries).sum::<u64>();
+    let all: u64 = by_folder.values().map(|removals| entries(removals)).sum();
+    // The threads share the folders; where one holds most of what goes, they share what is in it.
+    let is_most = |removals: &[Removal]| !pass.pair.options.dry_run && entries(removals) > all / 2;
+    let (one, many): (Vec<_>, Vec<_>) = by_folder.into_iter().partition(|(_, removals)| is_most(removals));
+    let helpers = if all < WORTH_SHARING || pass.pair.options.dry_run { 0 } else { jobs.saturating_sub(1) };
+    let done = Mutex::new((Vec::new(), 0));
+    let work = |todo: &Mutex<std::vec::IntoIter<(RelPath, Vec<Removal>)>>, jobs: usize| {
+        while !pass.is_cancelled() {
+            let next = todo.lock().unwrap_or_else(PoisonError::into_inner).next();
+            let Some((folder, removals)) = next else { return };
+            let removed = remove_in(pass, &folder, removals, jobs);
+            let mut done = done.lock().unwrap_or_else(PoisonError::into_inner);
+            done.1 += removed;
+            if removed > 0 {
+                done.0.push(folder);
+            }
+        }
+    };
+    work(&Mutex::new(one.into_iter()), helpers + 1);
+    let helpers = helpers.min(many.len().saturating_sub(1));
+    let many = Mutex::new(many.into_iter());
+    std::thread::scope(|scope| {
+        for _ in 0..helpers {
+            // Without more threads it takes longer.
+            let _ = std::thread::Builder::new().name("removal".into()).spawn_scoped(scope, || work(&many, 1));
+        }
+        work(&many, 1);
+    });
+    let (touched, removed) = done.into_inner().unwrap_or_else(PoisonError::into_inner);
+    totals.removed += removed;
+    // In a dry run nothing was.
+    if pass.pair.options.dry_run { Vec::new() } else { touched }
+}
+
 /// Asks the brake, notes what it holds, and returns the others.
 fn let_through(pass: &Pass, brake: &Brake, removals: Vec<Removal>) -> Vec<Removal> {
-    let found: u64 = removals.iter().map(|r| r.entries).sum();
-    let known = brake.entries.unwrap_or_else(|| pass.entries.load(std::sync::atomic::Ordering::Relaxed));
-    let asked: Vec<(&RelPath, u64)> = removals.iter().map(|r| (&r.path, r.entries)).collect();
+    let found: u64 = removals.iter().map(Removal::entries).sum();
+    let known = brake.entries.unwrap_or_else(|| pass.entries.load(Ordering::Relaxed));
+    let asked: Vec<(&RelPath, u64)> = removals.iter().map(|r| (&r.path, r.entries())).collect();
     let verdicts = brake.sort(&asked, known.max(found), pass.rules.max_delete);
     let mut go = Vec::new();
     for (mut removal, verdict) in removals.into_iter().zip(verdicts) {
@@ -80,8 +142,9 @@ fn let_through(pass: &Pass, brake: &Brake, removals: Vec<Removal>) -> Vec<Remova
             Verdict::Released => removal.cause = Cause::Release,
             Verdict::Hold => {
                 let mut shared = pass.shared();
-                shared.outcome.held_entries += removal.entries;
-                shared.outcome.held.push((removal.path, removal.entries));
+                shared.outcome.held_entries += removal.entries();
+                let entries = removal.entries();
+                shared.outcome.held.push((removal.path, entries));
                 continue;
             }
         }
@@ -105,7 +168,8 @@ fn replacement(pass: &Pass, removal: Removal, source: &Stat) -> Option<Task> {
     match walk::single(pass, &parent, job) {
         Ok(task) => {
             // They are gone when it is done.
-            pass.shared().replaced.insert(removal.path, (removal.listed, removal.cause));
+            let listed = removal.listed();
+            pass.shared().replaced.insert(removal.path, (listed, removal.cause));
             Some(task)
         }
         Err(error) => {
@@ -125,11 +189,15 @@ fn confirmed(pass: &Pass) -> Vec<Removal> {
     let removals = removals.into_iter().map(|(path, replica)| (path, replica, None));
     let replacements = replacements.into_iter().map(|(path, (source, replica))| (path, replica, Some(source)));
     let mut out: Vec<Removal> = Vec::new();
+    let (mut sources, mut replicas) = (Last::of(&pair.source), Last::of(&pair.replica));
     for (path, replica, replaced_by) in removals.chain(replacements) {
         if out.last().is_some_and(|last| path.is_within(&last.path)) {
             continue;
         }
-        match (pair.source.look_at(&path), &replaced_by) {
+        if pass.is_cancelled() {
+            return Vec::new();
+        }
+        match (sources.look_at(&path), &replaced_by) {
             (Ok(Seen::Absent), None) => {}
             (Ok(Seen::Present(now)), Some(source)) if now.id() == source.id() => {}
             (Ok(_), _) => {
@@ -141,19 +209,17 @@ fn confirmed(pass: &Pass) -> Vec<Removal> {
                 continue;
             }
         }
-        let is_listed = replaced_by.is_some() || pair.options.dry_run;
-        match survey(pass, &path, &replica, is_listed) {
-            Ok(found) if found.stays && replaced_by.is_some() => {
+        let cause = pass.asked(&path);
+        match survey(pass, &mut replicas, &path, &replica) {
+            Ok(What::Folder(tree)) if tree.stays() && replaced_by.is_some() => {
                 pass.problem(&path, "cannot be replaced: the folder holds excluded entries".into());
             }
-            Ok(Found { entries: 0, .. }) => {}
-            Ok(Found { entries, listed, .. }) => {
-                let cause = pass.asked(&path);
-                out.push(Removal { path, replica, replaced_by, entries, listed, cause });
-            }
+            Ok(What::Folder(tree)) if tree.entries() == 0 => {}
+            Ok(what) => out.push(Removal { path, replica, replaced_by, what, cause }),
             Err(Errno::NOENT) => {}
             // Something else is there by now.
             Err(Errno::NOTDIR | Errno::LOOP) => pass.again(&path, Doubt::subtree(clock::now())),
+            Err(_) if pass.is_cancelled() => return Vec::new(),
             Err(error) => pass.failed(&path, "cannot list the folder that is to go", error),
         }
     }
@@ -161,77 +227,109 @@ fn confirmed(pass: &Pass) -> Vec<Removal> {
 }
 
 /// What would go with an entry.
-struct Found {
-    entries: u64,
-    listed: Vec<(RelPath, Kind)>,
-    /// It holds something excluded, and stays with it.
-    stays: bool,
-}
-
-fn survey(pass: &Pass, path: &RelPath, replica: &Stat, is_listed: bool) -> Result<Found, Errno> {
-    let mut found = Found { entries: 0, listed: Vec::new(), stays: false };
-    let Some((parent, name)) = path.split() else { return Ok(found) };
+fn survey(pass: &Pass, replicas: &mut Last, path: &RelPath, replica: &Stat) -> Result<What, Errno> {
     if replica.kind != Kind::Directory {
-        found.entries = 1;
-        found.listed.extend(is_listed.then(|| (path.clone(), replica.kind)));
-        return Ok(found);
+        return Ok(What::Entry);
     }
-    let folder = pass.pair.replica.open_folder(&parent)?;
-    let goes = &mut |names: &[Box<[u8]>], is_folder: bool| goes(pass, &parent, names, is_folder);
-    let is_gone = remove::survey(folder.as_fd(), name, goes, &mut |names, kind| {
-        found.entries += 1;
-        found.listed.extend(is_listed.then(|| (below(&parent, names), kind)));
-    })?;
-    found.stays = !is_gone;
-    Ok(found)
+    let Some((parent, _)) = path.split() else { return Err(Errno::NOENT) };
+    let going = Going { pass, cause: pass.cause, removed: AtomicU64::new(0) };
+    Tree::survey(replicas.folder(&parent)?, path, &going).map(What::Folder)
 }
 
-fn below(folder: &RelPath, names: &[Box<[u8]>]) -> RelPath {
-    names.iter().fold(folder.clone(), |path, name| path.join(name))
+/// The folder that was asked for last: what comes after it in order is mostly in the same one.
+struct Last<'a> {
+    root: &'a Root,
+    last: Option<(RelPath, Result<OwnedFd, Errno>)>,
 }
 
-fn goes(pass: &Pass, parent: &RelPath, names: &[Box<[u8]>], is_folder: bool) -> bool {
-    let path = below(parent, names);
-    pass.pulse.beat();
-    // Not the reserved folder of a subvolume: it goes with that.
-    !pass.is_excluded(&path, is_folder)
+impl<'a> Last<'a> {
+    fn of(root: &'a Root) -> Self {
+        Self { root, last: None }
+    }
+
+    fn folder(&mut self, path: &RelPath) -> Result<BorrowedFd<'_>, Errno> {
+        if self.last.as_ref().is_none_or(|(last, _)| last != path) {
+            self.last = None;
+        }
+        let (_, folder) = self.last.get_or_insert_with(|| (path.clone(), self.root.open_folder(path)));
+        folder.as_ref().map(|fd| fd.as_fd()).map_err(|error| *error)
+    }
+
+    /// As `Root::look_at`.
+    fn look_at(&mut self, path: &RelPath) -> Result<Seen, Errno> {
+        let Some((parent, name)) = path.split() else { return self.root.look_at(path) };
+        let root = self.root;
+        match self.folder(&parent) {
+            Ok(folder) => root.look(folder, name),
+            Err(Errno::NOENT | Errno::NOTDIR) => Ok(Seen::Absent),
+            Err(error) => Err(error),
+        }
+    }
 }
 
-/// Removes entries of one folder. Returns whether the folder's list changed.
-fn remove_in(pass: &Pass, folder: &RelPath, removals: Vec<Removal>, totals: &mut Totals) -> bool {
+/// A removal under way, and how many entries are gone by it.
+struct Going<'a> {
+    pass: &'a Pass<'a>,
+    cause: Cause,
+    removed: AtomicU64,
+}
+
+impl remove::Below for Going<'_> {
+    fn goes(&self, path: &RelPath, is_folder: bool) -> bool {
+        self.pass.pulse.beat();
+        // Not the reserved folder of a subvolume: it goes with that.
+        !self.pass.is_excluded(path, is_folder)
+    }
+
+    fn removed(&self, folder: &RelPath, entries: &[(&[u8], Kind)]) {
+        self.pass.pulse.beat();
+        self.removed.fetch_add(entries.len() as u64, Ordering::Relaxed);
+        self.pass.report_removals(folder, entries, self.cause);
+    }
+
+    fn is_stopped(&self) -> bool {
+        self.pass.is_cancelled()
+    }
+}
+
+/// Removes entries of one folder. Returns how many are gone; in a dry run, how many would be.
+fn remove_in(pass: &Pass, folder: &RelPath, removals: Vec<Removal>, jobs: usize) -> u64 {
     let pair = pass.pair;
+    let mut all = 0;
     if pair.options.dry_run {
         for removal in removals {
-            for (path, kind) in &removal.listed {
+            for (path, kind) in &removal.listed() {
                 pass.report_removal(Operation::removal_of(*kind), path, removal.cause);
             }
-            totals.removed += removal.entries;
+            all += removal.entries();
         }
-        return false;
+        return all;
     }
     let replica = match pair.replica.open_folder(folder) {
         Ok(replica) => replica,
         Err(error) => {
             pass.failed(folder, "cannot open the folder", error);
-            return false;
+            return all;
         }
     };
     let id = pair.source.open_folder(folder).and_then(|fd| pair.source.stat(fd.as_fd())).map(|s| s.id());
     let mut forgotten = Changes::new();
-    let mut changed = false;
     for removal in removals {
         let Some((_, name)) = removal.path.split() else { continue };
+        if pass.is_cancelled() {
+            break;
+        }
         if !pair.claims.subtree(&removal.path) {
             pass.again(&removal.path, Doubt::contents(clock::now()));
             continue;
         }
-        let before = totals.removed;
-        let is_unasked = removal.cause != Cause::Release;
-        let result = remove_one(pass, replica.as_fd(), folder, name, &removal, totals);
+        let going = Going { pass, cause: removal.cause, removed: AtomicU64::new(0) };
+        let result = remove_one(&going, replica.as_fd(), folder, name, &removal, jobs);
         pair.claims.release_subtree(&removal.path);
-        changed |= totals.removed > before;
-        if is_unasked {
-            pass.shared().outcome.unasked += totals.removed - before;
+        let removed = going.removed.into_inner();
+        all += removed;
+        if removal.cause != Cause::Release {
+            pass.shared().outcome.unasked += removed;
         }
         match result {
             Ok(true) => {
@@ -244,21 +342,21 @@ fn remove_in(pass: &Pass, folder: &RelPath, removals: Vec<Removal>, totals: &mut
     if let Ok(id) = id {
         pair.archive.remember(id, forgotten);
     }
-    changed
+    all
 }
 
 /// Returns whether the entry is gone.
 fn remove_one(
-    pass: &Pass,
-    replica: std::os::fd::BorrowedFd,
+    going: &Going,
+    replica: BorrowedFd,
     folder: &RelPath,
     name: &[u8],
     removal: &Removal,
-    totals: &mut Totals,
+    jobs: usize,
 ) -> Result<bool, Errno> {
-    let pair = pass.pair;
+    let pass = going.pass;
     // Somebody else's work in the replica in this moment is not what was judged.
-    match pair.replica.look(replica, name)? {
+    match pass.pair.replica.look(replica, name)? {
         Seen::Present(now) if now.id() == removal.replica.id() && now.kind == removal.replica.kind => {}
         Seen::Absent => return Ok(true),
         _ => {
@@ -266,15 +364,19 @@ fn remove_one(
             return Ok(false);
         }
     }
-    if removal.replica.kind != Kind::Directory {
+    let What::Folder(tree) = &removal.what else {
         remove::unlink(replica, name, AtFlags::empty())?;
-        pass.report_removal(Operation::removal_of(removal.replica.kind), &removal.path, removal.cause);
-        totals.removed += 1;
+        remove::Below::removed(going, folder, &[(name, removal.replica.kind)]);
         pass.name_removed(&removal.path, &removal.replica);
         return Ok(true);
+    };
+    match tree.remove(replica, going, jobs)? {
+        End::Gone => Ok(true),
+        End::Stays => Ok(false),
+        // What came meanwhile has not been judged.
+        End::Changed => {
+            pass.again(&removal.path, Doubt::subtree(clock::now()));
+            Ok(false)
+        }
     }
-    remove::folder(replica, name, &mut |names, is_folder| goes(pass, folder, names, is_folder), &mut |names, kind| {
-        pass.report_removal(Operation::removal_of(kind), &below(folder, names), removal.cause);
-        totals.removed += 1;
-    })
 }

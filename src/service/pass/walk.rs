@@ -220,7 +220,8 @@ impl<'a> Worker<'a> {
         }
         let mut found = Found::default();
         if task.extent == Extent::Names {
-            let record = if task.names.is_empty() { Record::default() } else { pair.archive.record(id) };
+            let record =
+                if task.names.is_empty() { Record::default() } else { pair.archive.record_of(id, &task.names) };
             for (name, doubt) in task.names {
                 self.look_at_name(&node, &name, doubt, &record, &mut found);
             }
