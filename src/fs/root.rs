@@ -220,7 +220,7 @@ fn first_part(path: &[u8]) -> (&[u8], &[u8]) {
     }
 }
 
-fn kind_of(file_type: FileType) -> Kind {
+pub(in crate::fs) fn kind_of(file_type: FileType) -> Kind {
     match file_type {
         FileType::Directory => Kind::Directory,
         FileType::Symlink => Kind::Symlink,

@@ -115,7 +115,11 @@ fn each_name(folder: BorrowedFd, mut take: impl FnMut(&[u8])) -> Result<(), Errn
     each_entry(folder, |name, _| take(name))
 }
 
-fn each_entry(folder: BorrowedFd, mut take: impl FnMut(&[u8], FileType)) -> Result<(), Errno> {
+/// Each name of a folder as its list has it, without `.` and `..`, with what the list says of its type.
+///
+/// # Errors
+/// As of getdents64(2).
+pub(in crate::fs) fn each_entry(folder: BorrowedFd, mut take: impl FnMut(&[u8], FileType)) -> Result<(), Errno> {
     let mut buffer: Vec<u8> = Vec::with_capacity(BUFFER);
     let mut entries = RawDir::new(folder, buffer.spare_capacity_mut());
     while let Some(entry) = entries.next() {

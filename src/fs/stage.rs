@@ -227,8 +227,12 @@ impl Stage {
 
     /// Whether a folder that is filled before it is published can be published in `target`, as far as is known.
     pub fn may_build_unseen(&self, root: &Root, target: &Target) -> bool {
+        self.builds_unseen() && self.nested_of(root, target, self.look()).is_ok_and(|nested| nested.is_none())
+    }
+
+    /// Whether nothing is known that keeps folders from being filled before they are published.
+    pub fn builds_unseen(&self) -> bool {
         !self.no_unseen.load(Ordering::Relaxed)
-            && self.nested_of(root, target, self.look()).is_ok_and(|nested| nested.is_none())
     }
 
     /// It was found that it cannot.

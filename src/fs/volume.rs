@@ -100,15 +100,7 @@ pub fn is_reserved(replica: &Root, path: &RelPath) -> bool {
 
 /// Whether this, or a folder above it, is such a reserved folder.
 pub fn is_within_reserved(replica: &Root, path: &RelPath) -> bool {
-    let mut names = path.as_bytes().split(|byte| *byte == b'/');
-    let mut at = names.any(|name| name == RESERVED).then(|| path.clone());
-    while let Some(path) = at {
-        if is_reserved(replica, &path) {
-            return true;
-        }
-        at = path.split().map(|(parent, _)| parent);
-    }
-    false
+    path.components().any(|name| name == RESERVED) && path.and_above().any(|path| is_reserved(replica, &path))
 }
 
 #[cfg(test)]

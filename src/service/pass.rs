@@ -16,13 +16,14 @@ mod removals;
 mod renames;
 mod reserved;
 mod specials;
+mod touched;
 mod trust;
 mod unseen;
 mod walk;
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};
-use std::os::fd::{AsFd, BorrowedFd};
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::os::fd::AsFd;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock};
 
 use rustix::io::Errno;
@@ -43,6 +44,7 @@ use crate::tree::path::RelPath;
 use crate::tree::totals::Totals;
 use heard::Heard;
 use queue::Queue;
+use touched::bring_to_disk;
 use unseen::Born;
 use walk::Worker;
 
@@ -105,8 +107,6 @@ struct Pass<'a> {
     entries: AtomicU64,
     /// What a file gets that is made in a folder that is staged; unknown before the first one was.
     born: OnceLock<Born>,
-    /// Folders of this replica cannot be built in one place and published in another.
-    in_place: AtomicBool,
     /// How often what was written could not be brought to disk.
     disk_failures: AtomicU64,
     /// Files of this size and above are put off, for want of room; with 0 everything that adds to the replica is.
@@ -137,9 +137,6 @@ struct Group {
     nlink: u32,
     contents_in_doubt: bool,
 }
-
-/// Above this many folders the whole filesystem is brought to disk at once.
-const FOLDERS_ONE_BY_ONE: usize = 4;
 
 /// Runs one pass until all in the order has been looked at, or `pulse` says stop.
 pub fn run(pair: &Pair, order: &Order, pulse: &Pulse) -> Outcome {
@@ -225,44 +222,6 @@ fn walk(pass: &Pass, jobs: usize) -> Totals {
     })
 }
 
-/// Brings the folders whose lists changed to disk, so that the names that were published stay published.
-fn bring_to_disk(pass: &Pass) {
-    let pair = pass.pair;
-    let (touched, many) = {
-        let mut shared = pass.shared();
-        (std::mem::take(&mut shared.touched), std::mem::take(&mut shared.touched_many))
-    };
-    if !pair.options.durable || pair.options.dry_run || pass.is_cancelled() || (touched.is_empty() && !many) {
-        return;
-    }
-    let sync = |disk: BorrowedFd| match rustix::fs::syncfs(disk) {
-        Err(Errno::NOSYS) => {
-            rustix::fs::sync();
-            Ok(())
-        }
-        done => done,
-    };
-    let result = if many {
-        // One that is not there has nothing to be told.
-        let mounts = pair.places.mounts_in_replica();
-        let mut mounts = mounts.iter().filter_map(|path| pair.replica.open_folder(path).ok());
-        sync(pair.replica.fd()).and_then(|()| mounts.try_for_each(|mount| sync(mount.as_fd())))
-    } else {
-        touched.iter().try_for_each(|folder| match pair.replica.open_folder(folder) {
-            Ok(fd) => match rustix::fs::fsync(fd) {
-                // This filesystem has nothing to be told about folders.
-                Err(Errno::INVAL | Errno::NOTSUP | Errno::NOSYS) => Ok(()),
-                done => done,
-            },
-            Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP) => Ok(()),
-            Err(error) => Err(error),
-        })
-    };
-    if let Err(error) = result {
-        pass.problem_of(&RelPath::root(), "the replica could not be brought to disk", error);
-    }
-}
-
 impl<'a> Pass<'a> {
     fn new(pair: &'a Pair, dirty: &'a DirtySet, (lane, cause): (Which, Cause), pulse: &'a Pulse) -> Self {
         Self {
@@ -279,7 +238,6 @@ impl<'a> Pass<'a> {
             touched_early: HashSet::new(),
             entries: AtomicU64::new(0),
             born: OnceLock::new(),
-            in_place: AtomicBool::new(false),
             disk_failures: AtomicU64::new(0),
             no_room_from: AtomicU64::new(u64::MAX),
         }
@@ -370,18 +328,6 @@ impl<'a> Pass<'a> {
             !is_hollow
         });
         self.pair.archive.remember(id, changes)
-    }
-
-    fn touched(&self, folder: &RelPath) {
-        let mut shared = self.shared();
-        if shared.touched_many || shared.touched.contains(folder) {
-            return;
-        }
-        shared.touched.insert(folder.clone());
-        if shared.touched.len() > FOLDERS_ONE_BY_ONE {
-            shared.touched.clear();
-            shared.touched_many = true;
-        }
     }
 }
 

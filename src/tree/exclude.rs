@@ -105,14 +105,7 @@ impl Exclude {
 
     /// Whether this entry, or a folder above it, is left alone.
     pub fn skips_within(&self, path: &RelPath, is_folder: bool) -> bool {
-        let mut at = Some((path.clone(), is_folder));
-        while let Some((path, folder)) = at {
-            if self.skips(&path, folder) {
-                return true;
-            }
-            at = path.split().map(|(parent, _)| (parent, true));
-        }
-        false
+        path.and_above().enumerate().any(|(up, path)| self.skips(&path, is_folder || up > 0))
     }
 }
 

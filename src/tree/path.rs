@@ -53,6 +53,11 @@ impl RelPath {
         })
     }
 
+    /// This path, the folder that holds it, and so on up to the root.
+    pub fn and_above(&self) -> impl Iterator<Item = RelPath> + use<> {
+        std::iter::successors(Some(self.clone()), |path| path.split().map(|(parent, _)| parent))
+    }
+
     pub fn is_root(&self) -> bool {
         self.0.is_empty()
     }

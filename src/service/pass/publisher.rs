@@ -95,14 +95,9 @@ impl Worker<'_> {
         let unseen = batches.iter().flat_map(|b| b.unseen.iter().flat_map(Unseen::open_files));
         let all: Vec<_> = ready.iter().copied().chain(unseen).collect();
         let bring = |files: &[_]| self.disk.as_ref().ok_or(Errno::BADF).and_then(|disk| disk.bring(files));
-        let (synced, synced_ready) = match () {
-            // A disk that is busy could take longer than a stop may.
-            () if self.pass.is_cancelled() => (Err(Errno::CANCELED), Err(Errno::CANCELED)),
-            () => match bring(&all) {
-                Err(Errno::NOSYS) => (Err(Errno::NOSYS), bring(&ready)),
-                done => (done, done),
-            },
-        };
+        // A disk that is busy could take longer than a stop may.
+        let synced = if self.pass.is_cancelled() { Err(Errno::CANCELED) } else { bring(&all) };
+        let synced_ready = if synced == Err(Errno::NOSYS) { bring(&ready) } else { synced };
         drop((ready, all));
         if synced_ready.is_err() || synced.is_err_and(|error| error != Errno::NOSYS) {
             self.pass.disk_failures.fetch_add(1, Ordering::SeqCst);

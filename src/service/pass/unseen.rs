@@ -4,7 +4,6 @@
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 
 use rustix::io::Errno;
 
@@ -82,7 +81,7 @@ impl Worker<'_> {
     /// Whether a new folder in `parent` may be built in one place and published in another.
     pub(super) fn may_build_unseen(&mut self, parent: &Node) -> bool {
         let pair = self.pass.pair;
-        if self.pass.lane != Which::Bulk || self.pass.in_place.load(Ordering::Relaxed) {
+        if self.pass.lane != Which::Bulk {
             return false;
         }
         let is_of_one_kind = match self.open_disk() {
@@ -95,7 +94,7 @@ impl Worker<'_> {
 
     pub(super) fn is_worth_building(&self, jobs: &[Job]) -> bool {
         let bytes = jobs.iter().map(|job| job.source.size).fold(0, u64::saturating_add);
-        (1..=FILES).contains(&jobs.len()) && bytes <= BYTES && !self.pass.in_place.load(Ordering::Relaxed)
+        (1..=FILES).contains(&jobs.len()) && bytes <= BYTES && self.pass.pair.stage.builds_unseen()
     }
 
     /// Does the jobs of a new folder, then publishes it.
@@ -228,7 +227,6 @@ impl Worker<'_> {
             Err(Errno::CANCELED) => {}
             // A mount in between, or a sandbox without syncfs.
             Err(Errno::XDEV | Errno::NOSYS) => {
-                self.pass.in_place.store(true, Ordering::Relaxed);
                 pair.stage.build_in_place();
                 self.pass.again(&node.path, Doubt::subtree(clock::now()));
             }
