@@ -1,5 +1,6 @@
 //! Owns listing one folder: its names by getdents, a stat for each, sorted. It never descends.
 
+use std::cell::Cell;
 use std::collections::{BTreeSet, VecDeque};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
@@ -12,6 +13,11 @@ use crate::tree::listing::Listing;
 use crate::tree::path::RelPath;
 
 const BUFFER: usize = 64 << 10;
+
+thread_local! {
+    /// A block of this size is dear to have and to give back: the allocator puts all that is free together each time.
+    static ENTRIES: Cell<Vec<u8>> = const { Cell::new(Vec::new()) };
+}
 
 /// Lists a folder that was opened for this, once.
 ///
@@ -120,16 +126,24 @@ fn each_name(folder: BorrowedFd, mut take: impl FnMut(&[u8])) -> Result<(), Errn
 /// # Errors
 /// As of getdents64(2).
 pub(in crate::fs) fn each_entry(folder: BorrowedFd, mut take: impl FnMut(&[u8], FileType)) -> Result<(), Errno> {
-    let mut buffer: Vec<u8> = Vec::with_capacity(BUFFER);
+    // Taken out while it is in use: `take` may list another folder.
+    let mut buffer = ENTRIES.take();
+    buffer.reserve_exact(BUFFER);
     let mut entries = RawDir::new(folder, buffer.spare_capacity_mut());
-    while let Some(entry) = entries.next() {
-        let entry = entry?;
-        let name = entry.file_name().to_bytes();
-        if name != b"." && name != b".." {
-            take(name, entry.file_type());
+    let done = loop {
+        match entries.next() {
+            Some(Ok(entry)) => {
+                let name = entry.file_name().to_bytes();
+                if name != b"." && name != b".." {
+                    take(name, entry.file_type());
+                }
+            }
+            Some(Err(error)) => break Err(error),
+            None => break Ok(()),
         }
-    }
-    Ok(())
+    };
+    ENTRIES.set(buffer);
+    done
 }
 
 /// The names of the folders in a folder, in no order. What is on the way of being made or removed may be missing.

@@ -87,7 +87,7 @@ fn a_new_file_costs_eleven_calls_and_a_sweep_two_looks() {
             ("flistxattr", 1, 4),
             ("utimensat", 1, 2),
             ("close", 2, 8),
-            ("newfstatat", 0, 4),
+            ("newfstatat", 0, 2),
             ("fchmod", 0, 2),
             ("linkat", 0, 0),
             ("renameat2", 0, 1),

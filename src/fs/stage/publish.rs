@@ -18,14 +18,16 @@ pub(super) fn publish_named(
     expected: Option<&Stat>,
 ) -> Result<Published, Errno> {
     let from = staged.name.as_slice();
+    if expected.is_none() {
+        match fs::renameat_with(staged.folder(), from, folder, name, RenameFlags::NOREPLACE) {
+            Err(Errno::EXIST) => return Ok(Published::Changed),
+            // Without the flag, it has to be looked at first.
+            Err(Errno::INVAL | Errno::NOSYS) => {}
+            done => return done.map(|()| Published::Yes),
+        }
+    }
     match (expected, root.look(folder, name)?) {
-        (None, Seen::Absent) => match fs::renameat_with(staged.folder(), from, folder, name, RenameFlags::NOREPLACE) {
-            Err(Errno::EXIST) => Ok(Published::Changed),
-            Err(Errno::INVAL | Errno::NOSYS) => {
-                fs::renameat(staged.folder(), from, folder, name).map(|()| Published::Yes)
-            }
-            done => done.map(|()| Published::Yes),
-        },
+        (None, Seen::Absent) => fs::renameat(staged.folder(), from, folder, name).map(|()| Published::Yes),
         (Some(expected), Seen::Present(now)) if expected.kind == Kind::Directory && now.id() == expected.id() => {
             exchange(root, staged, folder, name, expected)
         }

@@ -25,6 +25,9 @@ impl Heard {
 
     /// When the first event was read that asked for the look at a path, if one did.
     pub(super) fn first(&self, dirty: &DirtySet, path: &RelPath) -> Option<Moment> {
+        if self.oldest.is_none() && !self.has_names {
+            return None;
+        }
         let (folder, name) = match path.split() {
             Some((folder, name)) => (folder, name),
             None => return self.oldest.filter(|_| dirty.covers(path)),

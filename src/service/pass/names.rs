@@ -87,7 +87,8 @@ impl Worker<'_> {
         };
         let bytes = source.iter().map(|(_, seen)| seen.stat().map_or(0, Stat::stored));
         self.pass.pulse.listed(source.len() as u64, bytes.fold(0, u64::saturating_add));
-        let record = pair.archive.record(node.id);
+        // What was agreed of a folder that was not there before says nothing of the new one; the next sweep forgets it.
+        let record = if node.fresh && names.is_empty() { Record::default() } else { pair.archive.record(node.id) };
         self.pass.entries.fetch_add(replica.len() as u64, Ordering::Relaxed);
         for (name, source, replica) in merge(&source, &replica) {
             let doubt = names.get(name).copied();
