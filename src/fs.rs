@@ -12,6 +12,7 @@ pub mod lock;
 pub mod metadata;
 pub mod mounts;
 pub mod patch;
+mod pieces;
 pub mod pulse;
 pub mod remove;
 pub mod root;

@@ -84,6 +84,11 @@ pub fn clone_is_instant(file: BorrowedFd) -> bool {
     fs::fstatfs(file).is_ok_and(|s| [XFS, BTRFS].contains(&(s.f_type as u64)))
 }
 
+/// Whether it takes long to forget what is in memory of a file: 1 GiB takes 0.15 s on btrfs, 0.004 s on xfs.
+pub(super) fn forgets_slowly(file: BorrowedFd) -> bool {
+    fs::fstatfs(file).is_ok_and(|s| s.f_type as u64 == BTRFS)
+}
+
 /// For which files a reflink is tried.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Reflink {
@@ -122,6 +127,8 @@ pub struct Manner<'a> {
     pub reflink: Reflink,
     /// The version that the replica has, if it may be a good part of the new one.
     pub old: Option<&'a Old<'a>>,
+    /// Threads that may take part where such a version is read.
+    pub helpers: usize,
     /// The copy is to be brought to disk afterwards: a large one is on its way there while it is made.
     pub durable: bool,
     pub abilities: &'a Abilities,
@@ -149,7 +156,7 @@ pub fn contents(
     manner: Manner,
     pulse: &Pulse,
 ) -> Result<Copied, Fault> {
-    let Manner { reflink, old, durable, abilities } = manner;
+    let Manner { reflink, old, helpers, durable, abilities } = manner;
     let way = Way { from, to, durable, abilities, pulse };
     let size = source.size;
     if size == 0 {
@@ -161,7 +168,7 @@ pub fn contents(
         return Ok(Copied { bytes, is_clone: true });
     }
     if let Some(old) = old
-        && let Some(bytes) = patch::contents(way, source, old)?
+        && let Some(bytes) = patch::contents(way, source, old, helpers)?
     {
         return Ok(Copied { bytes, is_clone: false });
     }

@@ -1,13 +1,17 @@
 //! Owns making the next version of a large file from the one that the replica has: a reflink of that, into which only
 //! what differs is written. It decides neither when that is worth it nor what is published.
 
+use std::num::NonZeroU64;
+use std::ops::Range;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::sync::atomic::{AtomicU64, Ordering};
 
-use rustix::fs::{self, FallocateFlags, SeekFrom};
+use rustix::fs::{self, Advice, FallocateFlags, SeekFrom};
 use rustix::io::Errno;
 
 use super::compare::read_full;
-use super::copy::{self, Fault, Way, check, clone_is_instant, with_buffer};
+use super::copy::{self, Fault, Way, check, clone_is_instant, forgets_slowly, with_buffer};
+use super::pieces;
 use super::root::{Root, open_file};
 use crate::tree::entry::{Kind, Stamp, Stat};
 
@@ -31,6 +35,8 @@ pub struct Old<'a> {
     root: &'a Root,
     file: OwnedFd,
     stamp: Stamp,
+    /// It has other names, under which it stays.
+    stays: bool,
     same: Option<Same>,
 }
 
@@ -40,7 +46,8 @@ impl<'a> Old<'a> {
         if expected.kind != Kind::File {
             return None;
         }
-        let old = Self { root, file: open_file(folder, name).ok()?, stamp: expected.stamp(), same };
+        let (file, stamp) = (open_file(folder, name).ok()?, expected.stamp());
+        let old = Self { root, file, stamp, stays: expected.is_linked(), same };
         old.is_unchanged().then_some(old)
     }
 
@@ -51,11 +58,11 @@ impl<'a> Old<'a> {
 
 /// Fills the empty file with the contents of the source's, whose stat is `source`, beginning with a reflink of `old`.
 /// Returns the bytes it came to. Nothing, and the file is empty again, where that cannot be done, where too much differs,
-/// or where somebody has written to the old version meanwhile.
+/// or where somebody has written to the old version meanwhile. `helpers` threads take part.
 ///
 /// # Errors
 /// The side and the error, or that `pulse` said stop.
-pub(super) fn contents(way: Way, source: &Stat, old: &Old) -> Result<Option<u64>, Fault> {
+pub(super) fn contents(way: Way, source: &Stat, old: &Old, helpers: usize) -> Result<Option<u64>, Fault> {
     let to = way.to;
     if !copy::reflinked(old.file.as_fd(), to)? {
         return Ok(None);
@@ -65,7 +72,8 @@ pub(super) fn contents(way: Way, source: &Stat, old: &Old) -> Result<Option<u64>
     let old_file = if clone_is_instant(to) { old.file.as_fd() } else { to };
     let same = old.same.filter(|same| same.source == source.stamp() && same.replica == old.stamp);
     let same_up_to = same.map_or(0, |same| same.up_to);
-    let patch = Patch { way, old: old_file, size: source.size, old_size: old.stamp.size, same_up_to };
+    let forgets = helpers > 0 && !old.stays && forgets_slowly(to);
+    let patch = Patch { way, old: old_file, size: source.size, old_size: old.stamp.size, same_up_to, helpers, forgets };
     let done = patch.run(source.is_sparse())?.filter(|_| old.is_unchanged());
     if done.is_none() {
         fs::ftruncate(to, 0).map_err(Fault::Write)?;
@@ -80,13 +88,16 @@ struct Patch<'a> {
     size: u64,
     old_size: u64,
     same_up_to: u64,
+    helpers: usize,
+    /// What is in memory of the old version goes piece by piece, shared by the threads, and not at the end, when its name is
+    /// taken away from it.
+    forgets: bool,
 }
 
 /// How far a comparison has come.
-#[derive(Default)]
 struct Tally {
-    read: u64,
-    written: u64,
+    read: AtomicU64,
+    written: AtomicU64,
 }
 
 impl Patch<'_> {
@@ -95,14 +106,14 @@ impl Patch<'_> {
         if self.size != self.old_size {
             fs::ftruncate(self.way.to, self.size).map_err(Fault::Write)?;
         }
-        let mut tally = Tally { read: self.same_up_to, written: 0 };
+        let tally = Tally { read: AtomicU64::new(self.same_up_to), written: AtomicU64::new(0) };
         let mut at = 0;
         while at < self.size {
             let (data, hole) = if sparse { self.source_data(at)? } else { (at, self.size) };
             if data > at && !self.clear(at, data)? {
                 return Ok(None);
             }
-            let Some(end) = self.data(data, hole, &mut tally)? else { return Ok(None) };
+            let Some(end) = self.data(data, hole, &tally)? else { return Ok(None) };
             if end < hole {
                 // It is shorter by now.
                 fs::ftruncate(self.way.to, end).map_err(Fault::Write)?;
@@ -149,7 +160,7 @@ impl Patch<'_> {
     }
 
     /// Carries over a part in which the source has no hole. Returns where it came to; nothing where too much differs.
-    fn data(&self, start: u64, end: u64, tally: &mut Tally) -> Result<Option<u64>, Fault> {
+    fn data(&self, start: u64, end: u64, tally: &Tally) -> Result<Option<u64>, Fault> {
         let mut at = start;
         while at < end {
             let (data, hole) = self.old_data(at, end);
@@ -160,9 +171,8 @@ impl Patch<'_> {
                     return Ok(Some(came_to));
                 }
             }
-            let known = hole.min(self.same_up_to).max(data);
-            self.way.pulse.copied_bytes(known - data);
-            let Some(came_to) = self.differing(known, hole, tally)? else { return Ok(None) };
+            let pieces = pieces::each(data..hole, self.helpers, |piece| self.piece(piece, tally).transpose());
+            let Some(came_to) = pieces.unwrap_or(Ok(Some(hole)))? else { return Ok(None) };
             if came_to < hole {
                 return Ok(Some(came_to));
             }
@@ -185,34 +195,56 @@ impl Patch<'_> {
         (data, fs::seek(self.way.to, SeekFrom::Hole(data)).map_or(old_end, |hole| hole.min(old_end)))
     }
 
-    /// Reads both, and writes what differs. Returns as `data` does.
-    fn differing(&self, start: u64, end: u64, tally: &mut Tally) -> Result<Option<u64>, Fault> {
-        let mut at = start;
+    /// Carries over a piece in which both have data. Returns something where that is the last one: where it came to, or that
+    /// too much differs.
+    fn piece(&self, piece: Range<u64>, tally: &Tally) -> Result<Option<Option<u64>>, Fault> {
+        check(self.way.pulse)?;
+        let known = piece.end.min(self.same_up_to).max(piece.start);
+        self.way.pulse.copied_bytes(known - piece.start);
+        let end = self.differing(known..piece.end, tally)?;
+        if let (true, Some(length)) = (self.forgets, NonZeroU64::new(piece.end - piece.start)) {
+            let _ = fs::fadvise(self.old, piece.start, Some(length), Advice::DontNeed);
+        }
+        Ok(end)
+    }
+
+    /// Reads both, and writes what differs. Returns as `piece` does.
+    fn differing(&self, piece: Range<u64>, tally: &Tally) -> Result<Option<Option<u64>>, Fault> {
+        let mut at = piece.start;
         with_buffer(|buffer| {
             let half = buffer.len() / 2;
             let (left, right) = buffer.split_at_mut(half);
-            while at < end {
+            while at < piece.end {
                 check(self.way.pulse)?;
-                let length = usize::try_from(end - at).unwrap_or(half).min(half);
+                let length = usize::try_from(piece.end - at).unwrap_or(half).min(half);
                 let read = read_full(self.way.from, &mut left[..length], at).map_err(Fault::Read)?;
                 // Of an old version that cannot be read, nothing is known to be the same.
                 let known = read_full(self.old, &mut right[..read], at).unwrap_or(0);
-                tally.read += read as u64;
+                let mut differing = 0;
                 for (first, last) in runs(&left[..read], &right[..known]) {
                     copy::write_all(self.way.to, &left[first..last], at + first as u64)?;
-                    tally.written += (last - first) as u64;
+                    differing += (last - first) as u64;
                 }
                 self.way.pulse.copied_bytes(read as u64);
                 at += read as u64;
                 if read < length {
-                    break;
+                    return Ok(Some(Some(at)));
                 }
-                if tally.read >= ENOUGH && tally.written > tally.read / 4 * 3 {
-                    return Ok(None);
+                if tally.is_too_much(read as u64, differing) {
+                    return Ok(Some(None));
                 }
             }
-            Ok(Some(at))
+            Ok(None)
         })
+    }
+}
+
+impl Tally {
+    /// Adds what was read, and what of it was written. Returns whether a copy is the better way.
+    fn is_too_much(&self, read: u64, written: u64) -> bool {
+        let read = self.read.fetch_add(read, Ordering::Relaxed) + read;
+        let written = self.written.fetch_add(written, Ordering::Relaxed) + written;
+        read >= ENOUGH && written > read / 4 * 3
     }
 }
 
@@ -275,7 +307,8 @@ mod tests {
         way.with_holes(size(old)).expect("a copy");
         let copied = pulse.progress().bytes;
         let (size, old_size) = (size(source), size(old));
-        let patch = Patch { way: Way { from: source.as_fd(), ..way }, old: old.as_fd(), size, old_size, same_up_to };
+        let way = Way { from: source.as_fd(), ..way };
+        let patch = Patch { way, old: old.as_fd(), size, old_size, same_up_to, helpers: 2, forgets: true };
         let done = patch.run(true).expect("patched");
         let copied = pulse.progress().bytes - copied;
         (to, done, copied)

@@ -243,6 +243,11 @@ impl<'a> Pass<'a> {
         }
     }
 
+    /// How many threads a worker may take to help it read a large file. Two together read as fast as memory gives.
+    fn readers(&self) -> usize {
+        usize::from(self.rules.jobs > 1)
+    }
+
     /// Whether this entry is left alone by the rules, or because what was mounted there is gone.
     fn is_excluded(&self, path: &RelPath, is_folder: bool) -> bool {
         self.rules.exclude.skips(path, is_folder) || self.gone.contains(path)

@@ -113,6 +113,30 @@ fn a_new_file_costs_eleven_calls_and_a_sweep_two_looks() {
 }
 
 #[test]
+fn a_large_file_is_read_once_on_each_side_however_many_read_it() {
+    const SIZE: u64 = 64 << 20;
+    // 128 KiB at a time.
+    const READS: usize = 2 * (SIZE >> 17) as usize;
+    let pair = Pair::new();
+    let large = pair.source().join("large");
+    disk::write_solid(&large, SIZE, 1);
+    let Some(_) = calls(&pair, &["--durability", "none"]) else {
+        return disk::skipped("there is no strace that may look on");
+    };
+    for jobs in ["1", "4"] {
+        let touched = std::fs::File::options().write(true).open(&large).expect("open");
+        touched.set_modified(std::time::SystemTime::now()).expect("its time");
+        // Young files are read twice.
+        std::thread::sleep(std::time::Duration::from_millis(50));
+        let calls = calls(&pair, &["--jobs", jobs]).expect("strace, as before");
+        let reads = calls.get("pread64").copied().unwrap_or_default();
+        assert!((READS..READS + 100).contains(&reads), "{jobs} jobs: {calls:?}");
+        let writes = calls.get("pwrite64").copied().unwrap_or_default();
+        assert!(writes < 100, "{jobs} jobs: {calls:?}");
+    }
+}
+
+#[test]
 fn a_removed_file_costs_one_call_and_a_folder_one_listing() {
     let pair = filled();
     disk::write(&pair.source().join("stays"), "x");

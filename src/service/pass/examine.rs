@@ -116,7 +116,7 @@ impl Worker<'_> {
             return Ok(Some(0));
         }
         let sparse = reading.source.is_sparse() && replica.is_sparse();
-        compare::difference(from, to, Some(replica.size), sparse, pulse).map_err(fault)
+        compare::difference(from, to, Some(replica.size), sparse, self.pass.readers(), pulse).map_err(fault)
     }
 
     /// The replica's version of a file that is large enough to be changed rather than copied.

@@ -223,7 +223,8 @@ impl Worker<'_> {
         };
         let old = self.old_version(folder, &job.name, expected, same, &reading.source);
         let durable = pair.options.durable;
-        let manner = Manner { reflink, old: old.as_ref(), durable, abilities: &pair.abilities };
+        let helpers = self.pass.readers();
+        let manner = Manner { reflink, old: old.as_ref(), helpers, durable, abilities: &pair.abilities };
         match self.fill(from.as_fd(), &file, &reading, manner) {
             Ok((worth, lost)) => {
                 pair.report_lost(lost, &node.path.join(&job.name));

@@ -122,7 +122,8 @@ impl Worker<'_> {
         let expected = member.replica.as_ref().filter(|_| share.is_none() && stat.size >= WORTH_PATCHING);
         let old = self.old_version(folder, &member.name, expected, None, &stat);
         let durable = pair.options.durable;
-        let manner = Manner { reflink: Reflink::Large, old: old.as_ref(), durable, abilities: &pair.abilities };
+        let (reflink, helpers) = (Reflink::Large, self.pass.readers());
+        let manner = Manner { reflink, old: old.as_ref(), helpers, durable, abilities: &pair.abilities };
         let done = copy::contents(from.as_fd(), file.fd(), &stat, manner, self.pass.pulse);
         copies.push(Copy { part: member.part, from, stat, file });
         done.map_err(fault).map(|_| true)
