@@ -48,9 +48,7 @@ fn stat(number: usize) -> Stat {
 
 fn listing(names: &[Vec<u8>]) -> Listing {
     let mut listing = Listing::default();
-    for (i, name) in names.iter().enumerate() {
-        listing.push(name, Seen::Present(stat(i)));
-    }
+    names.iter().for_each(|name| assert!(listing.push(name, true), "it holds more than 4 GiB of names"));
     listing
 }
 
@@ -82,8 +80,14 @@ fn listings(c: &mut Criterion) {
     for size in SIZES {
         let names = names(size);
         let (mut left, mut right) = (listing(&names), listing(&names[size / 20..]));
-        left.sort();
-        right.sort();
+        for listing in [&mut left, &mut right] {
+            listing.sort();
+            let mut number = 0;
+            listing.fill(|_, _| {
+                number += 1;
+                Seen::Present(stat(number))
+            });
+        }
         group.throughput(Throughput::Elements(size as u64));
         group.bench_function(format!("merge/{size}"), |b| b.iter(|| merge(black_box(&left), &right).count()));
         group.bench_function(format!("sort/{size}"), |b| {

@@ -8,6 +8,7 @@ mod young;
 
 use std::collections::{BTreeMap, HashSet};
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, TryLockError};
 use std::time::SystemTime;
 
@@ -42,6 +43,8 @@ pub struct Archive {
     recent: Mutex<Recent>,
     /// Held by who commits.
     turn: Mutex<()>,
+    /// Names in the largest record of the last commit.
+    largest: AtomicUsize,
     /// Which start of the machine this is.
     boot: String,
 }
@@ -59,7 +62,13 @@ pub struct NoArchive {
 impl Archive {
     /// One that forgets at the end of the process.
     pub fn in_memory() -> Self {
-        Self { store: None, recent: Mutex::default(), turn: Mutex::default(), boot: String::new() }
+        Self {
+            store: None,
+            recent: Mutex::default(),
+            turn: Mutex::default(),
+            largest: AtomicUsize::new(0),
+            boot: String::new(),
+        }
     }
 
     /// Opens the store at `path`, or makes it; one that is damaged or of another version is made anew.
@@ -70,7 +79,7 @@ impl Archive {
         let store = Store::open(path)?;
         // Without an answer, each start counts as one of the machine.
         let boot = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default();
-        Ok(Self { store: Some(store), recent: Mutex::default(), turn: Mutex::default(), boot: boot.trim().into() })
+        Ok(Self { store: Some(store), boot: boot.trim().into(), ..Self::in_memory() })
     }
 
     /// What was agreed in a folder, by the identity of the source's folder.
@@ -155,7 +164,8 @@ impl Archive {
         }
         let mut recent = self.recent();
         recent.take(folder, changes);
-        recent.entries >= PENDING
+        // A commit writes all of a folder's record: what is written in the end is then twice what there is.
+        recent.entries >= PENDING.max(self.largest.load(Ordering::Relaxed))
     }
 
     /// Forgets what was taken on trust from events, because events were lost.
@@ -201,6 +211,7 @@ impl Archive {
         };
         let mut folders: Vec<_> = taken.iter().collect();
         folders.sort_unstable_by_key(|(folder, _)| **folder);
+        let mut largest = 0;
         let result = self.write(|transaction| {
             transaction.set_durability(if durable { Durability::Immediate } else { Durability::None })?;
             {
@@ -211,9 +222,12 @@ impl Archive {
                     if ready.peek().is_none() {
                         continue;
                     }
-                    let mut record =
-                        table.get(key(*folder))?.and_then(|b| Record::decode(b.value())).unwrap_or_default();
-                    record.merge(ready);
+                    let ready: Vec<_> = ready.collect();
+                    let merged = |bytes: &[u8]| Record::merged(bytes, ready.iter().copied());
+                    let merged =
+                        table.get(key(*folder))?.and_then(|bytes| merged(bytes.value())).or_else(|| merged(&[]));
+                    let (record, len) = merged.unwrap_or_default();
+                    largest = largest.max(len);
                     put(&mut table, key(*folder), &record)?;
                 }
                 let time = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
@@ -222,6 +236,7 @@ impl Archive {
             }
             Ok(())
         });
+        self.largest.store(largest, Ordering::Relaxed);
         let mut recent = self.recent();
         recent.leaving = None;
         if !std::mem::take(&mut recent.is_distrusted) {
@@ -276,11 +291,11 @@ fn no_archive(error: redb::Error) -> NoArchive {
     NoArchive { path: PathBuf::from("archive"), reason: error.to_string(), is_in_use: false }
 }
 
-fn put(table: &mut Table<[u8; 16], &[u8]>, key: [u8; 16], record: &Record) -> Result<(), redb::Error> {
+fn put(table: &mut Table<[u8; 16], &[u8]>, key: [u8; 16], record: &[u8]) -> Result<(), redb::Error> {
     if record.is_empty() {
         table.remove(key)?;
     } else {
-        table.insert(key, record.encode().as_slice())?;
+        table.insert(key, record)?;
     }
     Ok(())
 }

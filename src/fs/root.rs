@@ -89,14 +89,14 @@ impl Root {
         if self.missing {
             return Err(Errno::NOENT);
         }
-        let mut at = fs::openat(&self.folder, c".", FOLDER, Mode::empty())?;
+        let mut at: Option<OwnedFd> = None;
         let mut rest = path.as_bytes();
         while !rest.is_empty() {
             let (part, after) = first_part(rest);
-            at = self.open_below(at.as_fd(), part)?;
+            at = Some(self.open_below(at.as_ref().map_or(self.folder.as_fd(), |at| at.as_fd()), part)?);
             rest = after;
         }
-        Ok(at)
+        at.map_or_else(|| fs::openat(&self.folder, c".", FOLDER, Mode::empty()), Ok)
     }
 
     fn open_below(&self, at: BorrowedFd, part: &[u8]) -> Result<OwnedFd, Errno> {

@@ -35,7 +35,35 @@ pub fn list(root: &Root, folder: BorrowedFd) -> Result<Listing, Errno> {
 /// # Errors
 /// As of `list`.
 pub fn list_with(root: &Root, folder: BorrowedFd, moved: &mut impl FnMut()) -> Result<Listing, Errno> {
-    fill(root, folder, moved, |name, _| root.look(folder, name).unwrap_or(Seen::Unknown))
+    let mut listing = names(folder, moved)?;
+    look_at(root, folder, &mut listing, moved)?;
+    Ok(listing)
+}
+
+/// The names alone, of which nothing is known yet.
+///
+/// # Errors
+/// As of `list`.
+pub fn names(folder: BorrowedFd, moved: &mut impl FnMut()) -> Result<Listing, Errno> {
+    let mut listing = Listing::default();
+    let mut has_room = true;
+    each_entry(folder, |name, kind| {
+        moved();
+        has_room &= listing.push(name, kind == FileType::RegularFile);
+    })?;
+    if !has_room {
+        return Err(Errno::OVERFLOW);
+    }
+    listing.sort();
+    Ok(listing)
+}
+
+/// Looks at all that was listed. What is absent then, and stands as unknown, is as `list` says.
+///
+/// # Errors
+/// As of `list`.
+pub fn look_at(root: &Root, folder: BorrowedFd, listing: &mut Listing, moved: &mut impl FnMut()) -> Result<(), Errno> {
+    fill(root, folder, listing, moved, |name, _| root.look(folder, name).unwrap_or(Seen::Unknown))
 }
 
 /// Files that were opened when they were looked at, in the order of their names.
@@ -58,15 +86,16 @@ impl Opened {
 ///
 /// # Errors
 /// As of `list`.
-pub fn list_opening(
+pub fn look_opening(
     root: &Root,
     folder: BorrowedFd,
+    listing: &mut Listing,
     moved: &mut impl FnMut(),
     most: usize,
     wants: impl Fn(&[u8]) -> bool,
-) -> Result<(Listing, Opened), Errno> {
+) -> Result<Opened, Errno> {
     let mut opened = VecDeque::new();
-    let listing = fill(root, folder, moved, |name, is_file| {
+    fill(root, folder, listing, moved, |name, is_file| {
         if is_file && opened.len() < most && wants(name) {
             let file = open_file(folder, name).and_then(|file| Ok((root.stat(file.as_fd())?, file)));
             if let Ok((stat, file)) = file {
@@ -76,25 +105,16 @@ pub fn list_opening(
         }
         root.look(folder, name).unwrap_or(Seen::Unknown)
     })?;
-    Ok((listing, Opened(opened)))
+    Ok(Opened(opened))
 }
 
 fn fill(
     root: &Root,
     folder: BorrowedFd,
+    listing: &mut Listing,
     moved: &mut impl FnMut(),
     mut look: impl FnMut(&[u8], bool) -> Seen,
-) -> Result<Listing, Errno> {
-    let mut listing = Listing::default();
-    let mut has_room = true;
-    each_entry(folder, |name, kind| {
-        moved();
-        has_room &= listing.push_listed(name, kind == FileType::RegularFile, Seen::Absent);
-    })?;
-    if !has_room {
-        return Err(Errno::OVERFLOW);
-    }
-    listing.sort();
+) -> Result<(), Errno> {
     let mut vanished = BTreeSet::new();
     listing.fill(|name, is_file| {
         moved();
@@ -105,20 +125,26 @@ fn fill(
         seen
     });
     if !vanished.is_empty() {
-        let mut listed = BTreeSet::new();
-        seek(folder, SeekFrom::Start(0))?;
-        each_name(folder, |name| listed.extend(vanished.get(name).cloned()))?;
+        let listed = listed_still(folder, &vanished)?;
         listing.fill_absent(|name| match root.look(folder, name) {
             Ok(Seen::Absent) if !listed.contains(name) => Seen::Absent,
             Ok(seen @ Seen::Present(_)) => seen,
             _ => Seen::Unknown,
         });
     }
-    Ok(listing)
+    Ok(())
 }
 
-fn each_name(folder: BorrowedFd, mut take: impl FnMut(&[u8])) -> Result<(), Errno> {
-    each_entry(folder, |name, _| take(name))
+/// Which of these names a folder lists that was listed before: one that is not there when it is asked for is gone only
+/// if it is not among them.
+///
+/// # Errors
+/// As of `list`.
+pub fn listed_still(folder: BorrowedFd, names: &BTreeSet<Box<[u8]>>) -> Result<BTreeSet<Box<[u8]>>, Errno> {
+    let mut listed = BTreeSet::new();
+    seek(folder, SeekFrom::Start(0))?;
+    each_entry(folder, |name, _| listed.extend(names.get(name).cloned()))?;
+    Ok(listed)
 }
 
 /// Each name of a folder as its list has it, without `.` and `..`, with what the list says of its type.

@@ -1,9 +1,10 @@
 //! Owns the way from what was heard to what is in doubt: two lanes, one for what is finished and was quiet before, one
 //! through the debouncer for everything else. It never waits for anybody: the watcher's thread calls it.
 
+mod acted;
 mod vanished;
 
-use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
@@ -17,6 +18,7 @@ use crate::plan::schedule::later;
 use crate::tree::doubt::{Doubt, Moment};
 use crate::tree::entry::{InodeId, Kind};
 use crate::tree::path::RelPath;
+use acted::{Acted, Way};
 use vanished::Vanished;
 
 /// Tells what a path is on the source's disk now, in one look.
@@ -53,8 +55,7 @@ struct State {
     pending: BTreeMap<RelPath, Pending>,
     /// The same by age; entries that are not pending any more are passed over.
     by_age: VecDeque<(Moment, RelPath)>,
-    /// When paths last went through the express lane.
-    acted: HashMap<RelPath, Moment>,
+    acted: Acted,
     quiet: Option<Quiet>,
     fed: Moment,
     removals: Removals,
@@ -83,7 +84,6 @@ struct Removals {
 
 /// More paths than this do not wait: they go into doubt at once, where there is a bound.
 const PENDING: usize = 50_000;
-const ACTED: usize = 4_096;
 /// A debouncer that was not fed for so long is let go.
 const REST: Duration = Duration::from_secs(2);
 
@@ -192,7 +192,8 @@ impl Intake {
         }
         // What an event said of the old name holds for the new one.
         let doubt = state.pending.get(&from).map_or(doubt, |p| Doubt { below, ..p.doubt }.or(doubt));
-        state.acted.insert(to.clone(), now);
+        let debounce = state.debounce;
+        state.acted.note(&to, now, debounce);
         let lane = if below { &mut state.news.bulk } else { &mut state.news.express };
         // Two renames of the same thing are one; there and back is an exchange, and two.
         let origin = lane.renames.iter().rposition(|(first, last)| *last == from && *first != to);
@@ -205,18 +206,20 @@ impl Intake {
 
     fn finished(self: &Arc<Self>, path: RelPath, doubt: Doubt, now: Moment) {
         let mut state = self.lock();
-        let busy = state.acted.get(&path).is_some_and(|at| now < later(*at, state.debounce));
-        if state.acted.len() >= ACTED {
-            let debounce = state.debounce;
-            state.acted.retain(|_, at| now < later(*at, debounce));
+        let debounce = state.debounce;
+        let way = state.acted.way(&path, now, debounce);
+        match way {
+            Way::Waits => {
+                drop(state);
+                return self.unfinished(path, doubt, now);
+            }
+            Way::Express if !doubt.below => state.news.express.insert(&path, doubt, now),
+            Way::Express => state.news.bulk.insert(&path, doubt, now),
+            Way::Bulk => {
+                state.release_unfinished(&path);
+                state.news.bulk.insert(&path, doubt, now);
+            }
         }
-        if busy || state.acted.len() >= ACTED {
-            drop(state);
-            return self.unfinished(path, doubt, now);
-        }
-        state.acted.insert(path.clone(), now);
-        let lane = if doubt.below { &mut state.news.bulk } else { &mut state.news.express };
-        lane.insert(&path, doubt, now);
         drop(state);
         self.wake();
     }
@@ -403,6 +406,13 @@ impl State {
     fn release(&mut self, path: &RelPath) {
         if let Some(pending) = self.pending.remove(path) {
             self.news.bulk.insert(path, pending.doubt, pending.first);
+        }
+    }
+
+    /// Releases a path that need not fall quiet, since its end was heard, unless its removal was too.
+    fn release_unfinished(&mut self, path: &RelPath) {
+        if self.pending.get(path).is_some_and(|pending| !pending.is_removal) {
+            self.release(path);
         }
     }
 

@@ -26,6 +26,11 @@ impl LinkTable {
         }
     }
 
+    /// Whether no file with several names was met yet.
+    pub fn is_empty(&self) -> bool {
+        self.names.is_empty() && self.last.is_empty()
+    }
+
     /// Every name noted, of every file.
     pub fn all_names(&self) -> impl Iterator<Item = &RelPath> {
         self.last.keys()

@@ -7,6 +7,7 @@ mod files;
 mod folders;
 mod groups;
 mod heard;
+mod large;
 mod make;
 mod names;
 mod problems;
@@ -15,6 +16,7 @@ mod queue;
 mod removals;
 mod renames;
 mod reserved;
+
 mod specials;
 mod touched;
 mod trust;

@@ -103,7 +103,7 @@ pub struct DirtySet {
 }
 
 /// How large a set may grow before it becomes coarser.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limits {
     /// A folder becomes coarser that has more names than this, once all folders together have more than `names`. To list
     /// a folder for the sake of some of its names costs as much as the folder holds.
@@ -184,6 +184,11 @@ impl DirtySet {
     }
 
     pub fn union(&mut self, other: DirtySet) {
+        if self.is_empty() && self.limits == other.limits {
+            // It is within the bounds already.
+            *self = other;
+            return;
+        }
         for (folder, doubt) in other.folders {
             for (name, d) in &doubt.names {
                 self.insert(&folder.join(name), *d);

@@ -127,12 +127,42 @@ impl Record {
     pub fn encode(&self) -> Vec<u8> {
         let mut out = Vec::with_capacity(self.rows.len() * TYPICAL);
         for (name, agreed) in self.iter() {
-            put_bytes(&mut out, name);
-            out.push(u8::from(agreed.racy));
-            put_stamp(&mut out, &agreed.source);
-            put_stamp(&mut out, &agreed.replica);
+            put_row(&mut out, name, agreed);
         }
         out
+    }
+
+    /// What `encode` gives after `merge` of these changes into what these bytes hold, and of how many names; for the cost
+    /// of the bytes, not of a record in memory. `None` for bytes that no `encode` wrote.
+    pub fn merged<'a>(
+        mut bytes: &[u8],
+        changes: impl Iterator<Item = (&'a [u8], Option<Agreed>)>,
+    ) -> Option<(Vec<u8>, usize)> {
+        let (mut out, mut len) = (Vec::with_capacity(bytes.len() + bytes.len() / 8 + TYPICAL), 0);
+        let mut add = |out: &mut Vec<u8>, name: &[u8], change: Option<Agreed>| {
+            if let Some(agreed) = change {
+                put_row(out, name, &agreed);
+                len += 1;
+            }
+        };
+        let (mut changes, mut last, mut kept) = (changes.peekable(), None, 0);
+        while !bytes.is_empty() {
+            let row = bytes;
+            let (name, ..) = take_row(&mut bytes, last)?;
+            last = Some(name);
+            while let Some((name, change)) = changes.next_if(|(new, _)| *new < name) {
+                add(&mut out, name, change);
+            }
+            match changes.next_if(|(new, _)| *new == name) {
+                Some((name, change)) => add(&mut out, name, change),
+                None => {
+                    out.extend_from_slice(&row[..row.len() - bytes.len()]);
+                    kept += 1;
+                }
+            }
+        }
+        changes.for_each(|(name, change)| add(&mut out, name, change));
+        Some((out, len + kept))
     }
 
     /// `None` for bytes that no `encode` wrote.
@@ -149,20 +179,8 @@ impl Record {
         let mut record = Self { names: Vec::new(), rows: Vec::with_capacity(room) };
         let mut last: Option<&[u8]> = None;
         while !bytes.is_empty() {
-            let name = take_counted(&mut bytes)?;
-            if !super::path::is_name(name) && !name.is_empty() {
-                return None;
-            }
-            if last.is_some_and(|last| last >= name) {
-                return None;
-            }
+            let (name, racy, source, replica) = take_row(&mut bytes, last)?;
             last = Some(name);
-            let racy = match take_bytes(&mut bytes, 1)? {
-                [0] => false,
-                [1] => true,
-                _ => return None,
-            };
-            let (source, replica) = (take_stamp(&mut bytes)?, take_stamp(&mut bytes)?);
             let looked = Moment::default();
             if wanted(name) {
                 let row = record.row(name, Agreed { source, replica, racy, looked, provisional: false });
@@ -178,6 +196,27 @@ const TYPICAL: usize = 64;
 
 const KINDS: [Kind; 7] =
     [Kind::File, Kind::Directory, Kind::Symlink, Kind::Fifo, Kind::Socket, Kind::CharDevice, Kind::BlockDevice];
+
+fn put_row(out: &mut Vec<u8>, name: &[u8], agreed: &Agreed) {
+    put_bytes(out, name);
+    out.push(u8::from(agreed.racy));
+    put_stamp(out, &agreed.source);
+    put_stamp(out, &agreed.replica);
+}
+
+/// The next row, whose name comes after the `last` one.
+fn take_row<'a>(bytes: &mut &'a [u8], last: Option<&[u8]>) -> Option<(&'a [u8], bool, Stamp, Stamp)> {
+    let name = take_counted(bytes)?;
+    if (!super::path::is_name(name) && !name.is_empty()) || last.is_some_and(|last| last >= name) {
+        return None;
+    }
+    let racy = match take_bytes(bytes, 1)? {
+        [0] => false,
+        [1] => true,
+        _ => return None,
+    };
+    Some((name, racy, take_stamp(bytes)?, take_stamp(bytes)?))
+}
 
 fn put_time(out: &mut Vec<u8>, time: Time) {
     // Zigzag, so that times before the epoch stay short too.
@@ -284,6 +323,9 @@ mod tests {
         ) {
             let mut merged = from_map(&map);
             merged.merge(changes.iter().map(|(n, c)| (n.as_slice(), *c)));
+            let in_bytes = changes.iter().map(|(n, c)| (n.as_slice(), *c));
+            let in_bytes = Record::merged(&from_map(&map).encode(), in_bytes);
+            prop_assert_eq!(in_bytes, Some((merged.encode(), merged.len())));
             let mut naive = from_map(&map);
             for (name, change) in &changes {
                 match change {

@@ -18,6 +18,7 @@ mod hangs;
 mod holds;
 mod idle;
 mod kinds;
+mod large;
 mod layers;
 mod ledger;
 mod limits;

@@ -70,7 +70,7 @@ impl Archive {
                 }
             }
             for (key, record) in changed {
-                put(&mut table, key, &record)?;
+                put(&mut table, key, &record.encode())?;
             }
             Ok(())
         })?;

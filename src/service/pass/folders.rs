@@ -3,7 +3,7 @@
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, MutexGuard};
 
 use rustix::io::Errno;
 
@@ -19,6 +19,9 @@ use crate::tree::operation::Operation;
 use crate::tree::path::RelPath;
 use crate::tree::record::Agreed;
 use crate::tree::totals::Totals;
+
+/// So many agreements do not wait for the end of their folder: it may hold millions, and the other lane may ask.
+const MANY: usize = 256;
 
 /// A folder that is being worked on.
 pub struct Node {
@@ -73,7 +76,11 @@ impl Node {
     }
 
     pub fn change(&self, name: &[u8], change: Option<Agreed>) {
-        self.changes.lock().unwrap_or_else(|e| e.into_inner()).insert(name.into(), change);
+        self.changes().insert(name.into(), change);
+    }
+
+    fn changes(&self) -> MutexGuard<'_, Changes> {
+        self.changes.lock().unwrap_or_else(|e| e.into_inner())
     }
 
     /// One more thing that has to end before the folder does.
@@ -115,6 +122,7 @@ impl Node {
 /// Ends one thing in a folder; with the last one the folder ends too, and so on upwards.
 pub fn complete(pass: &Pass, node: Arc<Node>, totals: &mut Totals) {
     let mut node = node;
+    remember_many(pass, &node);
     while node.pending.fetch_sub(1, Ordering::AcqRel) == 1 {
         finish(pass, &node, totals);
         match node.parent.clone() {
@@ -124,9 +132,23 @@ pub fn complete(pass: &Pass, node: Arc<Node>, totals: &mut Totals) {
     }
 }
 
+fn remember_many(pass: &Pass, node: &Node) {
+    let changes = {
+        let mut changes = node.changes();
+        if changes.len() < MANY {
+            return;
+        }
+        std::mem::take(&mut *changes)
+    };
+    if !pass.pair.options.dry_run && pass.remember(&node.path, node.id, changes) {
+        // Only time is lost with it.
+        let _ = pass.pair.archive.commit(clock::now(), false);
+    }
+}
+
 fn finish(pass: &Pass, node: &Node, totals: &mut Totals) {
     let pair = pass.pair;
-    let changes = std::mem::take(&mut *node.changes.lock().unwrap_or_else(|e| e.into_inner()));
+    let changes = std::mem::take(&mut *node.changes());
     let mut behind = !pair.options.dry_run && pass.remember(&node.path, node.id, changes);
     let own = node.is_touched() || pass.touched_early.contains(&node.path) || node.stat_moved(pass);
     if (own || node.fresh || !node.attributes_agreed) && !pass.is_cancelled() {

@@ -4,13 +4,14 @@
 use std::cell::Cell;
 use std::collections::BTreeMap;
 use std::os::fd::{AsFd, OwnedFd};
-use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::sync::{Arc, OnceLock};
 
 use rustix::io::Errno;
 
 use super::files::Job;
 use super::folders::Node;
+use super::large::{Large, MANY};
 use super::make::Made;
 use super::queue::Task;
 use super::walk::{FolderTask, Found, Worker};
@@ -22,7 +23,7 @@ use crate::tree::doubt::{Doubt, Extent};
 use crate::tree::entry::{Kind, Seen, Stat};
 use crate::tree::listing::{Listing, merge};
 use crate::tree::path::RelPath;
-use crate::tree::record::Record;
+use crate::tree::record::{Agreed, Record};
 
 /// As many files of one folder are open at a time.
 const MOST_OPEN: usize = 64;
@@ -33,7 +34,7 @@ impl Worker<'_> {
         node: &Arc<Node>,
         name: &[u8],
         doubt: Doubt,
-        record: &Record,
+        (record, names): (&OnceLock<Record>, &BTreeMap<Box<[u8]>, Doubt>),
         found: &mut Found,
     ) {
         let pair = self.pass.pair;
@@ -52,47 +53,88 @@ impl Worker<'_> {
             None => Seen::Absent,
         };
         self.pass.release(&path);
-        self.decide_name(node, (name, source, replica), record, Some(doubt), Extent::Names, found);
+        let is_new = matches!((source, replica), (Seen::Present(_), Seen::Absent));
+        // Nothing follows for a new name from what was agreed, which a large folder has to be read for.
+        let agreed = if is_new && pair.links().is_empty() {
+            None
+        } else {
+            record.get_or_init(|| pair.archive.record_of(node.id, names)).get(name)
+        };
+        self.decide_name(node, (name, source, replica), agreed, Some(doubt), Extent::Names, found);
     }
 
+    /// Returns the names where they are too many for one worker.
+    pub(super) fn look_at_names(
+        &mut self,
+        node: &Arc<Node>,
+        names: BTreeMap<Box<[u8]>, Doubt>,
+        found: &mut Found,
+    ) -> Option<Large> {
+        if names.len() > MANY {
+            return Large::of_names(names).map_err(|e| self.pass.failed(&node.path, "cannot list the folder", e)).ok();
+        }
+        let record = OnceLock::new();
+        for (name, doubt) in &names {
+            self.look_at_name(node, name, *doubt, (&record, &names), found);
+        }
+        None
+    }
+
+    /// Returns the names where they are too many for one worker.
     pub(super) fn look_at_all(
         &mut self,
         node: &Arc<Node>,
         extent: Extent,
-        names: &BTreeMap<Box<[u8]>, Doubt>,
+        names: BTreeMap<Box<[u8]>, Doubt>,
         found: &mut Found,
-    ) {
+    ) -> Option<Large> {
         let pair = self.pass.pair;
         if pair.watches.is_some() && pair.claims.others_in(&node.path, self.pass.lane) {
             // The express lane publishes here in this moment, perhaps what belongs elsewhere by now.
             self.pass.shared().outcome.again.insert_extent(node.path.clone(), Extent::Listing);
         }
         let beat = &mut || self.pass.pulse.beat();
-        let listed = match &node.replica {
-            Some(fd) if !node.fresh => scan::list_with(&pair.source, node.source.as_fd(), beat)
-                .and_then(|source| Ok((source, scan::list_with(&pair.replica, fd.as_fd(), beat)?))),
-            // All of it is going to be read.
-            Some(_) if !pair.options.dry_run => {
-                let wants = |name: &[u8]| !self.pass.skips(&node.path.join(name), false);
-                scan::list_opening(&pair.source, node.source.as_fd(), beat, MOST_OPEN, wants).map(|(source, opened)| {
-                    found.opened = opened;
-                    (source, Listing::default())
-                })
+        let (source_fd, is_listed) = (node.source.as_fd(), !node.fresh);
+        let listed = scan::names(source_fd, beat).and_then(|mut source| {
+            let mut replica = match node.replica.as_ref().filter(|_| is_listed) {
+                Some(folder) => scan::names(folder.as_fd(), beat)?,
+                None => Listing::default(),
+            };
+            if source.len().max(replica.len()) > MANY {
+                return Ok((source, replica));
             }
-            _ => scan::list_with(&pair.source, node.source.as_fd(), beat).map(|source| (source, Listing::default())),
-        };
+            match &node.replica {
+                Some(folder) if is_listed => {
+                    scan::look_at(&pair.source, source_fd, &mut source, beat)?;
+                    scan::look_at(&pair.replica, folder.as_fd(), &mut replica, beat)?;
+                }
+                // All of it is going to be read.
+                Some(_) if !pair.options.dry_run => {
+                    let wants = |name: &[u8]| !self.pass.skips(&node.path.join(name), false);
+                    found.opened = scan::look_opening(&pair.source, source_fd, &mut source, beat, MOST_OPEN, wants)?;
+                }
+                _ => scan::look_at(&pair.source, source_fd, &mut source, beat)?,
+            }
+            Ok((source, replica))
+        });
         let (source, replica) = match listed {
             Ok(listed) => listed,
-            Err(error) => return self.pass.failed(&node.path, "cannot list the folder", error),
+            Err(error) => {
+                self.pass.failed(&node.path, "cannot list the folder", error);
+                return None;
+            }
         };
+        self.pass.entries.fetch_add(replica.len() as u64, Ordering::Relaxed);
+        if source.len().max(replica.len()) > MANY {
+            return Some(Large::new((source, replica), extent, names));
+        }
         let bytes = source.iter().map(|(_, seen)| seen.stat().map_or(0, Stat::stored));
         self.pass.pulse.listed(source.len() as u64, bytes.fold(0, u64::saturating_add));
         // What was agreed of a folder that was not there before says nothing of the new one; the next sweep forgets it.
         let record = if node.fresh && names.is_empty() { Record::default() } else { pair.archive.record(node.id) };
-        self.pass.entries.fetch_add(replica.len() as u64, Ordering::Relaxed);
         for (name, source, replica) in merge(&source, &replica) {
             let doubt = names.get(name).copied();
-            self.decide_name(node, (name, source, replica), &record, doubt, extent, found);
+            self.decide_name(node, (name, source, replica), record.get(name), doubt, extent, found);
         }
         // What is on neither side any more.
         for (name, _) in record.iter() {
@@ -100,13 +142,14 @@ impl Worker<'_> {
                 node.change(name, None);
             }
         }
+        None
     }
 
-    fn decide_name(
+    pub(super) fn decide_name(
         &mut self,
         node: &Arc<Node>,
         (name, source, replica): (&[u8], Seen, Seen),
-        record: &Record,
+        agreed: Option<&Agreed>,
         doubt: Option<Doubt>,
         extent: Extent,
         found: &mut Found,
@@ -122,7 +165,6 @@ impl Worker<'_> {
             self.pass.adopt_reserved(node, name);
             return;
         }
-        let agreed = record.get(name);
         if let Some(doubt) = doubt {
             let (now, before) = (source.stat().map(|s| s.id()), agreed.map(|a| a.source.id));
             self.pass.doubt_other_names(&path, now, before, doubt);

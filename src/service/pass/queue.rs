@@ -5,11 +5,13 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard};
 use super::databases::InDoubt;
 use super::files::Job;
 use super::folders::Node;
+use super::large::Slice;
 use super::walk::FolderTask;
 
 pub enum Task {
     Folder(FolderTask),
     Files(Arc<Node>, Vec<Job>),
+    Slice(Arc<Node>, Slice),
     Database(Arc<Node>, Box<[u8]>, InDoubt),
 }
 

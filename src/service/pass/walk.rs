@@ -29,7 +29,6 @@ use crate::service::status;
 use crate::tree::doubt::{Doubt, Extent};
 use crate::tree::entry::{InodeId, Kind};
 use crate::tree::path::RelPath;
-use crate::tree::record::Record;
 use crate::tree::totals::Totals;
 
 /// As many files of one folder are handed on together.
@@ -131,6 +130,7 @@ impl<'a> Worker<'a> {
                     match task {
                         Task::Folder(task) => self.folder(task),
                         Task::Files(node, jobs) => self.files(node, jobs),
+                        Task::Slice(node, slice) => self.slice(node, slice),
                         Task::Database(node, base, in_doubt) => self.database(node, &base, in_doubt),
                     }
                 }
@@ -154,14 +154,15 @@ impl<'a> Worker<'a> {
     fn folder(&mut self, task: FolderTask) {
         let parent = task.parent.clone();
         if !self.pass.is_cancelled() {
-            let (path, names) = (task.path.clone(), task.names.clone());
-            match self.visit(task) {
+            let mut task = task;
+            let path = task.path.clone();
+            match self.visit(&mut task) {
                 Ok(()) => {}
                 // It was there a moment ago: whoever lists its parent will know.
                 Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP) if parent.is_some() => {
                     self.pass.again(&path, Doubt::subtree(clock::now()));
                 }
-                Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP) => self.escalate(&path, &names),
+                Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP) => self.escalate(&path, &task.names),
                 Err(error) => self.pass.failed(&path, "cannot open the folder", error),
             }
         }
@@ -192,10 +193,10 @@ impl<'a> Worker<'a> {
         }));
     }
 
-    fn visit(&mut self, mut task: FolderTask) -> Result<(), Errno> {
+    fn visit(&mut self, task: &mut FolderTask) -> Result<(), Errno> {
         let pair = self.pass.pair;
-        let Some(sides) = self.open_both(&task)? else { return Ok(()) };
-        let id = match self.close_off(&mut task, &sides) {
+        let Some(sides) = self.open_both(task)? else { return Ok(()) };
+        let id = match self.close_off(task, &sides) {
             Ok(id) => id,
             Err(error) => {
                 sides.staged.into_iter().for_each(|staged| staged.discard(&pair.replica));
@@ -203,7 +204,7 @@ impl<'a> Worker<'a> {
             }
         };
         let Sides { source, replica, staged } = sides;
-        let watching = self.watch(&task, id);
+        let watching = self.watch(task, id);
         if watching == Watching::Unsure {
             self.pass.shared().outcome.again.insert_extent(task.path.clone(), Extent::Listing);
         }
@@ -213,20 +214,24 @@ impl<'a> Worker<'a> {
         {
             task.extent = Extent::Tree;
         }
-        let node = Node::new(task.path, (source, id), replica, task.parent);
+        let node = Node::new(task.path.clone(), (source, id), replica, task.parent.clone());
         let node = Arc::new(node.with(task.made.is_some(), task.attributes_agreed));
         if let Some(parent) = &node.parent {
             parent.hold();
         }
         let mut found = Found::default();
-        if task.extent == Extent::Names {
-            let record =
-                if task.names.is_empty() { Record::default() } else { pair.archive.record_of(id, &task.names) };
-            for (name, doubt) in task.names {
-                self.look_at_name(&node, &name, doubt, &record, &mut found);
+        let names = std::mem::take(&mut task.names);
+        let large = match task.extent {
+            Extent::Names => self.look_at_names(&node, names, &mut found),
+            extent => self.look_at_all(&node, extent, names, &mut found),
+        };
+        if let Some(large) = large {
+            if let Some(folder) = staged {
+                self.publish_folder(Unseen::empty(&node, folder), Ok(()));
             }
-        } else {
-            self.look_at_all(&node, task.extent, &task.names, &mut found);
+            self.share_out(&node, large);
+            complete(self.pass, node, &mut self.totals);
+            return Ok(());
         }
         let Found { jobs, databases, .. } = found;
         for (base, in_doubt) in databases {
