@@ -30,13 +30,16 @@
 //!
 //! So memory grows with the folders in work, not with the tree; folders are done in parallel; and a targeted update and
 //! a sweep are the same code over different sets of doubt. Watch first, then list: in this order nothing that is made
-//! meanwhile can be missed. A pass is a straight line: renames, the walk, links, removals, folders' attributes, disk.
+//! meanwhile can be missed. A pass is a straight line: renames, the walk, what has moved unheard, links, removals, folders'
+//! attributes, disk.
 //!
 //! # Events are doubt
 //!
 //! An event says "look at this path again" and nothing more; what to do is decided from the disk. Lost, repeated and
 //! reordered events cost time, not correctness. A rename that was heard is a hint: it is carried out only where the disk
 //! and the archive both show that the replica's entry is the one that moved, and the place is looked at all the same.
+//! A sweep makes such hints by itself (`service::pass::moved`): a new entry whose inode the archive knows under a name that
+//! is gone has moved. Nothing tells then why its ctime did, so that a file is compared before it is renamed.
 //! [`tree::doubt`] holds the set of doubt, bounded; `service::intake` fills it by two lanes: what is finished and was
 //! quiet goes at once, everything else when notify's debouncer has found it quiet, or after the longest delay. Removals
 //! wait for one another, so that many are judged as one. notify's interface is filled by a back end of the program's own

@@ -93,6 +93,13 @@ impl Archive {
         record
     }
 
+    /// Whether something was agreed in a folder, as far as is known without reading what.
+    pub fn has_record(&self, folder: InodeId) -> bool {
+        let is_recent = self.recent().has(folder);
+        let stored = |store: &Store| store.record(key(folder), |bytes| Some(!bytes.is_empty()));
+        is_recent || self.store.as_ref().and_then(stored).unwrap_or(false)
+    }
+
     /// What was agreed of some names of a folder, for a cost that grows little with what else is in it.
     pub fn record_of<T>(&self, folder: InodeId, names: &BTreeMap<Box<[u8]>, T>) -> Record {
         // In this order, as above.

@@ -1,4 +1,4 @@
-//! Owns one pass, as a straight line: renames, the walk, links, removals, folders, disk. Every decision is made in
+//! Owns one pass, as a straight line: renames, the walk, what has moved unheard, links, removals, folders, disk. Every decision is made in
 //! `plan`, every system call in `fs`; here they are joined. A pass knows nothing of when it runs or why.
 
 mod databases;
@@ -9,6 +9,7 @@ mod groups;
 mod heard;
 mod large;
 mod make;
+mod moved;
 mod names;
 mod problems;
 mod publisher;
@@ -18,6 +19,7 @@ mod renames;
 mod reserved;
 
 mod specials;
+mod take_over;
 mod touched;
 mod trust;
 mod unseen;
@@ -45,6 +47,7 @@ use crate::tree::operation::{Cause, Operation, Problem};
 use crate::tree::path::RelPath;
 use crate::tree::totals::Totals;
 use heard::Heard;
+use moved::Moves;
 use queue::Queue;
 use touched::bring_to_disk;
 use unseen::Born;
@@ -101,6 +104,8 @@ struct Pass<'a> {
     cause: Cause,
     heard: Heard,
     queue: Queue,
+    /// What is new may be what is gone elsewhere.
+    seeks_moves: bool,
     shared: Mutex<Shared>,
     /// Mounts below the roots that are gone: they and all below them are left alone.
     gone: BTreeSet<RelPath>,
@@ -124,6 +129,7 @@ struct Shared {
     /// Folders that something else may replace now: what goes with each, and what asked for it.
     replaced: BTreeMap<RelPath, (Vec<(RelPath, Kind)>, Cause)>,
     groups: BTreeMap<InodeId, Group>,
+    moves: Moves,
     /// Folders of the replica whose lists changed, for the disk; more than a few are not counted.
     touched: BTreeSet<RelPath>,
     touched_many: bool,
@@ -151,6 +157,7 @@ pub fn run(pair: &Pair, order: &Order, pulse: &Pulse) -> Outcome {
     pass.heard = Heard::of(order);
     pass.gone = pair.places.gone(&pair.source, &pair.replica);
     let mut totals = renames::carry_out(&mut pass, order.renames);
+    pass.seeks_moves = moved::are_sought(&pass);
     if !order.renames.is_empty() {
         pass.gone = pair.places.gone(&pair.source, &pair.replica);
     }
@@ -163,6 +170,7 @@ pub fn run(pair: &Pair, order: &Order, pulse: &Pulse) -> Outcome {
         }
     }
     totals += walk(&pass, order.jobs);
+    totals += moved::carry_out(&pass, order.jobs);
     if let Some(watches) = &pair.watches {
         order.renames.iter().for_each(|(from, _)| watches.forget_former(from));
         if order.dirty.is_everything() && !pass.is_cancelled() {
@@ -235,6 +243,7 @@ impl<'a> Pass<'a> {
             cause,
             heard: Heard::default(),
             queue: Queue::default(),
+            seeks_moves: false,
             shared: Mutex::default(),
             gone: BTreeSet::new(),
             touched_early: HashSet::new(),

@@ -39,6 +39,7 @@ mod service;
 mod staging;
 mod status;
 mod stopping;
+mod sweep_renames;
 mod sync;
 mod systemd;
 mod terminal;

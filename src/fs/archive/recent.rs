@@ -27,6 +27,12 @@ impl Recent {
         [leaving, self.folders.get(&folder).cloned().unwrap_or_default()]
     }
 
+    /// Whether anything is known of a folder that may not be in the store yet.
+    pub fn has(&self, folder: InodeId) -> bool {
+        let leaving = self.leaving.iter().any(|leaving| leaving.contains_key(&folder));
+        leaving || self.folders.contains_key(&folder)
+    }
+
     /// The newest that is known of some of a folder's names that may not be in the store yet.
     pub fn of_names<T>(&self, folder: InodeId, names: &BTreeMap<Box<[u8]>, T>) -> Changes {
         let leaving = self.leaving.as_ref().and_then(|folders| folders.get(&folder));

@@ -137,7 +137,7 @@ impl Worker<'_> {
     }
 
     /// Makes the attributes equal. Returns the stat afterwards, nothing in a dry run.
-    fn set_attributes(
+    pub(super) fn set_attributes(
         &mut self,
         path: &RelPath,
         to: BorrowedFd,

@@ -10,6 +10,7 @@ use std::time::Duration;
 use rustix::io::Errno;
 
 use super::folders::Node;
+use super::moved::Before;
 use super::walk::Worker;
 use crate::fs::copy::{self, Fault, Manner, Reflink};
 use crate::fs::disk::Disk;
@@ -38,11 +39,14 @@ pub struct Job {
     pub contents_in_doubt: bool,
     /// The source's file, if it was opened when `source` was asked of it.
     pub opened: Cell<Option<OwnedFd>>,
+    /// Where the replica may have the file.
+    pub before: Option<Box<Before>>,
 }
 
 impl Job {
     pub fn new(name: &[u8], step: Step, source: &Stat, replica: Option<Stat>) -> Self {
-        Self { name: name.into(), step, source: *source, replica, contents_in_doubt: true, opened: Cell::new(None) }
+        let (name, opened) = (name.into(), Cell::new(None));
+        Self { name, step, source: *source, replica, contents_in_doubt: true, opened, before: None }
     }
 }
 
@@ -114,7 +118,7 @@ impl Worker<'_> {
         }
         let result = match (job.source.kind, job.step) {
             (Kind::File, Step::Examine(contents)) => self.examine(node, &path, &job, contents),
-            (Kind::File, _) => self.copy(node, &path, &job, job.replica, None),
+            (Kind::File, _) => self.take_over_or_copy(node, &path, &job),
             _ => self.special(node, &path, &job).map(|()| Claim::Free),
         };
         match result {

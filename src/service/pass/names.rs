@@ -13,6 +13,7 @@ use super::files::Job;
 use super::folders::Node;
 use super::large::{Large, MANY};
 use super::make::Made;
+use super::moved;
 use super::queue::Task;
 use super::walk::{FolderTask, Found, Worker};
 use crate::fs::scan;
@@ -132,9 +133,22 @@ impl Worker<'_> {
         self.pass.pulse.listed(source.len() as u64, bytes.fold(0, u64::saturating_add));
         // What was agreed of a folder that was not there before says nothing of the new one; the next sweep forgets it.
         let record = if node.fresh && names.is_empty() { Record::default() } else { pair.archive.record(node.id) };
+        let seeks = self.pass.seeks_moves && !node.fresh && !record.is_empty();
+        let mut new = Vec::new();
         for (name, source, replica) in merge(&source, &replica) {
+            if seeks && replica == Seen::Absent && source.stat().is_some_and(|s| s.kind == Kind::File) {
+                new.push(name);
+                continue;
+            }
             let doubt = names.get(name).copied();
             self.decide_name(node, (name, source, replica), record.get(name), doubt, extent, found);
+        }
+        if !new.is_empty() {
+            found.before = moved::within(&node.path, &record, &source, &new);
+        }
+        for name in new {
+            let doubt = names.get(name).copied();
+            self.decide_name(node, (name, source.get(name), Seen::Absent), record.get(name), doubt, extent, found);
         }
         // What is on neither side any more.
         for (name, _) in record.iter() {
@@ -179,6 +193,13 @@ impl Worker<'_> {
             found.databases.entry(base).or_default().push((part, doubt));
             return;
         }
+        let mut before = None;
+        if let (Step::Create, Seen::Present(source), true) = (step, source, self.pass.seeks_moves) {
+            before = found.before.remove(name).or_else(|| self.pass.known_before(&path)).map(Box::new);
+            if before.is_none() && self.pass.puts_off(&path, &source) {
+                return;
+            }
+        }
         let contents_in_doubt = !doubt.is_some_and(Doubt::spares_contents);
         let job = |source: &Stat, replica: Option<Stat>, opened: Option<OwnedFd>| Job {
             contents_in_doubt,
@@ -207,6 +228,7 @@ impl Worker<'_> {
                 if let (Some(watches), Kind::Directory) = (&pair.watches, stat.kind) {
                     watches.forget(&path);
                 }
+                self.pass.note_gone(&path, agreed);
                 self.pass.shared().removals.insert(path, stat);
             }
             (Step::Create, Seen::Present(stat), _) if stat.kind == Kind::Directory => {
@@ -230,7 +252,8 @@ impl Worker<'_> {
             (Step::Create | Step::Update | Step::Replace | Step::Examine(_), Seen::Present(source), replica) => {
                 let job = job(&source, replica.stat().copied(), found.opened.take(name));
                 if let Some(job) = self.pass.admit_linked(&path, job) {
-                    if source.kind == Kind::File && !matches!(step, Step::Examine(_)) {
+                    let job = Job { before, ..job };
+                    if source.kind == Kind::File && job.before.is_none() && !matches!(step, Step::Examine(_)) {
                         self.pass.wanted(&source);
                     }
                     found.jobs.push(job);

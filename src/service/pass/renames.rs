@@ -1,5 +1,6 @@
-//! Owns carrying out renames that were heard of: only where the disk and the archive both show that the replica's
-//! entry is the one that moved. Whatever does not fit is left to the walk, which copies and removes instead.
+//! Owns carrying out renames that were heard of, and those of folders that `moved` has found: only where the disk and the
+//! archive both show that the replica's entry is the one that moved. Whatever does not fit is left to the walk, which copies
+//! and removes instead.
 
 use std::os::fd::{AsFd, OwnedFd};
 use std::time::Duration;
@@ -10,7 +11,8 @@ use rustix::io::Errno;
 use super::Pass;
 use crate::fs::archive::Changes;
 use crate::fs::compare::same_contents;
-use crate::fs::root::open_file;
+use crate::fs::identity;
+use crate::fs::root::{open_child, open_file};
 use crate::service::claims::{Claims, Which};
 use crate::service::clock;
 use crate::tree::entry::{InodeId, Kind, Seen, Stat};
@@ -36,20 +38,40 @@ pub fn carry_out(pass: &mut Pass, renames: &[(RelPath, RelPath)]) -> Totals {
         if pass.pair.options.dry_run || pass.is_cancelled() {
             continue;
         }
-        let claims = &pass.pair.claims;
-        if !claim(claims, from) {
-            continue;
+        if claimed(pass, from, to, How::Heard) {
+            totals.renamed += 1;
+            pass.touched_early.extend([from, to].into_iter().filter_map(|path| path.split()).map(|(folder, _)| folder));
         }
-        if claim(claims, to) {
-            // Whatever goes wrong here, the walk makes good.
-            if let Ok(true) = carry_out_one(pass, from, to) {
-                totals.renamed += 1;
-            }
-            pass.pair.claims.release_subtree(to);
-        }
-        pass.pair.claims.release_subtree(from);
     }
     totals
+}
+
+/// How a rename is known.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum How {
+    Heard,
+    /// By an inode that is in another place than before, and may be another one with its number.
+    Found,
+}
+
+/// Renames a folder in the replica that was found in another place. Returns whether that was done.
+pub fn carry_out_found(pass: &Pass, from: &RelPath, to: &RelPath) -> bool {
+    claimed(pass, from, to, How::Found)
+}
+
+fn claimed(pass: &Pass, from: &RelPath, to: &RelPath, how: How) -> bool {
+    let claims = &pass.pair.claims;
+    if !claim(claims, from) {
+        return false;
+    }
+    let mut is_done = false;
+    if claim(claims, to) {
+        // Whatever goes wrong here, the walk makes good.
+        is_done = carry_out_one(pass, from, to, how) == Ok(true);
+        claims.release_subtree(to);
+    }
+    claims.release_subtree(from);
+    is_done
 }
 
 /// The other lane may have a look at the path in this moment, which is over at once.
@@ -62,7 +84,7 @@ fn claim(claims: &Claims, path: &RelPath) -> bool {
     })
 }
 
-fn carry_out_one(pass: &mut Pass, from: &RelPath, to: &RelPath) -> Result<bool, Errno> {
+fn carry_out_one(pass: &Pass, from: &RelPath, to: &RelPath, how: How) -> Result<bool, Errno> {
     let pair = pass.pair;
     let (Some(old), Some(new)) = (end(pass, from)?, end(pass, to)?) else { return Ok(false) };
     let Seen::Present(moved) = pair.source.look(new.source.as_fd(), &new.name)? else { return Ok(false) };
@@ -85,6 +107,9 @@ fn carry_out_one(pass: &mut Pass, from: &RelPath, to: &RelPath) -> Result<bool, 
         _ => replica.stamp() == agreed.replica,
     };
     if !untouched || !is_same(pass, &agreed, &moved, (&new, &old)) {
+        return Ok(false);
+    }
+    if how == How::Found && !(is_folder && has_lived_on(&new, &agreed, &moved)? && !has_mounts(pass, from)) {
         return Ok(false);
     }
     let target = pair.replica.look(new.replica.as_fd(), &new.name)?;
@@ -116,7 +141,6 @@ fn carry_out_one(pass: &mut Pass, from: &RelPath, to: &RelPath) -> Result<bool, 
     }
     for end in [&old, &new] {
         pass.touched(&end.folder);
-        pass.touched_early.insert(end.folder.clone());
     }
     let (shown_from, shown_to) = (pair.shown(from), pair.shown(to));
     pair.report_with(Operation::Renamed, format!("{shown_from} -> {shown_to}"));
@@ -144,6 +168,22 @@ fn is_same(pass: &Pass, agreed: &Agreed, now: &Stat, (in_source, in_replica): (&
             to.is_ok_and(|to| same_contents(from.as_fd(), to.as_fd(), false, pass.pulse).unwrap_or(false))
         })
     }
+}
+
+/// Whether a folder of this inode number is the one that was agreed, and not one that was made since that one was removed.
+fn has_lived_on(end: &End, agreed: &Agreed, now: &Stat) -> Result<bool, Errno> {
+    let identity = identity::of(open_child(end.source.as_fd(), &end.name)?.as_fd())?;
+    let is_numbered_for_good = identity.inode == now.ino;
+    Ok(is_numbered_for_good
+        && match identity.born {
+            Some(born) => born < agreed.source.ctime || (born == agreed.source.ctime && !agreed.racy),
+            None => now.mtime == agreed.source.mtime,
+        })
+}
+
+/// Whether something is mounted in a folder, or was: then it is not known what has moved, and where.
+fn has_mounts(pass: &Pass, folder: &RelPath) -> bool {
+    pass.gone.iter().chain(&pass.pair.places.mounts_in_replica()).any(|mount| mount.is_within(folder))
 }
 
 /// How the rename has to be done so that nothing is lost that the source still has; `None` where a rename will not do.

@@ -1,7 +1,7 @@
 //! Owns the walk: workers that take folders, open and watch them, and do or hand on what there is to do in them. What
 //! becomes of each name is found out in `names`.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
 
@@ -13,6 +13,7 @@ use super::databases::InDoubt;
 use super::files::{Job, Ready};
 use super::folders::{self, Node, complete};
 use super::make::Made;
+use super::moved::Before;
 use super::publisher::Batch;
 use super::queue::{Next, Task};
 use super::unseen::{Unseen, Within};
@@ -76,6 +77,8 @@ pub(super) struct Found {
     /// By the names of the databases' own files.
     pub(super) databases: BTreeMap<Box<[u8]>, InDoubt>,
     pub(super) opened: Opened,
+    /// By the names of new files, what they were in this folder.
+    pub(super) before: HashMap<Box<[u8]>, Before>,
 }
 
 /// One thread of a pass.
