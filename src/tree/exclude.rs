@@ -103,6 +103,12 @@ impl Exclude {
         self.skips_within(path, false) && self.skips_within(path, true)
     }
 
+    /// Whether where an entry lies can count, and not only what it is called.
+    pub fn goes_by_place(&self) -> bool {
+        let is_placed = |line: &String| line.trim_end().trim_end_matches('/').contains('/');
+        !self.own.is_empty() || self.lines.iter().any(is_placed)
+    }
+
     /// Whether this entry, or a folder above it, is left alone.
     pub fn skips_within(&self, path: &RelPath, is_folder: bool) -> bool {
         path.and_above().enumerate().any(|(up, path)| self.skips(&path, is_folder || up > 0))

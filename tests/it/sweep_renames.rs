@@ -163,3 +163,24 @@ fn what_is_excluded_is_not_renamed_and_not_lost() {
     assert!(["a/keep", "a/tree/x", "a/gone", "a/wood/x"].into_iter().all(there));
     synced(&pair, &["--max-delete", "100%"]);
 }
+
+#[test]
+fn what_no_pattern_would_cover_any_more_stays_where_it_is() {
+    let pair = settled("a/tree/x \"x\"\n a/tree/y.o \"o\"");
+    disk::write(&pair.replica().join("a/tree/cache/kept"), "the replica's own");
+    let there = |name: &str| disk::exists(&pair.replica().join(name));
+    rename(&pair, "a/tree", "a/wood");
+    pair.sync(&["--exclude", "/a/tree/cache"]);
+    assert!(["a/tree/cache/kept", "a/wood/x"].into_iter().all(there));
+    let watch = pair.watch(&["--exclude", "/a/wood/cache"]);
+    disk::write(&pair.replica().join("a/wood/cache/kept"), "the replica's own");
+    rename(&pair, "a/wood", "a/logs");
+    watch.flush();
+    assert!(["a/wood/cache/kept", "a/logs/x"].into_iter().all(there));
+    watch.stop();
+    // A pattern that covers it wherever it is moves along.
+    let inode = inode_in(&pair, "a/logs/y.o");
+    rename(&pair, "a/logs", "a/last");
+    pair.sync(&["--exclude", "*.o", "--exclude", "cache", "--max-delete", "100%"]);
+    assert_eq!(inode_in(&pair, "a/last/y.o"), inode);
+}

@@ -95,7 +95,12 @@ impl Pass<'_> {
     pub(super) fn note_gone(&self, path: &RelPath, agreed: Option<&Agreed>) {
         let is_sought = |agreed: &&Agreed| agreed.source.kind == Kind::Directory || agreed.source.size >= LARGE;
         if let (true, Some(agreed)) = (self.seeks_moves, agreed.filter(is_sought)) {
-            self.shared().moves.gone.insert(agreed.source.id, (path.clone(), *agreed));
+            let mut shared = self.shared();
+            let gone = shared.moves.gone.entry(agreed.source.id).or_insert_with(|| (path.clone(), *agreed));
+            // Of a folder that is gone for longer, something may be left that is nobody's to remove.
+            if gone.1.source.ctime < agreed.source.ctime {
+                *gone = (path.clone(), *agreed);
+            }
         }
     }
 

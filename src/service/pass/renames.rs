@@ -11,8 +11,8 @@ use rustix::io::Errno;
 use super::Pass;
 use crate::fs::archive::Changes;
 use crate::fs::compare::same_contents;
-use crate::fs::identity;
 use crate::fs::root::{open_child, open_file};
+use crate::fs::{identity, scan};
 use crate::service::claims::{Claims, Which};
 use crate::service::clock;
 use crate::tree::entry::{InodeId, Kind, Seen, Stat};
@@ -112,6 +112,9 @@ fn carry_out_one(pass: &Pass, from: &RelPath, to: &RelPath, how: How) -> Result<
     if how == How::Found && !(is_folder && has_lived_on(&new, &agreed, &moved)? && !has_mounts(pass, from)) {
         return Ok(false);
     }
+    if is_folder && !is_left_alone_alike(pass, &old, from, to)? {
+        return Ok(false);
+    }
     let target = pair.replica.look(new.replica.as_fd(), &new.name)?;
     let agreed_there = pair.archive.agreed(new.id, &new.name);
     let swapped = agreed_there.filter(|a| there_now.stat().is_some_and(|s| s.id() == a.source.id));
@@ -179,6 +182,30 @@ fn has_lived_on(end: &End, agreed: &Agreed, now: &Stat) -> Result<bool, Errno> {
             Some(born) => born < agreed.source.ctime || (born == agreed.source.ctime && !agreed.racy),
             None => now.mtime == agreed.source.mtime,
         })
+}
+
+/// Whether what is left alone in the replica's folder still is by its new path, and nothing else. What no pattern covers any
+/// more would be removed.
+fn is_left_alone_alike(pass: &Pass, old: &End, from: &RelPath, to: &RelPath) -> Result<bool, Errno> {
+    if !pass.rules.exclude.goes_by_place() {
+        return Ok(true);
+    }
+    let replica = &pass.pair.replica;
+    let mut folders = vec![(from.clone(), open_child(old.replica.as_fd(), &old.name)?)];
+    while let Some((folder, fd)) = folders.pop() {
+        for (name, seen) in scan::list_with(replica, fd.as_fd(), &mut || pass.pulse.beat())?.iter() {
+            let is_folder = seen.stat().is_some_and(|stat| stat.kind == Kind::Directory);
+            let path = folder.join(name);
+            let is_left_alone = pass.is_excluded(&path, is_folder);
+            if path.moved(from, to).is_none_or(|moved| pass.is_excluded(&moved, is_folder) != is_left_alone) {
+                return Ok(false);
+            }
+            if is_folder && !is_left_alone {
+                folders.push((path, open_child(fd.as_fd(), name)?));
+            }
+        }
+    }
+    Ok(true)
 }
 
 /// Whether something is mounted in a folder, or was: then it is not known what has moved, and where.
