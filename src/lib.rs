@@ -28,10 +28,10 @@
 //! watch it -> list both sides, look up what was last agreed -> decide each name -> do it -> remember what is agreed now
 //! ```
 //!
-//! So memory grows with the folders in work, not with the tree; folders are done in parallel; and a targeted update and
-//! a sweep are the same code over different sets of doubt. Watch first, then list: in this order nothing that is made
-//! meanwhile can be missed. A pass is a straight line: renames, the walk, what has moved unheard, links, removals, folders'
-//! attributes, disk.
+//! So memory grows with the folders in work, not with the tree; folders are done in parallel, and one with very many
+//! names in slices (`service::pass::large`); and a targeted update and a sweep are the same code over different sets of
+//! doubt. Watch first, then list: in this order nothing that is made meanwhile can be missed. A pass is a straight line:
+//! renames, the walk, what has moved unheard, links, removals, folders' attributes, disk.
 //!
 //! # Events are doubt
 //!
@@ -41,9 +41,10 @@
 //! A sweep makes such hints by itself (`service::pass::moved`): a new entry whose inode the archive knows under a name that
 //! is gone has moved. Nothing tells then why its ctime did, so that a file is compared before it is renamed.
 //! [`tree::doubt`] holds the set of doubt, bounded; `service::intake` fills it by two lanes: what is finished and was
-//! quiet goes at once, everything else when notify's debouncer has found it quiet, or after the longest delay. Removals
-//! wait for one another, so that many are judged as one. notify's interface is filled by a back end of the program's own
-//! ([`fs::inotify`]): in notify's, each removed folder costs a look at all watches, and each watch a wait for its thread.
+//! quiet goes at once, everything else when notify's debouncer has found it quiet, or after the longest delay; what is
+//! finished in masses goes at once to the lane that has all the workers. Removals wait for one another, so that many are
+//! judged as one. notify's interface is filled by a back end of the program's own ([`fs::inotify`]): in notify's, each
+//! removed folder costs a look at all watches, and each watch a wait for its thread.
 //!
 //! # The archive
 //!

@@ -3,8 +3,8 @@
 
 mod acted;
 mod vanished;
+mod waiting;
 
-use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
@@ -18,8 +18,9 @@ use crate::plan::schedule::later;
 use crate::tree::doubt::{Doubt, Moment};
 use crate::tree::entry::{InodeId, Kind};
 use crate::tree::path::RelPath;
-use acted::{Acted, Way};
+use acted::Way;
 use vanished::Vanished;
+use waiting::{Pending, State};
 
 /// Tells what a path is on the source's disk now, in one look.
 pub type Probe = Arc<dyn Fn(&RelPath) -> Option<Found> + Send + Sync>;
@@ -44,42 +45,6 @@ pub struct Intake {
     wake: Sender<()>,
     woken: Receiver<()>,
     probe: Mutex<Probe>,
-}
-
-#[derive(Default)]
-struct State {
-    debounce: Duration,
-    max_delay: Duration,
-    news: News,
-    /// Waiting to fall quiet.
-    pending: BTreeMap<RelPath, Pending>,
-    /// The same by age; entries that are not pending any more are passed over.
-    by_age: VecDeque<(Moment, RelPath)>,
-    acted: Acted,
-    quiet: Option<Quiet>,
-    fed: Moment,
-    removals: Removals,
-    vanished: Vanished,
-}
-
-#[derive(Clone, Copy, Debug)]
-struct Pending {
-    first: Moment,
-    last: Moment,
-    fed: Moment,
-    doubt: Doubt,
-    is_removal: bool,
-    /// Nothing was heard of it but its removal.
-    is_plain: bool,
-}
-
-/// The removals among the pending. They wait for one another, so that all are judged as one.
-#[derive(Clone, Copy, Debug, Default)]
-struct Removals {
-    count: usize,
-    first: Moment,
-    last: Moment,
-    fed: Moment,
 }
 
 /// More paths than this do not wait: they go into doubt at once, where there is a bound.
@@ -399,55 +364,6 @@ impl Intake {
 
     fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(|e| e.into_inner())
-    }
-}
-
-impl State {
-    fn release(&mut self, path: &RelPath) {
-        if let Some(pending) = self.pending.remove(path) {
-            self.news.bulk.insert(path, pending.doubt, pending.first);
-        }
-    }
-
-    /// Releases a path that need not fall quiet, since its end was heard, unless its removal was too.
-    fn release_unfinished(&mut self, path: &RelPath) {
-        if self.pending.get(path).is_some_and(|pending| !pending.is_removal) {
-            self.release(path);
-        }
-    }
-
-    /// What was removed with a folder is looked at with the folder, if nothing else was heard of it: not even a storm of
-    /// removals is kept name by name.
-    fn forget_removals_in(&mut self, folder: &RelPath) {
-        let within = self.pending.range(folder.clone()..).take_while(|(path, _)| path.is_within(folder));
-        let plain = within.filter(|(path, pending)| pending.is_plain && *path != folder);
-        let covered: Vec<RelPath> = plain.map(|(path, _)| path.clone()).collect();
-        self.removals.count -= covered.len().min(self.removals.count);
-        for path in covered {
-            self.pending.remove(&path);
-        }
-    }
-
-    /// Releases every removal, quiet or not.
-    fn release_removals(&mut self) {
-        let first = std::mem::take(&mut self.removals).first;
-        let gone: Vec<RelPath> =
-            self.pending.iter().filter(|(_, p)| p.is_removal).map(|(path, _)| path.clone()).collect();
-        for path in gone {
-            self.release(&path);
-        }
-        // Also of those that went with their folders.
-        self.news.bulk.since(first);
-    }
-
-    fn release_all(&mut self) {
-        self.by_age.clear();
-        if self.removals.count > 0 {
-            self.release_removals();
-        }
-        for (path, pending) in std::mem::take(&mut self.pending) {
-            self.news.bulk.insert(&path, pending.doubt, pending.first);
-        }
     }
 }
 
