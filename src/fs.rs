@@ -15,6 +15,7 @@ pub mod patch;
 mod pieces;
 pub mod pulse;
 pub mod remove;
+pub mod rename;
 pub mod root;
 pub mod sandbox;
 pub mod scan;

@@ -6,6 +6,7 @@ use rustix::fs::{self, AtFlags, CWD, RenameFlags};
 use rustix::io::Errno;
 
 use super::{Published, Staged};
+use crate::fs::rename;
 use crate::fs::root::Root;
 use crate::fs::volume::{self, Look};
 use crate::tree::entry::{Kind, Seen, Stat};
@@ -18,20 +19,15 @@ pub(super) fn publish_named(
     expected: Option<&Stat>,
 ) -> Result<Published, Errno> {
     let from = staged.name.as_slice();
-    if expected.is_none() {
-        match fs::renameat_with(staged.folder(), from, folder, name, RenameFlags::NOREPLACE) {
-            Err(Errno::EXIST) => return Ok(Published::Changed),
-            // Without the flag, it has to be looked at first.
-            Err(Errno::INVAL | Errno::NOSYS) => {}
-            done => return done.map(|()| Published::Yes),
-        }
-    }
-    match (expected, root.look(folder, name)?) {
-        (None, Seen::Absent) => fs::renameat(staged.folder(), from, folder, name).map(|()| Published::Yes),
-        (Some(expected), Seen::Present(now)) if expected.kind == Kind::Directory && now.id() == expected.id() => {
+    let Some(expected) = expected else {
+        let is_done = rename::to_free_name(root, (staged.folder(), from), (folder, name))?;
+        return Ok(if is_done { Published::Yes } else { Published::Changed });
+    };
+    match root.look(folder, name)? {
+        Seen::Present(now) if expected.kind == Kind::Directory && now.id() == expected.id() => {
             exchange(root, staged, folder, name, expected)
         }
-        (Some(expected), Seen::Present(now)) if expected.stamp() == now.stamp() => {
+        Seen::Present(now) if expected.stamp() == now.stamp() => {
             let becomes_folder = root.look(staged.folder(), from)?.stat().is_some_and(|s| s.kind == Kind::Directory);
             if becomes_folder {
                 if exchange(root, staged, folder, name, expected)? == Published::Changed {

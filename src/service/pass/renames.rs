@@ -12,7 +12,7 @@ use super::Pass;
 use crate::fs::archive::Changes;
 use crate::fs::compare::same_contents;
 use crate::fs::root::{open_child, open_file};
-use crate::fs::{identity, scan};
+use crate::fs::{identity, rename, scan};
 use crate::service::claims::{Claims, Which};
 use crate::service::clock;
 use crate::tree::entry::{InodeId, Kind, Seen, Stat};
@@ -123,16 +123,13 @@ fn carry_out_one(pass: &Pass, from: &RelPath, to: &RelPath, how: How) -> Result<
     }
     let (names, flags) = ((&*old.name, &*new.name), rename_flags(&target, swapped, &moved));
     let Some(flags) = flags else { return Ok(false) };
-    let done = if flags.is_empty() {
-        renameat(&old.replica, names.0, &new.replica, names.1)
-    } else {
-        renameat_with(&old.replica, names.0, &new.replica, names.1, flags)
-    };
-    match done {
-        Err(Errno::INVAL | Errno::NOSYS) if flags == RenameFlags::NOREPLACE => {
-            renameat(&old.replica, names.0, &new.replica, names.1)?;
-        }
-        done => done?,
+    let (from_folder, to_folder) = (old.replica.as_fd(), new.replica.as_fd());
+    if flags.is_empty() {
+        renameat(from_folder, names.0, to_folder, names.1)?;
+    } else if flags == RenameFlags::EXCHANGE {
+        renameat_with(from_folder, names.0, to_folder, names.1, flags)?;
+    } else if !rename::to_free_name(&pair.replica, (from_folder, names.0), (to_folder, names.1))? {
+        return Ok(false);
     }
     if is_folder {
         pair.places.moved(from, to, &pair.archive);

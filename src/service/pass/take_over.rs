@@ -5,9 +5,6 @@
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
 
-use rustix::fs::{RenameFlags, renameat, renameat_with};
-use rustix::io::Errno;
-
 use super::files::{Claim, Job, Reading, Stop, failed, fault};
 use super::folders::Node;
 use super::moved::Before;
@@ -15,6 +12,7 @@ use super::walk::Worker;
 use crate::fs::archive::Changes;
 use crate::fs::compare;
 use crate::fs::remove::ensure_writable;
+use crate::fs::rename;
 use crate::fs::root::open_file;
 use crate::plan::mirror::Contents;
 use crate::tree::entry::{Kind, Seen, Stat};
@@ -87,13 +85,7 @@ impl Worker<'_> {
             ensure_writable(folder);
             ensure_writable(old_folder);
         }
-        let done = match renameat_with(old_folder, old_name, folder, name, RenameFlags::NOREPLACE) {
-            Err(Errno::INVAL | Errno::NOSYS) if pair.replica.look(folder, name) == Ok(Seen::Absent) => {
-                renameat(old_folder, old_name, folder, name)
-            }
-            done => done,
-        };
-        done.is_ok()
+        rename::to_free_name(&pair.replica, (old_folder, old_name), (folder, name)) == Ok(true)
     }
 
     /// Notes that a file has its new name.
