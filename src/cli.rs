@@ -11,8 +11,8 @@ use clap::{ArgAction, Args, Parser, Subcommand};
 use clap_complete::Shell;
 
 use crate::config::{
-    Durability, Shown, parse_address, parse_duration, parse_interval, parse_jobs, parse_max_delay, parse_name,
-    parse_percent,
+    Conflict, Durability, Shown, parse_address, parse_duration, parse_interval, parse_jobs, parse_max_delay,
+    parse_name, parse_percent,
 };
 
 /// Keeps a replica folder identical to a source folder, in near real time
@@ -264,6 +264,12 @@ pub struct CopyOptions {
     /// Whether contents are on disk before they are published under their name [default: batch]
     #[arg(long, value_enum)]
     pub durability: Option<Durability>,
+    /// Changes on either side go to the other: both folders are worked in
+    #[arg(long)]
+    pub two_way: bool,
+    /// What becomes of a file that both sides have changed [default: keep-both]
+    #[arg(long, value_enum, requires = "two_way")]
+    pub conflict: Option<Conflict>,
     /// Take the two folders, and what is mounted below them, as they are now, though they are not those of before
     #[arg(long)]
     pub accept_root: bool,

@@ -17,6 +17,8 @@ use std::thread;
 use std::time::Duration;
 
 use crate::cli::{CopyOptions, OutputOptions, ReadOptions, SyncArgs, VerifyArgs, WatchArgs};
+use crate::plan::conflict::Policy;
+use crate::tree::identity::Side;
 use crate::tree::quote::{escaped, quoted};
 
 pub use effective::{Checked, Row, check, rows};
@@ -47,6 +49,9 @@ pub struct Settings {
     /// In percent, 0 to 100.
     pub max_delete: f64,
     pub durability: Durability,
+    /// Both folders are worked in.
+    pub two_way: bool,
+    pub conflict: Conflict,
     pub one_file_system: bool,
     /// 0 is normal, -1 quiet, 1 and above verbose.
     pub verbosity: i8,
@@ -69,6 +74,31 @@ pub enum Durability {
     Batch,
     /// The system decides when; a power cut can leave empty files
     None,
+}
+
+/// What becomes of a file that both sides have changed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
+pub enum Conflict {
+    /// The newer version keeps the name, the other one stays under another name
+    #[default]
+    KeepBoth,
+    /// The newer version stays
+    Newer,
+    /// The source's version stays
+    Source,
+    /// The replica's version stays
+    Replica,
+}
+
+impl From<Conflict> for Policy {
+    fn from(conflict: Conflict) -> Self {
+        match conflict {
+            Conflict::KeepBoth => Policy::KeepBoth,
+            Conflict::Newer => Policy::Newer,
+            Conflict::Source => Policy::Prefer(Side::Source),
+            Conflict::Replica => Policy::Prefer(Side::Replica),
+        }
+    }
 }
 
 /// The name of a service's log in the state folder.
@@ -194,6 +224,8 @@ impl Settings {
         settings.jobs = file.jobs.unwrap_or(settings.jobs);
         settings.max_delete = file.max_delete.unwrap_or(settings.max_delete);
         settings.durability = file.durability.unwrap_or_default();
+        settings.two_way = file.two_way.unwrap_or_default();
+        settings.conflict = file.conflict.unwrap_or_default();
         settings.verbosity = if file.quiet == Some(true) { -1 } else { clamped(file.verbose.unwrap_or_default()) };
         settings.take_copying(&args.copying);
         settings.take_reading(&args.reading)?;
@@ -238,6 +270,8 @@ impl Settings {
             jobs: thread::available_parallelism().map_or(1, usize::from).min(8),
             max_delete: 50.0,
             durability: Durability::default(),
+            two_way: false,
+            conflict: Conflict::default(),
             one_file_system: false,
             verbosity: 0,
             control: None,
@@ -255,6 +289,8 @@ impl Settings {
         self.accept_root |= given.accept_root;
         self.max_delete = given.max_delete.unwrap_or(self.max_delete);
         self.durability = given.durability.unwrap_or(self.durability);
+        self.two_way |= given.two_way;
+        self.conflict = given.conflict.unwrap_or(self.conflict);
     }
 
     fn take_reading(&mut self, given: &ReadOptions) -> Result<(), ConfigError> {

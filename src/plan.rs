@@ -1,6 +1,8 @@
 //! What to do: pure functions from data to data. Nothing here can fail, touch a disk, log, or read a clock.
 
+pub mod conflict;
 pub mod database;
 pub mod guard;
 pub mod mirror;
 pub mod schedule;
+pub mod two_way;

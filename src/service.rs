@@ -1,5 +1,6 @@
 //! When it is done: passes, their timing, and what the person sees of it.
 
+pub mod agreements;
 pub mod ahead;
 pub mod claims;
 pub mod clock;

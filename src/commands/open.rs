@@ -18,15 +18,16 @@ use crate::fs::mounts::{Relation, relation};
 use crate::fs::root::Root;
 use crate::fs::stage::Stage;
 use crate::plan::mirror::Compare;
-use crate::service::claims::Claims;
+use crate::service::agreements::TwoWay;
 use crate::service::links::LinkTable;
 use crate::service::log::Log;
-use crate::service::pair::{self, Options, Pair, Said};
+use crate::service::pair::{self, Options, Pair};
 use crate::service::pass::describe;
 use crate::service::places::{Misplaced, Places};
 use crate::service::restless::Restless;
 use crate::service::rules::{InForce, Rules};
 use crate::tree::exclude::{BadPattern, Exclude};
+use crate::tree::identity::Side;
 use crate::tree::path::RelPath;
 use crate::tree::quote::quoted;
 
@@ -248,6 +249,9 @@ pub fn roots(paths: &Paths, settings: &Settings) -> Result<(Root, Root), Refusal
         return Ok((source, replica));
     }
     take_lock(&replica)?;
+    if settings.two_way && !source.is_missing() {
+        take_lock(&source)?;
+    }
     Ok((source, replica))
 }
 
@@ -350,21 +354,26 @@ pub fn pair(
         source,
         replica,
         in_force,
-        archive,
+        archive: Arc::new(archive),
         stage: Stage::new(),
         abilities: Abilities::default(),
         rights: Rights::of_this_process(),
         watches: None,
-        claims: Claims::default(),
+        claims: Arc::default(),
         restless: Restless::new(settings.max_delay),
         links: Mutex::new(LinkTable::default()),
         log,
         options,
-        said: Said::default(),
-        turns: Default::default(),
+        said: Arc::default(),
+        turns: Arc::default(),
         lost: Arc::default(),
-        places,
+        places: Arc::new(places),
         latency: Arc::default(),
+        two_way: settings.two_way.then(|| TwoWay {
+            source_is: Side::Source,
+            policy: settings.conflict.into(),
+            survivors: Arc::default(),
+        }),
     };
     if misplaced.is_none() && !settings.dry_run {
         pair::clear_leftovers(&pair.replica, &pair.stage, &pair.log);

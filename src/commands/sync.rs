@@ -45,7 +45,16 @@ pub fn run(args: &SyncArgs) -> Result<ExitCode, Refusal> {
         .and_then(|exclude| open::pair(roots, open::in_force(exclude, &settings), &settings, log))
         .and_then(|(pair, misplaced)| match misplaced {
             Some(reason) => Ok(held(&pair, &reason)),
-            None => in_thread(&pair, || sweep(&pair, settings.release, &pulse, &onlooker)),
+            None => {
+                // Nothing can be opened any more by those who are confined.
+                let reverse = pair.two_way.clone().map(|two_way| pair.reversed(two_way)).transpose();
+                let reverse = reverse.map_err(|e| Refusal::Start(pass::describe(e)))?;
+                let sweep = || match &reverse {
+                    Some(reverse) => both_ways((&pair, reverse), settings.release, &pulse, &onlooker),
+                    None => sweep(&pair, settings.release, &pulse, &onlooker),
+                };
+                in_thread(&pair, sweep)
+            }
         });
     drop(onlooker);
     progress.finish();
@@ -101,19 +110,91 @@ fn sweep(pair: &Pair, released: bool, pulse: &Arc<Pulse>, onlooker: &Onlooker) -
     outcome.again = to_look_at_again(&mut outcome);
     onlooker.ended();
     pass::close(pair);
+    finish(pair, &outcome, start)
+}
+
+/// What the person hears at the end, and the exit code.
+fn finish(pair: &Pair, outcome: &Outcome, start: Instant) -> ExitCode {
     if let Err(reason) = pair.archive.commit(clock::now(), true) {
         pair.log.warn(format_args!("{reason}; the next sweep compares everything"));
     }
     pair.archive.end();
-    report::problems(pair, &outcome, &mut Common::default());
+    report::problems(pair, outcome, &mut Common::default());
     if let Some(condition) = outcome.condition {
         report::condition(pair, condition);
     }
     outcome.gone.iter().for_each(|path| report::gone(pair, path, REMEDY_OF_SYNC));
-    report::unsettled(pair, &outcome);
-    report::hold(pair, &outcome, "Run `driftless sync --release` with the same folders to let them happen");
-    report::sweep(pair, &outcome, start.elapsed());
-    exit_code(&outcome, pair.restless.unsettled())
+    report::unsettled(pair, outcome);
+    report::hold(pair, outcome, "Run `driftless sync --release` with the same folders to let them happen");
+    report::sweep(pair, outcome, start.elapsed());
+    exit_code(outcome, pair.restless.unsettled())
+}
+
+/// One sweep of both sides: each pass goes one way, and notes what is for the other.
+fn both_ways(pairs: (&Pair, &Pair), released: bool, pulse: &Arc<Pulse>, onlooker: &Onlooker) -> ExitCode {
+    let (pair, reverse) = pairs;
+    let start = Instant::now();
+    let release = if released { Release::Everything } else { Release::Nothing };
+    let mut ways = [(pair, DirtySet::everything()), (reverse, DirtySet::default())].map(|(pair, dirty)| Way {
+        pair,
+        dirty,
+        brake: Brake { release: release.clone(), ..Brake::default() },
+    });
+    let mut all = Outcome::default();
+    onlooker.began(pulse, pair.entries());
+    for round in 0..ROUNDS {
+        let mut waits = true;
+        for at in [0, 1] {
+            let dirty = std::mem::take(&mut ways[at].dirty);
+            if dirty.is_empty() || all.condition.is_some() || pulse.is_stopped() {
+                ways[at].dirty = dirty;
+                continue;
+            }
+            let mut outcome = ways[at].run(&dirty, pulse);
+            if at == 0 {
+                ways[0].brake.entries = ways[0].brake.entries.or(outcome.entries);
+                ways[1].brake.entries = ways[1].brake.entries.or(outcome.source_entries);
+            }
+            ways[at].brake.recent += outcome.unasked;
+            note_restless(ways[at].pair, &dirty, &outcome);
+            let across = std::mem::take(&mut outcome.across);
+            waits &= across.is_empty();
+            ways[1 - at].dirty.union(across);
+            ways[at].dirty.union(to_look_at_again(&mut outcome));
+            report::add(&mut all, outcome);
+        }
+        if ways.iter().all(|way| way.dirty.is_empty()) || all.condition.is_some() || pulse.is_stopped() {
+            break;
+        }
+        if pair.options.dry_run && round > 0 {
+            break;
+        }
+        if waits {
+            clock::wait(Duration::from_millis(20 << round));
+        }
+    }
+    for way in ways {
+        all.again.union(way.dirty);
+    }
+    onlooker.ended();
+    pass::close(pair);
+    pass::close(reverse);
+    finish(pair, &all, start)
+}
+
+/// One of the two directions.
+struct Way<'a> {
+    pair: &'a Pair,
+    dirty: DirtySet,
+    brake: Brake,
+}
+
+impl Way<'_> {
+    fn run(&self, dirty: &DirtySet, pulse: &Pulse) -> Outcome {
+        let (brake, cause, jobs) = (self.brake.clone(), Cause::Sweep, self.pair.rules().jobs);
+        let order = Order { dirty, renames: &[], brake, cause, oldest: None, jobs, lane: Which::Bulk };
+        pass::run(self.pair, &order, pulse)
+    }
 }
 
 /// Takes in what came of files that changed while they were looked at.

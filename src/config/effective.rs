@@ -64,6 +64,8 @@ fn value(key: &str, settings: &Settings) -> String {
         "one_file_system" => yes(settings.one_file_system),
         "max_delete" => format!("{}%", settings.max_delete),
         "durability" => word(settings.durability),
+        "two_way" => yes(settings.two_way),
+        "conflict" => word(settings.conflict),
         "progress" => word(settings.progress),
         "jobs" => settings.jobs.to_string(),
         "log_file" => match &settings.log_file {

@@ -15,11 +15,11 @@ use super::value::{self, Value, Wrong};
 use super::words::{
     parse_address, parse_duration, parse_interval, parse_jobs, parse_max_delay, parse_name, parse_percent,
 };
-use super::{ConfigError, Durability, Shown};
+use super::{ConfigError, Conflict, Durability, Shown};
 use crate::tree::quote::escaped;
 
 /// The keys, in the order in which they are explained, and other names of each.
-pub const KEYS: [(&str, &[&str]); 20] = [
+pub const KEYS: [(&str, &[&str]); 22] = [
     ("source", &[]),
     ("replica", &[]),
     ("name", &[]),
@@ -33,6 +33,8 @@ pub const KEYS: [(&str, &[&str]); 20] = [
     ("one_file_system", &[]),
     ("max_delete", &[]),
     ("durability", &[]),
+    ("two_way", &[]),
+    ("conflict", &[]),
     ("jobs", &[]),
     ("metrics", &[]),
     ("metrics_listen", &[]),
@@ -63,6 +65,8 @@ pub struct FileConfig {
     pub one_file_system: Option<bool>,
     pub max_delete: Option<f64>,
     pub durability: Option<Durability>,
+    pub two_way: Option<bool>,
+    pub conflict: Option<Conflict>,
     pub jobs: Option<usize>,
     pub metrics: Option<PathBuf>,
     pub metrics_listen: Option<SocketAddr>,
@@ -123,6 +127,8 @@ impl FileConfig {
             one_file_system: keys.take("one_file_system", value::flag),
             max_delete: keys.take("max_delete", |v| value::word(v, "a percentage, as in \"50%\"", parse_percent)),
             durability: keys.take("durability", value::one_of::<Durability>),
+            two_way: keys.take("two_way", value::flag),
+            conflict: keys.take("conflict", value::one_of::<Conflict>),
             jobs: keys.take("jobs", |v| value::word(v, "a number of threads, as in 4", parse_jobs)),
             metrics: keys.take("metrics", value::path),
             metrics_listen: keys

@@ -54,7 +54,7 @@ impl Drop for Ahead {
 fn walk(pair: &Pair, stop: &AtomicBool) {
     let Some(watches) = &pair.watches else { return };
     let rules = pair.rules();
-    let gone = pair.places.gone(&pair.source, &pair.replica);
+    let gone = pair.places.gone(pair.roots());
     let mut waiting = vec![RelPath::root()];
     while let Some(path) = waiting.pop() {
         if stop.load(Ordering::Relaxed) {

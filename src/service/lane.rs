@@ -83,6 +83,8 @@ pub fn confine(pair: &Pair) {
     let (source, replica) = (&pair.source, &pair.replica);
     let wall = if pair.options.dry_run {
         sandbox::confine(&[source, replica], &[])
+    } else if pair.two_way.is_some() {
+        sandbox::confine(&[], &[source, replica])
     } else {
         sandbox::confine(&[source], &[replica])
     };

@@ -72,7 +72,7 @@ pub fn at_mounts(pair: &Pair, remember: bool) -> Answer {
     if remember {
         pair.places.remember(source, replica, &pair.archive);
     }
-    let (mounted, gone) = (pair.places.mounted(source), pair.places.gone(source, replica));
+    let (mounted, gone) = (pair.places.mounted(source), pair.places.gone((source, replica)));
     Answer::Mounts(Ok(Mounts { mounted, gone }))
 }
 

@@ -5,6 +5,9 @@ use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 
+use rustix::io::Errno;
+
+use super::agreements::TwoWay;
 use super::claims::Claims;
 use super::latency::Latency;
 use super::links::LinkTable;
@@ -19,6 +22,7 @@ use crate::fs::root::Root;
 use crate::fs::stage::Stage;
 use crate::fs::watch::Watches;
 use crate::tree::doubt::Moment;
+use crate::tree::identity::Side;
 use crate::tree::operation::{Cause, Operation};
 use crate::tree::path::RelPath;
 use crate::tree::quote::quoted_below;
@@ -37,31 +41,72 @@ pub struct Pair {
     pub source: Root,
     pub replica: Root,
     pub in_force: Arc<InForce>,
-    pub archive: Archive,
+    pub archive: Arc<Archive>,
     pub stage: Stage,
     pub abilities: Abilities,
     pub rights: Rights,
     pub watches: Option<Watches>,
-    pub claims: Claims,
+    pub claims: Arc<Claims>,
     pub restless: Restless,
     pub links: Mutex<LinkTable>,
     pub log: Log,
     pub options: Options,
-    pub said: Said,
-    pub turns: Turns,
+    pub said: Arc<Said>,
+    pub turns: Arc<Turns>,
     /// When events were last lost, until everything has been looked at since; 0 where none are missing. Set by who hears
     /// of it, before anything that was heard later can be acted on.
     pub lost: Arc<AtomicU64>,
     /// Which folders the roots and the mounts below them were.
-    pub places: Places,
+    pub places: Arc<Places>,
     /// How long changes took from the event to the replica.
     pub latency: Arc<Latency>,
+    /// `None` where only the source is worked in.
+    pub two_way: Option<TwoWay>,
 }
 
 /// Locks for folders, shared by folders whose paths hash alike.
 pub type Turns = [Mutex<()>; 32];
 
 impl Pair {
+    /// The same pair the other way round: its passes take the replica for their source, and go by what the passes of this
+    /// one go by. Whoever watches has to set `watches` and `lost`.
+    ///
+    /// # Errors
+    /// As of open(2).
+    pub fn reversed(&self, two_way: TwoWay) -> Result<Self, Errno> {
+        Ok(Self {
+            source: Root::open(self.replica.path())?,
+            replica: Root::open(self.source.path())?,
+            in_force: Arc::clone(&self.in_force),
+            archive: Arc::clone(&self.archive),
+            stage: Stage::new(),
+            abilities: Abilities::default(),
+            rights: self.rights.clone(),
+            watches: None,
+            claims: Arc::clone(&self.claims),
+            restless: Restless::new(self.restless.max_delay()),
+            links: Mutex::default(),
+            log: self.log.clone(),
+            options: self.options.clone(),
+            said: Arc::clone(&self.said),
+            turns: Arc::clone(&self.turns),
+            lost: Arc::default(),
+            places: Arc::clone(&self.places),
+            latency: Arc::clone(&self.latency),
+            two_way: Some(TwoWay { source_is: two_way.source_is.other(), ..two_way }),
+        })
+    }
+
+    /// The source and the replica as the person named them, whichever of them passes take for their source.
+    pub fn roots(&self) -> (&Root, &Root) {
+        if self.is_turned() { (&self.replica, &self.source) } else { (&self.source, &self.replica) }
+    }
+
+    /// Which folder passes write to.
+    pub fn written_side(&self) -> Side {
+        if self.is_turned() { Side::Source } else { Side::Replica }
+    }
+
     /// What passes that begin now go by.
     pub fn rules(&self) -> Arc<Rules> {
         self.in_force.now()

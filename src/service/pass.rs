@@ -1,6 +1,7 @@
 //! Owns one pass, as a straight line: renames, the walk, what has moved unheard, links, removals, folders, disk. Every decision is made in
 //! `plan`, every system call in `fs`; here they are joined. A pass knows nothing of when it runs or why.
 
+mod both_ways;
 mod databases;
 mod examine;
 mod files;
@@ -32,6 +33,7 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock};
 
 use rustix::io::Errno;
 
+use super::agreements::Ids;
 use super::claims::Which;
 use super::condition::Condition;
 use super::pair::Pair;
@@ -43,6 +45,7 @@ use crate::fs::volume;
 pub use crate::plan::guard::{Brake, Release};
 use crate::tree::doubt::{DirtySet, Doubt, Moment};
 use crate::tree::entry::{InodeId, Kind, Stat};
+use crate::tree::identity::Side;
 use crate::tree::operation::{Cause, Operation, Problem};
 use crate::tree::path::RelPath;
 use crate::tree::totals::Totals;
@@ -82,12 +85,16 @@ pub struct Outcome {
     pub unasked: u64,
     /// What came of files that changed while they were looked at; they are not in `again`.
     pub restless: Vec<(RelPath, Look)>,
+    /// What is for the other direction to do, in two-way mode.
+    pub across: DirtySet,
     /// Nothing can be added to the replica: what is missing is put off.
     pub condition: Option<Condition>,
     /// Of the problems, those that a disk or a limit may make for many paths at once.
     pub common: BTreeSet<RelPath>,
     /// Entries of the replica, where the pass saw them all.
     pub entries: Option<u64>,
+    /// The same of the source.
+    pub source_entries: Option<u64>,
     /// The source is not in its place any more: nothing was removed.
     pub displaced: bool,
     /// Mounts below the roots that were there and are not: nothing was done at or below them.
@@ -112,6 +119,7 @@ struct Pass<'a> {
     /// Folders whose lists the renames changed.
     touched_early: HashSet<RelPath>,
     entries: AtomicU64,
+    source_entries: AtomicU64,
     /// What a file gets that is made in a folder that is staged; unknown before the first one was.
     born: OnceLock<Born>,
     /// How often what was written could not be brought to disk.
@@ -152,14 +160,14 @@ pub fn run(pair: &Pair, order: &Order, pulse: &Pulse) -> Outcome {
     pair.stage.enter();
     if order.dirty.is_everything() && !pair.options.one_file_system {
         // Before it is copied: what vanishes meanwhile has been there.
-        pair.places.learn(&pair.source, &pair.replica, &pass.rules.exclude, &pair.archive);
+        pair.places.learn(pair.roots(), &pass.rules.exclude, &pair.archive);
     }
     pass.heard = Heard::of(order);
-    pass.gone = pair.places.gone(&pair.source, &pair.replica);
+    pass.gone = pair.places.gone(pair.roots());
     let mut totals = renames::carry_out(&mut pass, order.renames);
     pass.seeks_moves = moved::are_sought(&pass);
     if !order.renames.is_empty() {
-        pass.gone = pair.places.gone(&pair.source, &pair.replica);
+        pass.gone = pair.places.gone(pair.roots());
     }
     let pass = pass;
     let seeds: BTreeSet<RelPath> = order.dirty.seeds().into_iter().collect();
@@ -194,6 +202,7 @@ pub fn run(pair: &Pair, order: &Order, pulse: &Pulse) -> Outcome {
     let sweep = order.dirty.is_everything();
     let cancelled = pass.is_cancelled();
     let entries = pass.entries.load(Ordering::Relaxed);
+    let source_entries = pass.source_entries.load(Ordering::Relaxed);
     let gone = pass.gone;
     let mut outcome = pass.shared.into_inner().unwrap_or_else(|e| e.into_inner()).outcome;
     outcome.totals += totals;
@@ -201,6 +210,7 @@ pub fn run(pair: &Pair, order: &Order, pulse: &Pulse) -> Outcome {
     outcome.cancelled = cancelled;
     outcome.totals.problems = outcome.problems.len() as u64;
     outcome.entries = (sweep && !cancelled).then_some(entries);
+    outcome.source_entries = (sweep && !cancelled).then_some(source_entries);
     outcome
 }
 
@@ -248,6 +258,7 @@ impl<'a> Pass<'a> {
             gone: BTreeSet::new(),
             touched_early: HashSet::new(),
             entries: AtomicU64::new(0),
+            source_entries: AtomicU64::new(0),
             born: OnceLock::new(),
             disk_failures: AtomicU64::new(0),
             no_room_from: AtomicU64::new(u64::MAX),
@@ -266,7 +277,10 @@ impl<'a> Pass<'a> {
 
     /// Whether this entry is left alone. Its folders are not asked about.
     fn skips(&self, path: &RelPath, is_folder: bool) -> bool {
-        self.is_excluded(path, is_folder) || volume::is_reserved(&self.pair.replica, path)
+        let is_reserved = |root| volume::is_reserved(root, path);
+        self.is_excluded(path, is_folder)
+            || is_reserved(&self.pair.replica)
+            || (self.pair.two_way.is_some() && is_reserved(&self.pair.source))
     }
 
     /// Whether this entry, or a folder above it, is left alone.
@@ -278,7 +292,7 @@ impl<'a> Pass<'a> {
 
     /// Whether the source, or a mount below one of the roots, has gone since the pass began.
     fn is_displaced(&self) -> bool {
-        !self.pair.source.is_in_place() || self.pair.places.gone(&self.pair.source, &self.pair.replica) != self.gone
+        !self.pair.source.is_in_place() || self.pair.places.gone(self.pair.roots()) != self.gone
     }
 
     /// Notes for whoever looks on that a file is to be copied.
@@ -309,6 +323,20 @@ impl<'a> Pass<'a> {
         self.shared().outcome.again.insert(path, doubt);
     }
 
+    /// Logs and counts that both sides have changed something.
+    fn conflict(&self, path: &RelPath, winner: Side, kept: Option<&RelPath>) {
+        let loser = winner.other();
+        let becomes = match kept {
+            Some(kept) => format!("is kept as {}", self.pair.shown(kept)),
+            None => "is given up".into(),
+        };
+        self.pair.log.warn(format_args!(
+            "Conflict: {}: the {winner}'s version keeps the name, the {loser}'s {becomes}",
+            self.pair.shown(path)
+        ));
+        self.shared().outcome.totals.conflicts += 1;
+    }
+
     /// What asked for the look at a path.
     fn asked(&self, path: &RelPath) -> Cause {
         self.dirty.asked(path).unwrap_or(self.cause)
@@ -334,7 +362,7 @@ impl<'a> Pass<'a> {
 
     /// Remembers what is agreed now in a folder, less what was taken on trust from events when events had been lost:
     /// that is looked at again. Returns whether it is time to commit.
-    fn remember(&self, folder: &RelPath, id: InodeId, mut changes: Changes) -> bool {
+    fn remember(&self, folder: &RelPath, ids: Ids, mut changes: Changes) -> bool {
         let lost = self.pair.lost();
         changes.retain(|name, change| {
             let is_hollow = change.is_some_and(|a| a.provisional && a.looked <= lost);
@@ -343,7 +371,7 @@ impl<'a> Pass<'a> {
             }
             !is_hollow
         });
-        self.pair.archive.remember(id, changes)
+        self.pair.remember(ids, changes)
     }
 }
 
@@ -356,11 +384,10 @@ pub fn describe(error: Errno) -> String {
     }
 }
 
-/// The identity of the source's folder that holds `path`'s entry.
-fn parent_id(pair: &Pair, path: &RelPath) -> Option<(InodeId, Vec<u8>)> {
-    let Some((parent, name)) = path.split() else {
-        return Some((crate::fs::archive::ROOT, Vec::new()));
-    };
-    let folder = pair.source.open_folder(&parent).ok()?;
-    Some((pair.source.stat(folder.as_fd()).ok()?.id(), name.to_vec()))
+/// The folder that holds `path`'s entry, and its name there.
+fn place_of(pair: &Pair, path: &RelPath) -> Option<(Ids, Vec<u8>)> {
+    let Some((parent, name)) = path.split() else { return Some((Ids::ABOVE_ROOT, Vec::new())) };
+    let source = pair.source.open_folder(&parent).ok()?;
+    let replica = pair.replica.open_folder(&parent).ok();
+    Some((pair.ids(source.as_fd(), replica.as_ref().map(AsFd::as_fd)).ok()?, name.to_vec()))
 }

@@ -134,7 +134,7 @@ impl Places {
     }
 
     /// Remembers also what is mounted below the roots now. A mount that was there and is gone stays remembered.
-    pub fn learn(&self, source: &Root, replica: &Root, exclude: &Exclude, archive: &Archive) {
+    pub fn learn(&self, (source, replica): (&Root, &Root), exclude: &Exclude, archive: &Archive) {
         let known = self.memory().mounts.clone();
         let mut new = Vec::new();
         for (side, root) in [(Side::Source, source), (Side::Replica, replica)] {
@@ -173,7 +173,7 @@ impl Places {
     }
 
     /// The mounts below the roots that were there and are not. What lies there now is not what belongs there.
-    pub fn gone(&self, source: &Root, replica: &Root) -> BTreeSet<RelPath> {
+    pub fn gone(&self, (source, replica): (&Root, &Root)) -> BTreeSet<RelPath> {
         let known = self.memory().mounts.clone();
         if known.is_empty() {
             return BTreeSet::new();
@@ -193,14 +193,14 @@ impl Places {
         known.iter().filter(is_gone).map(|mount| mount.path.clone()).collect()
     }
 
-    /// Where something was mounted inside the replica when the last sweep began, or before.
-    pub fn mounts_in_replica(&self) -> Vec<RelPath> {
+    /// Where something was mounted inside a root when the last sweep began, or before.
+    pub fn mounts_in(&self, side: Side) -> Vec<RelPath> {
         let memory = self.memory();
-        memory.mounts.iter().filter(|mount| mount.side == Side::Replica).map(|mount| mount.path.clone()).collect()
+        memory.mounts.iter().filter(|mount| mount.side == side).map(|mount| mount.path.clone()).collect()
     }
 
-    pub fn has_mounts_in_replica(&self) -> bool {
-        self.memory().mounts.iter().any(|mount| mount.side == Side::Replica)
+    pub fn has_mounts_in(&self, side: Side) -> bool {
+        self.memory().mounts.iter().any(|mount| mount.side == side)
     }
 
     /// Whatever is mounted below a root now, as far as that can be told.

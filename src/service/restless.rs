@@ -63,7 +63,7 @@ impl Restless {
         self.max_delay.store(u64::try_from(max_delay.as_nanos()).unwrap_or(u64::MAX), Ordering::Relaxed);
     }
 
-    fn max_delay(&self) -> Duration {
+    pub fn max_delay(&self) -> Duration {
         Duration::from_nanos(self.max_delay.load(Ordering::Relaxed))
     }
 

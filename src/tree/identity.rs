@@ -39,6 +39,16 @@ pub enum Side {
     Replica,
 }
 
+impl Side {
+    /// The one across from this.
+    pub fn other(self) -> Self {
+        match self {
+            Side::Source => Side::Replica,
+            Side::Replica => Side::Source,
+        }
+    }
+}
+
 impl fmt::Display for Side {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {

@@ -21,6 +21,12 @@ pub struct Agreed {
 }
 
 impl Agreed {
+    /// The same with the sides exchanged.
+    #[must_use]
+    pub fn turned(self) -> Self {
+        Self { source: self.replica, replica: self.source, ..self }
+    }
+
     /// Whether both sides still show what they showed then.
     pub fn holds(&self, source: &Stamp, replica: &Stamp) -> bool {
         self.source == *source && self.replica == *replica
@@ -110,6 +116,13 @@ impl Record {
         }
         rows.extend(old);
         self.rows = rows;
+    }
+
+    /// The same with the sides exchanged.
+    #[must_use]
+    pub fn turned(mut self) -> Self {
+        self.rows.iter_mut().for_each(|row| row.agreed = row.agreed.turned());
+        self
     }
 
     pub fn len(&self) -> usize {

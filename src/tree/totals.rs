@@ -24,6 +24,8 @@ pub struct Totals {
     pub links: u64,
     /// FIFOs, sockets and device nodes.
     pub other: u64,
+    /// Names that both sides had changed.
+    pub conflicts: u64,
     /// Items that could not be dealt with.
     pub problems: u64,
 }
@@ -77,6 +79,7 @@ impl AddAssign for Totals {
             directories_created,
             links,
             other,
+            conflicts,
             problems,
         } = self;
         for (sum, part) in [
@@ -89,6 +92,7 @@ impl AddAssign for Totals {
             (directories_created, more.directories_created),
             (links, more.links),
             (other, more.other),
+            (conflicts, more.conflicts),
             (problems, more.problems),
         ] {
             *sum = sum.saturating_add(part);

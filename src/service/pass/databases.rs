@@ -149,7 +149,7 @@ impl Worker<'_> {
         let source = pair.source.look(node.source.as_fd(), &name).map_err(&unread)?;
         let folder = node.replica().map_err(&unread)?;
         let replica = pair.replica.look(folder, &name).map_err(&unread)?;
-        let agreed = pair.archive.agreed(node.id, &name);
+        let agreed = pair.agreed(node.ids, &name);
         let (compare, lost) = (self.pass.rules.compare, pair.lost());
         let step = decide(&Case { source, replica, agreed: agreed.as_ref(), doubt, compare, lost });
         let is_plain = |seen: &Seen| seen.stat().is_none_or(|s| s.kind == Kind::File && !s.is_linked());

@@ -28,6 +28,8 @@ pub(super) struct Differs {
     replica: Stat,
     /// As far as both were read.
     same: Option<Same>,
+    /// Whether its contents do.
+    contents: bool,
 }
 
 impl Worker<'_> {
@@ -40,9 +42,13 @@ impl Worker<'_> {
         contents: Contents,
     ) -> Result<Claim, Stop> {
         match self.compare(node, path, job, contents)? {
-            Some(Differs { replica, same }) => {
+            Some(Differs { replica, same, contents }) => {
+                let expected =
+                    if contents { self.settle_difference(node, path, job, replica)? } else { Some(Some(replica)) };
+                let Some(expected) = expected else { return Ok(Claim::Free) };
                 self.pass.wanted(&job.source);
-                self.copy(node, path, job, Some(replica), same)
+                let same = same.filter(|_| expected.is_some_and(|now| now.ctime == replica.ctime));
+                self.copy(node, path, job, expected, same)
             }
             None => Ok(Claim::Free),
         }
@@ -66,24 +72,37 @@ impl Worker<'_> {
         let to = match to {
             Err(Errno::NOENT | Errno::LOOP | Errno::NXIO) => return Err(Stop::Changed),
             // It has names that nobody knows.
-            Err(Errno::MLINK) => return Ok(job.replica.map(|replica| Differs { replica, same: None })),
+            Err(Errno::MLINK) => {
+                return Ok(job.replica.map(|replica| Differs { replica, same: None, contents: false }));
+            }
             done => done.map_err(failed("cannot open the replica's file"))?,
         };
         let replica = pair.replica.stat(to.as_fd()).map_err(failed("cannot read the attributes"))?;
         if Some(replica.id()) != job.replica.map(|r| r.id()) || replica.kind != Kind::File {
             return Err(Stop::Changed);
         }
+        if pair.two_way.is_some()
+            && contents == Contents::Compare
+            && self.difference(from.as_fd(), to.as_fd(), &reading, &replica)?.is_some()
+        {
+            return Ok(Some(Differs { replica, same: None, contents: true }));
+        }
+        let agreed = pair.two_way.as_ref().and_then(|_| pair.agreed(node.ids, &job.name));
+        let lent = [(from.as_fd(), &reading.source), (to.as_fd(), &replica)];
+        let source = self.lend_attributes(lent, agreed.as_ref()).map_err(failed("cannot set the attributes"))?;
+        let reading = Reading { source, ..reading };
         let both = [(from.as_fd(), &reading.source), (to.as_fd(), &replica)];
         if !self.may_change(path, folder, both, contents)? {
-            return Ok(Some(Differs { replica, same: None }));
+            return Ok(Some(Differs { replica, same: None, contents: false }));
         }
         // Within the grain of its ctime, a write to either would not be noticed.
         let is_settled = !reading.racy && !clock::is_racy(replica.ctime);
         if contents == Contents::Compare
+            && pair.two_way.is_none()
             && let Some(up_to) = self.difference(from.as_fd(), to.as_fd(), &reading, &replica)?
         {
             let same = Same { source: reading.source.stamp(), replica: replica.stamp(), up_to };
-            return Ok(Some(Differs { replica, same: is_settled.then_some(same) }));
+            return Ok(Some(Differs { replica, same: is_settled.then_some(same), contents: true }));
         }
         let wanted = metadata::wanted_xattrs(from.as_fd(), &pair.rights)
             .map_err(failed("cannot read the extended attributes"))?;

@@ -21,6 +21,7 @@ use crate::fs::root::open_file;
 use crate::fs::stage::{Published, StagedFile, Target};
 use crate::fs::{compare, metadata::Lost, trust};
 use crate::plan::mirror::Step;
+use crate::plan::two_way::Different;
 use crate::service::clock;
 use crate::service::restless::Look;
 use crate::tree::doubt::{Doubt, Moment};
@@ -37,6 +38,8 @@ pub struct Job {
     pub replica: Option<Stat>,
     /// Whether anything but attributes and names may have changed.
     pub contents_in_doubt: bool,
+    /// What it means if the contents differ, where both sides are worked in.
+    pub different: Option<Different>,
     /// The source's file, if it was opened when `source` was asked of it.
     pub opened: Cell<Option<OwnedFd>>,
     /// Where the replica may have the file.
@@ -45,8 +48,8 @@ pub struct Job {
 
 impl Job {
     pub fn new(name: &[u8], step: Step, source: &Stat, replica: Option<Stat>) -> Self {
-        let (name, opened) = (name.into(), Cell::new(None));
-        Self { name, step, source: *source, replica, contents_in_doubt: true, opened, before: None }
+        let (name, source, opened) = (name.into(), *source, Cell::new(None));
+        Self { name, step, source, replica, contents_in_doubt: true, different: None, opened, before: None }
     }
 }
 
@@ -70,7 +73,7 @@ pub(super) struct About {
 #[derive(Clone, Copy)]
 pub(super) struct Reading {
     pub(super) source: Stat,
-    looked: Moment,
+    pub(super) looked: Moment,
     pub(super) racy: bool,
 }
 
@@ -205,7 +208,7 @@ impl Worker<'_> {
     pub(super) fn open_disk(&mut self) -> Result<Option<&Disk>, Errno> {
         let pair = self.pass.pair;
         if pair.options.durable && self.disk.is_none() {
-            self.disk = Some(Disk::open(&pair.replica, pair.places.has_mounts_in_replica())?);
+            self.disk = Some(Disk::open(&pair.replica, pair.places.has_mounts_in(pair.written_side()))?);
         }
         Ok(self.disk.as_ref())
     }
@@ -391,6 +394,10 @@ impl Worker<'_> {
     ) {
         let (source, replica_stamp) = (reading.source.stamp(), replica.stamp());
         let Reading { looked, racy, .. } = *reading;
+        if racy && self.pass.pair.two_way.is_some() {
+            // What is agreed must be sure: it is compared again when a write would show.
+            return self.pass.again(path, Doubt::contents(clock::now()));
+        }
         node.change(name, Some(Agreed { source, replica: replica_stamp, racy, looked, provisional }));
         if reading.source.is_linked() || replica.is_linked() {
             self.pass.note_links(path, &reading.source, replica);

@@ -7,12 +7,15 @@ use std::sync::{Arc, Mutex, MutexGuard};
 
 use rustix::io::Errno;
 
-use super::{Pass, parent_id};
+use super::both_ways::lend;
+use super::{Pass, place_of};
 use crate::fs::archive::Changes;
 use crate::fs::stage::Target;
 use crate::fs::{metadata, trust};
+use crate::service::agreements::Ids;
 use crate::service::claims::Which;
 use crate::service::clock;
+use crate::service::pair::Pair;
 use crate::tree::doubt::Doubt;
 use crate::tree::entry::{InodeId, Stat};
 use crate::tree::operation::Operation;
@@ -30,10 +33,13 @@ pub struct Node {
     /// `None` in a dry run, where the folder does not exist yet.
     pub replica: Option<Arc<OwnedFd>>,
     pub id: InodeId,
+    pub ids: Ids,
     pub parent: Option<Arc<Node>>,
     /// Made by this pass.
     pub fresh: bool,
     pub attributes_agreed: bool,
+    /// The replica's before anything was done in it; in two-way mode, where it was there.
+    found: Option<Stat>,
     touched: AtomicBool,
     pending: AtomicUsize,
     changes: Mutex<Changes>,
@@ -42,7 +48,7 @@ pub struct Node {
 impl Node {
     pub fn new(
         path: RelPath,
-        (source, id): (OwnedFd, InodeId),
+        (source, ids): (OwnedFd, Ids),
         replica: Option<OwnedFd>,
         parent: Option<Arc<Node>>,
     ) -> Self {
@@ -50,10 +56,12 @@ impl Node {
             path,
             source,
             replica: replica.map(Arc::new),
-            id,
+            id: ids.source,
+            ids,
             parent,
             fresh: false,
             attributes_agreed: false,
+            found: None,
             touched: AtomicBool::new(false),
             pending: AtomicUsize::new(1),
             changes: Mutex::default(),
@@ -63,6 +71,16 @@ impl Node {
     /// The same, made by this pass or not, with attributes that are agreed or not.
     pub fn with(self, fresh: bool, attributes_agreed: bool) -> Self {
         Self { fresh, attributes_agreed, ..self }
+    }
+
+    /// The same, with the attributes that the replica's has before anything is done in it.
+    ///
+    /// # Errors
+    /// As of fstat(2).
+    pub fn with_found(self, pair: &Pair) -> Result<Self, Errno> {
+        let replica = self.replica.as_ref().filter(|_| !self.fresh);
+        let found = replica.map(|fd| pair.replica.stat(fd.as_fd())).transpose()?;
+        Ok(Self { found, ..self })
     }
 
     /// The replica's folder, or the error that a folder that is not there gives.
@@ -140,7 +158,7 @@ fn remember_many(pass: &Pass, node: &Node) {
         }
         std::mem::take(&mut *changes)
     };
-    if !pass.pair.options.dry_run && pass.remember(&node.path, node.id, changes) {
+    if !pass.pair.options.dry_run && pass.remember(&node.path, node.ids, changes) {
         // Only time is lost with it.
         let _ = pass.pair.archive.commit(clock::now(), false);
     }
@@ -149,7 +167,7 @@ fn remember_many(pass: &Pass, node: &Node) {
 fn finish(pass: &Pass, node: &Node, totals: &mut Totals) {
     let pair = pass.pair;
     let changes = std::mem::take(&mut *node.changes());
-    let mut behind = !pair.options.dry_run && pass.remember(&node.path, node.id, changes);
+    let mut behind = !pair.options.dry_run && pass.remember(&node.path, node.ids, changes);
     let own = node.is_touched() || pass.touched_early.contains(&node.path) || node.stat_moved(pass);
     if (own || node.fresh || !node.attributes_agreed) && !pass.is_cancelled() {
         // The other lane may have to do with this folder too: who reads the source last sets the attributes last.
@@ -158,13 +176,14 @@ fn finish(pass: &Pass, node: &Node, totals: &mut Totals) {
             return pass.again(&node.path, Doubt::subtree(clock::now()));
         }
         let place = match &node.parent {
-            Some(parent) => node.path.split().map(|(_, name)| (parent.id, name.to_vec())),
-            None => parent_id(pair, &node.path),
+            Some(parent) => node.path.split().map(|(_, name)| (parent.ids, name.to_vec())),
+            None => place_of(pair, &node.path),
         };
-        match settle(pass, node, own, totals) {
+        let agreed = place.as_ref().filter(|_| node.found.is_some()).and_then(|(ids, name)| pair.agreed(*ids, name));
+        match settle(pass, node, (own, agreed), totals) {
             Ok(Some(agreed)) => {
-                if let Some((id, name)) = place {
-                    behind |= pair.archive.remember(id, Changes::from([(name.into(), Some(agreed))]));
+                if let Some((ids, name)) = place {
+                    behind |= pair.remember(ids, Changes::from([(name.into(), Some(agreed))]));
                 }
             }
             Ok(None) => {}
@@ -178,10 +197,18 @@ fn finish(pass: &Pass, node: &Node, totals: &mut Totals) {
 }
 
 /// Makes the attributes of the replica's folder those of the source's. `own`: its times differ by the program's doing.
-fn settle(pass: &Pass, node: &Node, own: bool, totals: &mut Totals) -> Result<Option<Agreed>, Errno> {
+fn settle(
+    pass: &Pass,
+    node: &Node,
+    (own, agreed): (bool, Option<Agreed>),
+    totals: &mut Totals,
+) -> Result<Option<Agreed>, Errno> {
     let pair = pass.pair;
     let looked = clock::now();
-    let source = pair.source.stat(node.source.as_fd())?;
+    let mut source = pair.source.stat(node.source.as_fd())?;
+    if let (Some(found), Some(replica), false) = (&node.found, &node.replica, pair.options.dry_run) {
+        source = lend(pair, [(node.source.as_fd(), &source), (replica.as_fd(), found)], agreed.as_ref())?;
+    }
     let racy = clock::is_racy(source.ctime);
     let Some(replica_fd) = &node.replica else { return Ok(None) };
     let replica_fd = replica_fd.as_fd();
@@ -220,8 +247,11 @@ pub fn open(pass: &Pass, path: &RelPath) -> Result<Arc<Node>, Errno> {
     let source = pass.pair.source.open_folder(path)?;
     let stat = pass.pair.source.stat(source.as_fd())?;
     let replica = pass.pair.replica.open_folder(path)?;
-    let is_closed = !pass.pair.options.dry_run && trust::close_off(replica.as_fd(), &stat, &pass.pair.rights)?;
-    Ok(Arc::new(Node::new(path.clone(), (source, stat.id()), Some(replica), None).with(false, !is_closed)))
+    let is_closed = !pass.pair.options.dry_run
+        && pass.pair.two_way.is_none()
+        && trust::close_off(replica.as_fd(), &stat, &pass.pair.rights)?;
+    let ids = pass.pair.ids(source.as_fd(), Some(replica.as_fd()))?;
+    Ok(Arc::new(Node::new(path.clone(), (source, ids), Some(replica), None).with(false, !is_closed)))
 }
 
 /// Sets the attributes of folders whose lists were changed outside the walk, the deepest first.

@@ -13,6 +13,7 @@ use crate::fs::archive::Changes;
 use crate::fs::stage::{Published, Target};
 use crate::fs::trust;
 use crate::plan::mirror::{Contents, Step};
+use crate::service::agreements::Ids;
 use crate::service::clock;
 use crate::tree::doubt::{Doubt, Moment};
 use crate::tree::entry::{InodeId, Kind, Seen, Stat};
@@ -26,7 +27,7 @@ struct Name {
     path: RelPath,
     folder: RelPath,
     name: Box<[u8]>,
-    id: InodeId,
+    ids: Ids,
     replica: OwnedFd,
     source_stat: Stat,
     seen: Seen,
@@ -125,13 +126,14 @@ impl Pass<'_> {
             else {
                 continue;
             };
-            let Ok(id) = pair.source.stat(source.as_fd()).map(|s| s.id()) else { continue };
-            if let Some(agreed) = pair.archive.agreed(id, name)
+            let replica = pair.replica.open_folder(&folder).ok();
+            let Ok(ids) = pair.ids(source.as_fd(), replica.as_ref().map(AsFd::as_fd)) else { continue };
+            if let Some(agreed) = pair.agreed(ids, name)
                 && agreed.replica == before.stamp()
                 && now.id() == before.id()
             {
                 let agreed = Agreed { replica: now.stamp(), ..agreed };
-                pair.archive.remember(id, Changes::from([(name.into(), Some(agreed))]));
+                pair.remember(ids, Changes::from([(name.into(), Some(agreed))]));
             }
             self.again(&path, Doubt::attributes(clock::now()));
         }
@@ -247,7 +249,7 @@ fn settle_group(pass: &Pass, id: InodeId, group: Group, touched: &mut BTreeSet<R
     pair.links().set(id, now.id());
     for name in linked {
         let agreed = Agreed { replica: now.stamp(), ..agreed };
-        pass.remember(&name.folder, name.id, Changes::from([(name.name.clone(), Some(agreed))]));
+        pass.remember(&name.folder, name.ids, Changes::from([(name.name.clone(), Some(agreed))]));
     }
 }
 
@@ -256,7 +258,7 @@ fn find_leader(pass: &Pass, group: &Group, names: &[Name], totals: &mut Totals) 
     let pair = pass.pair;
     let agreed_of = |path: &RelPath| {
         let name = names.iter().find(|n| n.path == *path)?;
-        let agreed = pair.archive.agreed(name.id, &name.name)?;
+        let agreed = pair.agreed(name.ids, &name.name)?;
         let now = pair.replica.look(name.replica.as_fd(), &name.name).ok()?;
         let holds = now.stat().is_some_and(|s| s.stamp() == agreed.replica);
         (holds && agreed.source.same_contents_if_explained(&name.source_stat.stamp())).then_some(agreed)
@@ -319,16 +321,17 @@ fn open_name(pass: &Pass, id: InodeId, path: &RelPath) -> Result<Option<Name>, E
         _ => return Ok(None),
     };
     let folder_stat = pair.source.stat(source.as_fd())?;
-    let folder_id = folder_stat.id();
     let replica = match pair.replica.open_folder(&folder) {
         Err(error) if is_gone(error) => return Ok(None),
         done => done?,
     };
-    if !pair.options.dry_run && trust::close_off(replica.as_fd(), &folder_stat, &pair.rights)? {
+    if !pair.options.dry_run && pair.two_way.is_none() && trust::close_off(replica.as_fd(), &folder_stat, &pair.rights)?
+    {
         pass.again(&folder, Doubt::attributes(clock::now()));
     }
     let seen = pair.replica.look(replica.as_fd(), name).unwrap_or(Seen::Unknown);
-    Ok(Some(Name { path: path.clone(), folder, name: name.into(), id: folder_id, replica, source_stat: stat, seen }))
+    let ids = pair.ids(source.as_fd(), Some(replica.as_fd()))?;
+    Ok(Some(Name { path: path.clone(), folder, name: name.into(), ids, replica, source_stat: stat, seen }))
 }
 
 /// Makes `name` a link to the leader. Returns whether it is one now.

@@ -77,9 +77,9 @@ impl Large {
 impl Worker<'_> {
     /// Leaves a large folder to all workers.
     pub(super) fn share_out(&self, node: &Arc<Node>, large: Large) {
-        let archive = &self.pass.pair.archive;
         if large.extent != Extent::Names {
-            let record = large.record.get_or_init(|| archive.record(node.id));
+            self.take_over_record(node);
+            let record = large.record.get_or_init(|| self.pass.pair.record(node.ids));
             // What is on neither side any more.
             for (name, _) in record.iter().filter(|(name, _)| !name.is_empty()) {
                 if !large.source.has(name) && !large.replica.has(name) {
@@ -143,7 +143,7 @@ impl Worker<'_> {
 
     fn decide_listed(&mut self, node: &Arc<Node>, large: &Large, known: (&[u8], Seen, Seen), found: &mut Found) {
         let doubt = large.names.get(known.0).copied();
-        let record = large.record.get_or_init(|| self.pass.pair.archive.record(node.id));
+        let record = large.record.get_or_init(|| self.pass.pair.record(node.ids));
         self.decide_name(node, known, record.get(known.0), doubt, large.extent, found);
     }
 

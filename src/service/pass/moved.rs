@@ -46,6 +46,7 @@ const ROUNDS: usize = 3;
 pub(super) fn are_sought(pass: &Pass) -> bool {
     let pair = pass.pair;
     pass.lane == Which::Bulk
+        && pair.two_way.is_none()
         && pass.dirty.is_everything()
         && !pair.options.dry_run
         && pair.source.stat(pair.source.fd()).is_ok_and(|root| pair.archive.has_record(root.id()))

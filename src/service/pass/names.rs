@@ -9,6 +9,7 @@ use std::sync::{Arc, OnceLock};
 
 use rustix::io::Errno;
 
+use super::both_ways::Decided;
 use super::files::Job;
 use super::folders::Node;
 use super::large::{Large, MANY};
@@ -17,7 +18,7 @@ use super::moved;
 use super::queue::Task;
 use super::walk::{FolderTask, Found, Worker};
 use crate::fs::scan;
-use crate::plan::mirror::{Case, Step, decide};
+use crate::plan::mirror::{Case, Step};
 use crate::service::claims::Which;
 use crate::service::clock;
 use crate::tree::doubt::{Doubt, Extent};
@@ -56,10 +57,10 @@ impl Worker<'_> {
         self.pass.release(&path);
         let is_new = matches!((source, replica), (Seen::Present(_), Seen::Absent));
         // Nothing follows for a new name from what was agreed, which a large folder has to be read for.
-        let agreed = if is_new && pair.links().is_empty() {
+        let agreed = if is_new && pair.two_way.is_none() && pair.links().is_empty() {
             None
         } else {
-            record.get_or_init(|| pair.archive.record_of(node.id, names)).get(name)
+            record.get_or_init(|| pair.record_of(node.ids, names)).get(name)
         };
         self.decide_name(node, (name, source, replica), agreed, Some(doubt), Extent::Names, found);
     }
@@ -126,13 +127,16 @@ impl Worker<'_> {
             }
         };
         self.pass.entries.fetch_add(replica.len() as u64, Ordering::Relaxed);
+        self.pass.source_entries.fetch_add(source.len() as u64, Ordering::Relaxed);
         if source.len().max(replica.len()) > MANY {
             return Some(Large::new((source, replica), extent, names));
         }
         let bytes = source.iter().map(|(_, seen)| seen.stat().map_or(0, Stat::stored));
         self.pass.pulse.listed(source.len() as u64, bytes.fold(0, u64::saturating_add));
+        self.take_over_record(node);
         // What was agreed of a folder that was not there before says nothing of the new one; the next sweep forgets it.
-        let record = if node.fresh && names.is_empty() { Record::default() } else { pair.archive.record(node.id) };
+        let is_new = node.fresh && names.is_empty() && pair.two_way.is_none();
+        let record = if is_new { Record::default() } else { pair.record(node.ids) };
         let seeks = self.pass.seeks_moves && !node.fresh && !record.is_empty();
         let mut new = Vec::new();
         for (name, source, replica) in merge(&source, &replica) {
@@ -184,7 +188,8 @@ impl Worker<'_> {
             self.pass.doubt_other_names(&path, now, before, doubt);
         }
         let (compare, lost) = (self.pass.rules.compare, pair.lost());
-        let step = decide(&Case { source, replica, agreed, doubt, compare, lost });
+        let case = Case { source, replica, agreed, doubt, compare, lost };
+        let Some(Decided { step, different }) = self.decide_both(node, &path, &case) else { return };
         if pair.log.is_verbose() && (step != Step::Nothing || doubt.is_some()) {
             let asked = if doubt.is_some() { "named" } else { "listed" };
             pair.log.debug(format_args!("Decided: {step:?} ({asked}): {}", pair.shown(&path)));
@@ -203,6 +208,7 @@ impl Worker<'_> {
         let contents_in_doubt = !doubt.is_some_and(Doubt::spares_contents);
         let job = |source: &Stat, replica: Option<Stat>, opened: Option<OwnedFd>| Job {
             contents_in_doubt,
+            different,
             opened: Cell::new(opened),
             ..Job::new(name, step, source, replica)
         };

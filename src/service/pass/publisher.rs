@@ -40,7 +40,7 @@ pub fn start<'scope>(
         return None;
     }
     // Opened here, before anything is written that it is to tell about.
-    let has_mounts = pass.pair.places.has_mounts_in_replica();
+    let has_mounts = pass.pair.places.has_mounts_in(pass.pair.written_side());
     let disk = Disk::open(&pass.pair.replica, has_mounts).ok().filter(Disk::takes_all)?;
     let (hand_over, batches) = bounded(WAITING);
     let work = move || publish_all(Worker { disk: Some(disk), ..Worker::new(pass) }, &batches);

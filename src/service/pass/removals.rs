@@ -11,7 +11,7 @@ use rustix::io::Errno;
 
 use super::files::Job;
 use super::queue::Task;
-use super::{Brake, Pass, folders, walk};
+use super::{Brake, Pass, both_ways, folders, place_of, walk};
 use crate::fs::archive::Changes;
 use crate::fs::remove::{self, End, Tree};
 use crate::fs::root::Root;
@@ -209,6 +209,19 @@ fn confirmed(pass: &Pass) -> Vec<Removal> {
                 continue;
             }
         }
+        match may_go_across(pass, &mut replicas, &path, &replica, replaced_by.as_ref()) {
+            Ok(true) => {}
+            Ok(false) => continue,
+            Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP) => {
+                pass.again(&path, Doubt::subtree(clock::now()));
+                continue;
+            }
+            Err(_) if pass.is_cancelled() => return Vec::new(),
+            Err(error) => {
+                pass.failed(&path, "cannot be looked through, so it is left alone", error);
+                continue;
+            }
+        }
         let cause = pass.asked(&path);
         match survey(pass, &mut replicas, &path, &replica) {
             Ok(What::Folder(tree)) if tree.stays() && replaced_by.is_some() => {
@@ -224,6 +237,30 @@ fn confirmed(pass: &Pass) -> Vec<Removal> {
         }
     }
     out
+}
+
+/// Whether an entry may go as far as the other side of a pair is concerned that is worked in on both.
+fn may_go_across(
+    pass: &Pass,
+    replicas: &mut Last,
+    path: &RelPath,
+    replica: &Stat,
+    replaced_by: Option<&Stat>,
+) -> Result<bool, Errno> {
+    if pass.pair.two_way.is_none() || replica.kind != Kind::Directory {
+        return Ok(true);
+    }
+    let (Some((ids, name)), Some((parent, _))) = (place_of(pass.pair, path), path.split()) else { return Ok(false) };
+    let Some(agreed) = pass.pair.agreed(ids, &name) else { return Ok(replaced_by.is_some()) };
+    if both_ways::may_go(pass, replicas.folder(&parent)?, path, &agreed)? {
+        return Ok(true);
+    }
+    match replaced_by {
+        // Something else has its name on the source, and what is new in it is not to be lost.
+        Some(source) => both_ways::move_aside(pass, replicas.folder(&parent)?, path, source, replica)?,
+        None => pass.across(path),
+    }
+    Ok(false)
 }
 
 /// What would go with an entry.
@@ -312,7 +349,7 @@ fn remove_in(pass: &Pass, folder: &RelPath, removals: Vec<Removal>, jobs: usize)
             return all;
         }
     };
-    let id = pair.source.open_folder(folder).and_then(|fd| pair.source.stat(fd.as_fd())).map(|s| s.id());
+    let ids = pair.source.open_folder(folder).and_then(|fd| pair.ids(fd.as_fd(), Some(replica.as_fd())));
     let mut forgotten = Changes::new();
     for removal in removals {
         let Some((_, name)) = removal.path.split() else { continue };
@@ -339,10 +376,15 @@ fn remove_in(pass: &Pass, folder: &RelPath, removals: Vec<Removal>, jobs: usize)
             Err(error) => pass.failed(&removal.path, "cannot be removed", error),
         }
     }
-    if let Ok(id) = id {
-        pair.archive.remember(id, forgotten);
+    if let Ok(ids) = ids {
+        pair.remember(ids, forgotten);
     }
     all
+}
+
+/// Whether nobody has written to it since.
+fn is_as_judged(now: &Stat, judged: &Stat) -> bool {
+    now.kind == Kind::Directory || now.stamp() == judged.stamp()
 }
 
 /// Returns whether the entry is gone.
@@ -357,6 +399,10 @@ fn remove_one(
     let pass = going.pass;
     // Somebody else's work in the replica in this moment is not what was judged.
     match pass.pair.replica.look(replica, name)? {
+        Seen::Present(now) if pass.pair.two_way.is_some() && !is_as_judged(&now, &removal.replica) => {
+            pass.again(&removal.path, Doubt::contents(clock::now()));
+            return Ok(false);
+        }
         Seen::Present(now) if now.id() == removal.replica.id() && now.kind == removal.replica.kind => {}
         Seen::Absent => return Ok(true),
         _ => {

@@ -13,9 +13,10 @@ use crate::fs::archive::Changes;
 use crate::fs::compare::same_contents;
 use crate::fs::root::{open_child, open_file};
 use crate::fs::{identity, rename, scan};
+use crate::service::agreements::Ids;
 use crate::service::claims::{Claims, Which};
 use crate::service::clock;
-use crate::tree::entry::{InodeId, Kind, Seen, Stat};
+use crate::tree::entry::{Kind, Seen, Stat};
 use crate::tree::operation::Operation;
 use crate::tree::path::RelPath;
 use crate::tree::record::Agreed;
@@ -24,7 +25,7 @@ use crate::tree::totals::Totals;
 /// One end of a rename: the folders of both sides that hold it.
 struct End {
     source: OwnedFd,
-    id: InodeId,
+    ids: Ids,
     replica: OwnedFd,
     folder: RelPath,
     name: Box<[u8]>,
@@ -100,7 +101,7 @@ fn carry_out_one(pass: &Pass, from: &RelPath, to: &RelPath, how: How) -> Result<
     if there_now == Seen::Unknown || there_now.stat().is_some_and(|s| s.id() == moved.id()) {
         return Ok(false);
     }
-    let Some(agreed) = pair.archive.agreed(old.id, &old.name) else { return Ok(false) };
+    let Some(agreed) = pair.agreed(old.ids, &old.name) else { return Ok(false) };
     let Seen::Present(replica) = pair.replica.look(old.replica.as_fd(), &old.name)? else { return Ok(false) };
     let untouched = match replica.kind {
         Kind::Directory => replica.id() == agreed.replica.id,
@@ -116,7 +117,7 @@ fn carry_out_one(pass: &Pass, from: &RelPath, to: &RelPath, how: How) -> Result<
         return Ok(false);
     }
     let target = pair.replica.look(new.replica.as_fd(), &new.name)?;
-    let agreed_there = pair.archive.agreed(new.id, &new.name);
+    let agreed_there = pair.agreed(new.ids, &new.name);
     let swapped = agreed_there.filter(|a| there_now.stat().is_some_and(|s| s.id() == a.source.id));
     if swapped.is_some_and(|a| !there_now.stat().is_some_and(|s| is_same(pass, &a, s, (&old, &new)))) {
         return Ok(false);
@@ -207,7 +208,7 @@ fn is_left_alone_alike(pass: &Pass, old: &End, from: &RelPath, to: &RelPath) -> 
 
 /// Whether something is mounted in a folder, or was: then it is not known what has moved, and where.
 fn has_mounts(pass: &Pass, folder: &RelPath) -> bool {
-    pass.gone.iter().chain(&pass.pair.places.mounts_in_replica()).any(|mount| mount.is_within(folder))
+    pass.gone.iter().chain(&pass.pair.places.mounts_in(pass.pair.written_side())).any(|mount| mount.is_within(folder))
 }
 
 /// How the rename has to be done so that nothing is lost that the source still has; `None` where a rename will not do.
@@ -226,13 +227,13 @@ fn end(pass: &Pass, path: &RelPath) -> Result<Option<End>, Errno> {
     let Some((folder, name)) = path.split() else { return Ok(None) };
     let source = pass.pair.source.open_folder(&folder)?;
     let replica = pass.pair.replica.open_folder(&folder)?;
-    let id = pass.pair.source.stat(source.as_fd())?.id();
-    Ok(Some(End { source, id, replica, name: name.into(), folder }))
+    let ids = pass.pair.ids(source.as_fd(), Some(replica.as_fd()))?;
+    Ok(Some(End { source, ids, replica, name: name.into(), folder }))
 }
 
 /// What was agreed moves along, with the replica's new ctime: the rename is the program's own.
 fn remember(pass: &Pass, (old, new): (&End, &End), agreed: Agreed, back: Option<Agreed>) -> Result<(), Errno> {
-    let archive = &pass.pair.archive;
+    let pair = pass.pair;
     let restamped = |end: &End, agreed: Agreed| -> Result<Option<Agreed>, Errno> {
         let Seen::Present(now) = pass.pair.replica.look(end.replica.as_fd(), &end.name)? else { return Ok(None) };
         // A folder's times may be in the middle of being set: they are looked at again.
@@ -241,11 +242,11 @@ fn remember(pass: &Pass, (old, new): (&End, &End), agreed: Agreed, back: Option<
         }
         Ok(Some(Agreed { replica: now.stamp(), ..agreed }))
     };
-    archive.remember(new.id, Changes::from([(new.name.clone(), restamped(new, agreed)?)]));
+    pair.remember(new.ids, Changes::from([(new.name.clone(), restamped(new, agreed)?)]));
     let back = match back {
         Some(agreed) => restamped(old, agreed)?,
         None => None,
     };
-    archive.remember(old.id, Changes::from([(old.name.clone(), back)]));
+    pair.remember(old.ids, Changes::from([(old.name.clone(), back)]));
     Ok(())
 }

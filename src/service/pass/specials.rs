@@ -51,6 +51,14 @@ impl Worker<'_> {
                 return Ok(());
             }
         }
+        let mut expected = job.replica;
+        if let (Some(replica), Some(_)) = (job.replica, job.different) {
+            // Only the attributes of what cannot be written can have been changed, or it was made anew.
+            match self.settle_difference(node, path, job, replica)? {
+                Some(now) => expected = now,
+                None => return Ok(()),
+            }
+        }
         let operation = match (source.kind, job.replica) {
             (Kind::Symlink, Some(old)) if old.kind == Kind::Symlink => Operation::LinkUpdated,
             (Kind::Symlink, _) => Operation::LinkCreated,
@@ -82,7 +90,7 @@ impl Worker<'_> {
                     return Err(failed("cannot set the attributes")(error));
                 }
             }
-            let published = self.publish_staged(staged, folder, &job.name, job.replica.as_ref())?;
+            let published = self.publish_staged(staged, folder, &job.name, expected.as_ref())?;
             if published == Published::Changed {
                 return Err(Stop::Changed);
             }

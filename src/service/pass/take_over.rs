@@ -8,6 +8,7 @@ use std::sync::Arc;
 use super::files::{Claim, Job, Reading, Stop, failed, fault};
 use super::folders::Node;
 use super::moved::Before;
+use super::place_of;
 use super::walk::Worker;
 use crate::fs::archive::Changes;
 use crate::fs::compare;
@@ -97,9 +98,8 @@ impl Worker<'_> {
             if parent == node.path {
                 node.change(name, None);
             } else {
-                let folder = pair.source.open_folder(&parent).and_then(|folder| pair.source.stat(folder.as_fd()));
-                if let Ok(folder) = folder {
-                    pair.archive.remember(folder.id(), Changes::from([(name.into(), None)]));
+                if let Some((ids, name)) = place_of(pair, before) {
+                    pair.remember(ids, Changes::from([(name.into(), None)]));
                 }
                 self.pass.took_from(parent);
             }

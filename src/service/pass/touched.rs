@@ -44,7 +44,7 @@ pub(super) fn bring_to_disk(pass: &Pass) {
     };
     let result = if many {
         // One that is not there has nothing to be told.
-        let mounts = pair.places.mounts_in_replica();
+        let mounts = pair.places.mounts_in(pair.written_side());
         let mut mounts = mounts.iter().filter_map(|path| pair.replica.open_folder(path).ok());
         sync(pair.replica.fd()).and_then(|()| mounts.try_for_each(|mount| sync(mount.as_fd())))
     } else {

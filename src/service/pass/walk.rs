@@ -217,8 +217,10 @@ impl<'a> Worker<'a> {
         {
             task.extent = Extent::Tree;
         }
-        let node = Node::new(task.path.clone(), (source, id), replica, task.parent.clone());
-        let node = Arc::new(node.with(task.made.is_some(), task.attributes_agreed));
+        let ids = pair.ids(source.as_fd(), replica.as_ref().map(AsFd::as_fd))?;
+        let node = Node::new(task.path.clone(), (source, ids), replica, task.parent.clone());
+        let node = node.with(task.made.is_some(), task.attributes_agreed);
+        let node = Arc::new(if pair.two_way.is_some() { node.with_found(pair)? } else { node });
         if let Some(parent) = &node.parent {
             parent.hold();
         }
@@ -300,6 +302,7 @@ impl<'a> Worker<'a> {
         let stat = pair.source.stat(sides.source.as_fd())?;
         if let Some(replica) = &sides.replica
             && !pair.options.dry_run
+            && pair.two_way.is_none()
             && trust::close_off(replica.as_fd(), &stat, &pair.rights)?
         {
             task.attributes_agreed = false;

@@ -1,0 +1,427 @@
+//! Owns the decision for one name in two-way mode: what both sides and the last agreement say, and which way it goes.
+//! What a folder holds is decided name by name, so that "the folder goes" means "all in it that is as agreed goes".
+//!
+//! What became of each side since they agreed, and what follows:
+//!
+//! ```text
+//!                  replica: same     attributes          contents              gone
+//! source: same     nothing           replica's           replica's             gone from the source
+//! attributes       source's          merged if equal     replica's, merged     gone from the source
+//! contents         source's          source's, merged    equal, or conflict    source's comes back
+//! gone             gone from the     gone from the       replica's comes       forgotten
+//!                  replica           replica             back
+//! ```
+//!
+//! What was never agreed is new: it goes to the other side, or, where that has the name too, is equal or a conflict. So
+//! without an archive nothing is ever removed. Another kind counts as other contents. A side that could not be read is
+//! unknown, and nothing is done on either.
+
+use crate::tree::entry::{Kind, Seen, Stamp, Stat};
+use crate::tree::identity::Side;
+use crate::tree::record::Agreed;
+
+/// All that the decision rests on.
+#[derive(Clone, Copy, Debug)]
+pub struct Both<'a> {
+    pub source: Seen,
+    pub replica: Seen,
+    pub agreed: Option<&'a Agreed>,
+    /// Of which sides something was heard, or has to be assumed, that their stamps need not show: a write through a
+    /// mapping, or one within the clock's grain.
+    pub doubted: (bool, bool),
+}
+
+/// What to do about one name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Verdict {
+    /// In agreement.
+    Nothing,
+    /// On neither side any more: nothing to remember.
+    Forget,
+    /// One side could not be read: nobody knows what is there, so nobody touches it.
+    LeaveAlone,
+    /// What this side has, whole, goes to the other.
+    Take(Side),
+    /// The other side has it no more: it goes from this one, if all below it is as agreed.
+    Remove(Side),
+    /// The contents are this side's, the attributes come from both.
+    Merge(Side),
+    /// Contents decide: equal ones are in agreement but for attributes, which come from both; of different ones this
+    /// becomes.
+    Compare(Different),
+    Conflict,
+    /// A folder on both sides; its attributes need a look unless they are agreed.
+    Folder {
+        attributes_agreed: bool,
+    },
+}
+
+/// What different contents mean.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Different {
+    /// Only this side can have been written.
+    Take(Side),
+    Conflict,
+}
+
+/// What became of one side's entry since both agreed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Since {
+    Same,
+    /// Perhaps written, though nothing shows it.
+    Unsure,
+    Attributes,
+    Contents,
+    Gone,
+}
+
+impl Since {
+    fn of(seen: Option<&Stat>, agreed: &Stamp, is_doubted: bool) -> Self {
+        let Some(now) = seen.map(Stat::stamp) else { return Since::Gone };
+        let has_contents = now.kind == Kind::File;
+        if now == *agreed {
+            return if is_doubted && has_contents { Since::Unsure } else { Since::Same };
+        }
+        let is_folder = (now.kind, agreed.kind) == (Kind::Directory, Kind::Directory);
+        // What a folder holds is decided one by one.
+        if is_folder || now.same_contents_if_explained(agreed) { Since::Attributes } else { Since::Contents }
+    }
+}
+
+/// Decides one name.
+pub fn reconcile(both: &Both) -> Verdict {
+    if both.source == Seen::Unknown || both.replica == Seen::Unknown {
+        return Verdict::LeaveAlone;
+    }
+    let (source, replica) = (both.source.stat(), both.replica.stat());
+    let Some(agreed) = both.agreed else { return never_agreed(source, replica) };
+    if let (Some(source), Some(replica)) = (source, replica)
+        && (source.kind, replica.kind) == (Kind::Directory, Kind::Directory)
+    {
+        return Verdict::Folder { attributes_agreed: agreed.holds(&source.stamp(), &replica.stamp()) };
+    }
+    let of_source = Since::of(source, &agreed.source, agreed.racy || both.doubted.0);
+    let of_replica = Since::of(replica, &agreed.replica, agreed.racy || both.doubted.1);
+    let is_other_kind = source.zip(replica).is_some_and(|(source, replica)| source.kind != replica.kind);
+    match decide(of_source, of_replica) {
+        Verdict::Merge(side) if is_other_kind => Verdict::Take(side),
+        Verdict::Compare(_) if is_other_kind => Verdict::Conflict,
+        verdict => verdict,
+    }
+}
+
+fn never_agreed(source: Option<&Stat>, replica: Option<&Stat>) -> Verdict {
+    match (source, replica) {
+        (None, None) => Verdict::Forget,
+        (Some(_), None) => Verdict::Take(Side::Source),
+        (None, Some(_)) => Verdict::Take(Side::Replica),
+        (Some(source), Some(replica)) if source.kind != replica.kind => Verdict::Conflict,
+        (Some(source), Some(_)) if source.kind == Kind::Directory => Verdict::Folder { attributes_agreed: false },
+        (Some(_), Some(_)) => Verdict::Compare(Different::Conflict),
+    }
+}
+
+fn decide(source: Since, replica: Since) -> Verdict {
+    use Since::{Attributes, Contents, Gone, Same, Unsure};
+    match (source, replica) {
+        (Same, Same) => Verdict::Nothing,
+        (Gone, Gone) => Verdict::Forget,
+        (Gone, Same | Attributes) => Verdict::Remove(Side::Replica),
+        (Same | Attributes, Gone) => Verdict::Remove(Side::Source),
+        // What may have been written is kept as what was.
+        (Gone, Contents | Unsure) => Verdict::Take(Side::Replica),
+        (Contents | Unsure, Gone) => Verdict::Take(Side::Source),
+        (Attributes | Contents, Same) => Verdict::Take(Side::Source),
+        (Same, Attributes | Contents) => Verdict::Take(Side::Replica),
+        (Contents, Attributes) => Verdict::Merge(Side::Source),
+        (Attributes, Contents) => Verdict::Merge(Side::Replica),
+        (Unsure, Same | Attributes) => Verdict::Compare(Different::Take(Side::Source)),
+        (Same | Attributes, Unsure) => Verdict::Compare(Different::Take(Side::Replica)),
+        (Attributes, Attributes) | (Unsure | Contents, Unsure | Contents) => Verdict::Compare(Different::Conflict),
+    }
+}
+
+/// Whether all that may have become of one side's entry since both agreed is a change of its attributes.
+pub fn is_unwritten(now: &Stat, agreed: &Stamp) -> bool {
+    matches!(Since::of(Some(now), agreed, false), Since::Same | Since::Attributes)
+}
+
+/// Whose attributes an entry has that both sides have. The extended attributes go with the owner.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Attributes {
+    pub mode: Side,
+    pub owner: Side,
+    pub mtime: Side,
+}
+
+/// Merges attributes: each is that of the side that has changed it. What both have changed, or what does not show who
+/// has, is the later one's.
+pub fn merge_attributes(source: &Stat, replica: &Stat, agreed: Option<&Agreed>) -> Attributes {
+    let later = if source.ctime >= replica.ctime { Side::Source } else { Side::Replica };
+    let changed = |of_source: bool, of_replica: bool| match (of_source, of_replica) {
+        (true, false) => Side::Source,
+        (false, true) => Side::Replica,
+        _ => later,
+    };
+    let newer = if source.mtime >= replica.mtime { Side::Source } else { Side::Replica };
+    let Some(agreed) = agreed else { return Attributes { mode: later, owner: later, mtime: newer } };
+    let (was_source, was_replica) = (&agreed.source, &agreed.replica);
+    let mtime = (source.mtime != was_source.mtime, replica.mtime != was_replica.mtime);
+    Attributes {
+        mode: changed(source.mode != was_source.mode, replica.mode != was_replica.mode),
+        owner: changed(source.ctime != was_source.ctime, replica.ctime != was_replica.ctime),
+        mtime: if mtime.0 == mtime.1 { newer } else { changed(mtime.0, mtime.1) },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::tree::doubt::Moment;
+    use crate::tree::entry::Time;
+    use proptest::prelude::*;
+
+    /// A file in a small world, whose contents are its mtime and whose attributes are its mode.
+    #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+    struct Item {
+        kind: Kind,
+        contents: i64,
+        mode: u16,
+        ctime: i64,
+    }
+
+    impl Item {
+        fn stat(self, ino: u64) -> Stat {
+            Stat {
+                kind: self.kind,
+                mode: self.mode,
+                uid: 0,
+                gid: 0,
+                nlink: 1,
+                size: 1,
+                blocks: 0,
+                mtime: Time { sec: self.contents, nsec: 0 },
+                ctime: Time { sec: self.ctime, nsec: 0 },
+                dev: 0,
+                ino,
+                rdev: 0,
+            }
+        }
+    }
+
+    type World = (Option<Item>, Option<Item>, Option<(Item, Item)>);
+
+    fn seen(item: Option<Item>, ino: u64) -> Seen {
+        item.map_or(Seen::Absent, |item| Seen::Present(item.stat(ino)))
+    }
+
+    fn agreed(base: Option<(Item, Item)>) -> Option<Agreed> {
+        base.map(|(source, replica)| Agreed {
+            source: source.stat(1).stamp(),
+            replica: replica.stat(2).stamp(),
+            racy: false,
+            looked: Moment::default(),
+            provisional: false,
+        })
+    }
+
+    fn verdict((source, replica, base): World) -> Verdict {
+        verdict_with((seen(source, 1), seen(replica, 2)), agreed(base))
+    }
+
+    fn verdict_with((source, replica): (Seen, Seen), agreed: Option<Agreed>) -> Verdict {
+        reconcile(&Both { source, replica, agreed: agreed.as_ref(), doubted: (false, false) })
+    }
+
+    fn swapped(verdict: Verdict) -> Verdict {
+        match verdict {
+            Verdict::Take(side) => Verdict::Take(side.other()),
+            Verdict::Remove(side) => Verdict::Remove(side.other()),
+            Verdict::Merge(side) => Verdict::Merge(side.other()),
+            Verdict::Compare(Different::Take(side)) => Verdict::Compare(Different::Take(side.other())),
+            other => other,
+        }
+    }
+
+    /// Carries a verdict out in the small world. Returns both sides, and what was kept under a conflict name.
+    fn carried_out((source, replica, base): World) -> (Option<Item>, Option<Item>, Option<Item>) {
+        let side = |side| if side == Side::Source { source } else { replica };
+        let merged = |winner: Option<Item>| {
+            let (Some(winner), Some(source), Some(replica)) = (winner, source, replica) else { return winner };
+            let was = base.map(|(source, _)| source.mode);
+            Some(Item { mode: if was == Some(source.mode) { replica.mode } else { source.mode }, ..winner })
+        };
+        let conflict = || {
+            if source.map(|s| s.contents) >= replica.map(|r| r.contents) {
+                (source, source, replica)
+            } else {
+                (replica, replica, source)
+            }
+        };
+        let is_equal = source.map(|s| (s.kind, s.contents)) == replica.map(|r| (r.kind, r.contents));
+        match verdict((source, replica, base)) {
+            Verdict::Nothing | Verdict::Forget | Verdict::LeaveAlone => (source, replica, None),
+            Verdict::Take(from) => (side(from), side(from), None),
+            Verdict::Remove(_) => (None, None, None),
+            Verdict::Merge(from) => (merged(side(from)), merged(side(from)), None),
+            Verdict::Compare(_) | Verdict::Folder { .. } if is_equal => (merged(source), merged(source), None),
+            Verdict::Folder { .. } => (merged(source), merged(source), None),
+            Verdict::Compare(Different::Take(from)) => (side(from), side(from), None),
+            Verdict::Compare(Different::Conflict) | Verdict::Conflict => conflict(),
+        }
+    }
+
+    fn item() -> impl Strategy<Value = Item> {
+        (prop::sample::select(vec![Kind::File, Kind::Directory, Kind::Symlink]), 0i64..3, 0u16..3, 0i64..2)
+            .prop_map(|(kind, contents, mode, ctime)| Item { kind, contents, mode, ctime })
+    }
+
+    /// Both sides and an agreement; a side that differs from it in anything differs in its ctime too.
+    fn world() -> impl Strategy<Value = World> {
+        let side = || (prop::option::of(item()), any::<bool>());
+        (side(), side(), prop::option::of(item())).prop_map(|((source, keep_s), (replica, keep_r), base)| {
+            let later = |item: Option<Item>| item.map(|item| Item { ctime: 5, ..item });
+            let pick = |keeps: bool, other| if keeps && base.is_some() { base } else { later(other) };
+            (pick(keep_s, source), pick(keep_r, replica), base.map(|base| (base, base)))
+        })
+    }
+
+    const BASE: Item = Item { kind: Kind::File, contents: 1, mode: 1, ctime: 1 };
+    const TOUCHED: Item = Item { mode: 2, ctime: 2, ..BASE };
+    const WRITTEN: Item = Item { contents: 2, ctime: 2, ..BASE };
+    const FOLDER: Item = Item { kind: Kind::Directory, contents: 2, ctime: 2, ..BASE };
+
+    /// The verdict for a row of the table, and for the same row seen from the other side.
+    fn row(source: Option<Item>, replica: Option<Item>, expected: Verdict) {
+        let base = Some((BASE, BASE));
+        assert_eq!(verdict((source, replica, base)), expected);
+        assert_eq!(verdict((replica, source, base)), swapped(expected));
+    }
+
+    #[test]
+    fn what_is_as_agreed_on_both_sides_is_left() {
+        row(Some(BASE), Some(BASE), Verdict::Nothing);
+    }
+
+    #[test]
+    fn what_is_gone_from_both_sides_is_forgotten() {
+        row(None, None, Verdict::Forget);
+    }
+
+    #[test]
+    fn a_change_on_one_side_wins_over_none() {
+        row(Some(WRITTEN), Some(BASE), Verdict::Take(Side::Source));
+        row(Some(TOUCHED), Some(BASE), Verdict::Take(Side::Source));
+        row(Some(FOLDER), Some(BASE), Verdict::Take(Side::Source));
+    }
+
+    #[test]
+    fn a_deletion_goes_over_what_is_as_agreed() {
+        row(None, Some(BASE), Verdict::Remove(Side::Replica));
+    }
+
+    #[test]
+    fn a_deletion_beats_a_change_of_attributes_alone() {
+        row(None, Some(TOUCHED), Verdict::Remove(Side::Replica));
+    }
+
+    #[test]
+    fn what_was_written_survives_its_deletion_on_the_other_side() {
+        row(None, Some(WRITTEN), Verdict::Take(Side::Replica));
+        row(None, Some(FOLDER), Verdict::Take(Side::Replica));
+    }
+
+    #[test]
+    fn attributes_changed_on_one_side_and_contents_on_the_other_are_merged() {
+        row(Some(TOUCHED), Some(WRITTEN), Verdict::Merge(Side::Replica));
+    }
+
+    #[test]
+    fn what_changed_on_both_sides_is_compared_and_a_conflict_if_it_differs() {
+        row(Some(WRITTEN), Some(WRITTEN), Verdict::Compare(Different::Conflict));
+        row(Some(TOUCHED), Some(TOUCHED), Verdict::Compare(Different::Conflict));
+    }
+
+    #[test]
+    fn another_kind_on_both_sides_is_a_conflict_unless_it_is_the_same_folder() {
+        let link = Item { kind: Kind::Symlink, ..WRITTEN };
+        row(Some(FOLDER), Some(WRITTEN), Verdict::Conflict);
+        row(Some(link), Some(WRITTEN), Verdict::Conflict);
+        row(Some(FOLDER), Some(FOLDER), Verdict::Folder { attributes_agreed: false });
+        row(Some(FOLDER), Some(TOUCHED), Verdict::Take(Side::Source));
+    }
+
+    #[test]
+    fn what_was_never_agreed_is_new_on_either_side() {
+        assert_eq!(verdict((Some(BASE), None, None)), Verdict::Take(Side::Source));
+        assert_eq!(verdict((None, Some(BASE), None)), Verdict::Take(Side::Replica));
+        assert_eq!(verdict((Some(BASE), Some(BASE), None)), Verdict::Compare(Different::Conflict));
+        assert_eq!(verdict((Some(BASE), Some(FOLDER), None)), Verdict::Conflict);
+    }
+
+    #[test]
+    fn what_is_doubted_is_compared_and_is_the_doubted_sides_if_it_differs() {
+        let agreed = agreed(Some((BASE, BASE)));
+        let case = |replica: Item, doubted| {
+            reconcile(&Both {
+                source: seen(Some(BASE), 1),
+                replica: seen(Some(replica), 2),
+                agreed: agreed.as_ref(),
+                doubted,
+            })
+        };
+        assert_eq!(case(BASE, (true, false)), Verdict::Compare(Different::Take(Side::Source)));
+        assert_eq!(case(BASE, (false, true)), Verdict::Compare(Different::Take(Side::Replica)));
+        assert_eq!(case(BASE, (true, true)), Verdict::Compare(Different::Conflict));
+        assert_eq!(case(WRITTEN, (true, false)), Verdict::Compare(Different::Conflict));
+        assert_eq!(case(WRITTEN, (false, true)), Verdict::Take(Side::Replica));
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(5000))]
+
+        #[test]
+        fn swapping_the_sides_swaps_the_plan(world in world()) {
+            let (source, replica, base) = world;
+            let base = base.map(|(s, r)| (r, s));
+            prop_assert_eq!(verdict((replica, source, base)), swapped(verdict(world)));
+        }
+
+        #[test]
+        fn what_is_unknown_is_left_alone(world in world()) {
+            let (source, _, base) = world;
+            for both in [(Seen::Unknown, seen(source, 1)), (seen(source, 1), Seen::Unknown)] {
+                prop_assert_eq!(verdict_with(both, agreed(base)), Verdict::LeaveAlone);
+            }
+        }
+
+        #[test]
+        fn without_an_agreement_nothing_is_removed(world in world()) {
+            let (source, replica, _) = world;
+            prop_assert!(!matches!(verdict((source, replica, None)), Verdict::Remove(_) | Verdict::Nothing));
+        }
+
+        #[test]
+        fn contents_that_are_new_on_either_side_exist_afterwards(world in world()) {
+            let (source, replica, base) = world;
+            let (after, _, kept) = carried_out(world);
+            for (now, was) in [(source, base.map(|b| b.0)), (replica, base.map(|b| b.1))] {
+                let Some(now) = now.filter(|now| now.kind != Kind::Directory) else { continue };
+                let is_new = was.is_none_or(|was| (was.kind, was.contents) != (now.kind, now.contents));
+                let is_there = |item: Option<Item>| item.is_some_and(|i| (i.kind, i.contents) == (now.kind, now.contents));
+                prop_assert!(!is_new || is_there(after) || is_there(kept), "{:?}", verdict(world));
+            }
+        }
+
+        #[test]
+        fn both_sides_are_equal_afterwards_and_a_second_pass_is_empty(world in world()) {
+            let (source, replica, _) = carried_out(world);
+            let same = |item: Option<Item>| item.map(|i| (i.kind, i.contents, i.mode));
+            prop_assert_eq!(same(source), same(replica));
+            let base = source.zip(replica);
+            let second = verdict((source, replica, base));
+            let nothing = [Verdict::Nothing, Verdict::Forget, Verdict::Folder { attributes_agreed: true }];
+            prop_assert!(nothing.contains(&second), "{:?}", second);
+        }
+    }
+}

@@ -1,0 +1,128 @@
+//! Owns the way to what was agreed of a folder, whichever side a pass takes for its source. In two-way mode there is one
+//! record for both directions, and it is for these two folders alone: one that was made anew has agreed to nothing.
+
+use std::collections::{BTreeMap, HashMap};
+use std::os::fd::BorrowedFd;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use rustix::io::Errno;
+
+use super::pair::Pair;
+use crate::fs::archive::{Changes, ROOT};
+use crate::plan::conflict::Policy;
+use crate::tree::entry::InodeId;
+use crate::tree::identity::Side;
+use crate::tree::path::RelPath;
+use crate::tree::record::{Agreed, Record};
+
+/// How a pair is kept equal whose folders are both worked in.
+#[derive(Clone, Debug)]
+pub struct TwoWay {
+    /// Which of the two folders passes take for their source.
+    pub source_is: Side,
+    pub policy: Policy,
+    pub survivors: Arc<Survivors>,
+}
+
+/// Folders that are gone from one side and stay for the sake of what is new in them on the other: what they were on both.
+#[derive(Debug, Default)]
+pub struct Survivors(Mutex<HashMap<RelPath, Ids>>);
+
+impl Survivors {
+    /// `ids` as the pair's own directions have them.
+    pub fn insert(&self, path: RelPath, ids: Ids) {
+        self.lock().insert(path, ids);
+    }
+
+    pub fn has(&self, path: &RelPath) -> bool {
+        self.lock().contains_key(path)
+    }
+
+    pub fn take(&self, path: &RelPath) -> Option<Ids> {
+        self.lock().remove(path)
+    }
+
+    fn lock(&self) -> MutexGuard<'_, HashMap<RelPath, Ids>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// One folder as it is on both sides.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Ids {
+    pub source: InodeId,
+    /// Not asked for where only one side is worked in.
+    pub replica: Option<InodeId>,
+}
+
+impl Ids {
+    /// What holds the root's own entry.
+    pub const ABOVE_ROOT: Self = Self { source: ROOT, replica: Some(ROOT) };
+
+    /// The same from the other side.
+    pub fn turned(self) -> Option<Self> {
+        Some(Self { source: self.replica?, replica: Some(self.source) })
+    }
+}
+
+impl Pair {
+    pub fn record(&self, folder: Ids) -> Record {
+        self.key(folder).map(|key| self.archive.record(key)).map(|record| self.oriented(record)).unwrap_or_default()
+    }
+
+    pub fn record_of<T>(&self, folder: Ids, names: &BTreeMap<Box<[u8]>, T>) -> Record {
+        let record = self.key(folder).map(|key| self.archive.record_of(key, names));
+        record.map(|record| self.oriented(record)).unwrap_or_default()
+    }
+
+    pub fn agreed(&self, folder: Ids, name: &[u8]) -> Option<Agreed> {
+        let agreed = self.archive.agreed(self.key(folder)?, name)?;
+        Some(if self.is_turned() { agreed.turned() } else { agreed })
+    }
+
+    /// Returns whether it is time to commit.
+    pub fn remember(&self, folder: Ids, mut changes: Changes) -> bool {
+        let Some(key) = self.key(folder) else { return false };
+        if self.is_turned() {
+            changes.values_mut().for_each(|change| *change = change.map(Agreed::turned));
+        }
+        self.archive.remember(key, changes)
+    }
+
+    /// What the two sides of an open folder are.
+    ///
+    /// # Errors
+    /// As of fstat(2).
+    pub fn ids(&self, source: BorrowedFd, replica: Option<BorrowedFd>) -> Result<Ids, Errno> {
+        let source = self.source.stat(source)?.id();
+        let replica = replica.filter(|_| self.two_way.is_some());
+        Ok(Ids { source, replica: replica.map(|fd| self.replica.stat(fd)).transpose()?.map(|stat| stat.id()) })
+    }
+
+    fn oriented(&self, record: Record) -> Record {
+        if self.is_turned() { record.turned() } else { record }
+    }
+
+    /// Whether passes take the replica for their source.
+    pub fn is_turned(&self) -> bool {
+        self.two_way.as_ref().is_some_and(|two_way| two_way.source_is == Side::Replica)
+    }
+
+    fn key(&self, folder: Ids) -> Option<InodeId> {
+        match &self.two_way {
+            None => Some(folder.source),
+            Some(TwoWay { source_is: Side::Source, .. }) => joined(folder),
+            Some(_) => joined(folder.turned()?),
+        }
+    }
+}
+
+/// One key for two folders. Numbers of inodes are small enough, and those of devices mostly 0, that no two get the same.
+fn joined(folder: Ids) -> Option<InodeId> {
+    let replica = folder.replica?;
+    if folder.source == ROOT {
+        return Some(ROOT);
+    }
+    let half = |id: InodeId| id.ino ^ id.dev.rotate_left(32);
+    Some(InodeId { dev: half(folder.source), ino: half(replica) })
+}

@@ -1,0 +1,364 @@
+//! Owns what two-way mode adds to a pass. A pass goes one way all the same: what is for the other way is noted for the
+//! pass that goes there. Here it is asked which way a name goes, conflicts are resolved, what both sides have changed of
+//! the attributes is brought to the source first, and what goes is looked through for what must not.
+
+use std::os::fd::{AsFd, BorrowedFd};
+
+use jiff::Timestamp;
+use jiff::tz::TimeZone;
+use rustix::fs::{AtFlags, RenameFlags, linkat, renameat_with};
+use rustix::io::Errno;
+
+use super::files::{Job, Stop, failed};
+use super::folders::Node;
+use super::walk::Worker;
+use super::{Pass, place_of};
+use crate::fs::archive::Changes;
+use crate::fs::metadata::{self, Xattrs};
+use crate::fs::root::open_child;
+use crate::fs::scan;
+use crate::plan::conflict::{conflict_name, is_conflict_of, resolve};
+use crate::plan::mirror::{Case, Compare, Contents, Step, decide};
+use crate::plan::two_way::{Both, Different, Verdict, is_unwritten, merge_attributes, reconcile};
+use crate::service::agreements::Ids;
+use crate::service::clock;
+use crate::tree::doubt::Doubt;
+use crate::tree::entry::{Kind, Seen, Stat, Time};
+use crate::tree::identity::Side;
+use crate::tree::path::RelPath;
+use crate::tree::record::Agreed;
+
+/// What a pass does about one name.
+pub(super) struct Decided {
+    pub(super) step: Step,
+    /// What it means if the contents are found to differ; in two-way mode, where that is not known.
+    pub(super) different: Option<Different>,
+}
+
+impl Pass<'_> {
+    /// Leaves a path to the pass that goes the other way.
+    pub(super) fn across(&self, path: &RelPath) {
+        let doubt = Doubt::subtree(clock::now()).heard_first(self.heard.first(self.dirty, path));
+        self.shared().outcome.across.insert(path, doubt.asked_by(self.asked(path)));
+    }
+}
+
+impl Worker<'_> {
+    /// Decides one name; nothing where it is for the other direction.
+    pub(super) fn decide_both(&mut self, node: &Node, path: &RelPath, case: &Case) -> Option<Decided> {
+        let pair = self.pass.pair;
+        let Some(two_way) = &pair.two_way else { return Some(Decided { step: decide(case), different: None }) };
+        let only = |step| Some(Decided { step, different: None });
+        let heard = case.doubt.is_some_and(|d| d.contents && case.agreed.is_some_and(|a| d.at > a.looked));
+        let all = case.compare == Compare::Contents && case.doubt.is_none();
+        let both =
+            Both { source: case.source, replica: case.replica, agreed: case.agreed, doubted: (heard || all, all) };
+        match reconcile(&both) {
+            Verdict::Nothing => only(Step::Nothing),
+            Verdict::Forget => only(Step::Forget),
+            Verdict::LeaveAlone => only(Step::LeaveAlone),
+            Verdict::Folder { attributes_agreed } => only(Step::Folder { attributes_agreed }),
+            Verdict::Take(Side::Source) => only(decide(case)),
+            Verdict::Merge(Side::Source) => {
+                self.lend_attributes_at(node, path, case);
+                only(Step::Update)
+            }
+            Verdict::Remove(Side::Replica) => only(Step::Remove),
+            Verdict::Remove(Side::Source) if two_way.survivors.has(path) => only(Step::Create),
+            Verdict::Take(Side::Replica) | Verdict::Remove(Side::Source) | Verdict::Merge(Side::Replica) => {
+                self.pass.across(path);
+                None
+            }
+            Verdict::Compare(different) => {
+                Some(Decided { step: Step::Examine(Contents::Compare), different: Some(different) })
+            }
+            Verdict::Conflict => self.conflict_of_kinds(node, path, case).and_then(only),
+        }
+    }
+
+    /// Two different kinds have one name, and both are new.
+    fn conflict_of_kinds(&mut self, node: &Node, path: &RelPath, case: &Case) -> Option<Step> {
+        let (Some(source), Some(replica)) = (case.source.stat(), case.replica.stat()) else { return None };
+        match self.yields(node, path, source, replica) {
+            Ok(None) => None,
+            Ok(Some(Yielded::Kept(_))) => Some(Step::Replace),
+            Ok(Some(Yielded::Moved)) => Some(Step::Create),
+            Err(stop) => {
+                self.stopped(path, stop);
+                None
+            }
+        }
+    }
+
+    /// What is to be done about contents that were found to differ. Returns the replica's stat where the source's are to
+    /// take its place, `Some(None)` where there is nothing in the place any more, and nothing where it is for the other
+    /// direction.
+    pub(super) fn settle_difference(
+        &mut self,
+        node: &Node,
+        path: &RelPath,
+        job: &Job,
+        replica: Stat,
+    ) -> Result<Option<Option<Stat>>, Stop> {
+        match job.different {
+            None | Some(Different::Take(Side::Source)) => Ok(Some(Some(replica))),
+            Some(Different::Take(Side::Replica)) => {
+                self.pass.across(path);
+                Ok(None)
+            }
+            Some(Different::Conflict) => Ok(match self.yields(node, path, &job.source, &replica)? {
+                None => None,
+                Some(Yielded::Kept(now)) => Some(Some(now)),
+                Some(Yielded::Moved) => Some(None),
+            }),
+        }
+    }
+
+    /// Resolves a conflict as far as the replica's version is to yield. Nothing where the source's is.
+    fn yields(&mut self, node: &Node, path: &RelPath, source: &Stat, replica: &Stat) -> Result<Option<Yielded>, Stop> {
+        let pair = self.pass.pair;
+        let Some(two_way) = &pair.two_way else { return Ok(Some(Yielded::Kept(*replica))) };
+        let true_sides = if pair.is_turned() { (replica, source) } else { (source, replica) };
+        let resolution = resolve(two_way.policy, true_sides.0, true_sides.1);
+        if resolution.winner != two_way.source_is {
+            self.pass.across(path);
+            return Ok(None);
+        }
+        let loser = pair.written_side();
+        if pair.options.dry_run || !resolution.keeps_both {
+            self.pass.conflict(path, resolution.winner, None);
+            return Ok(Some(Yielded::Kept(*replica)));
+        }
+        let folder = node.replica().map_err(failed("cannot open the folder"))?;
+        let Some((parent, name)) = path.split() else { return Err(Stop::Changed) };
+        let kept = self.kept_name(node, name, replica, loser)?;
+        let yielded = put_aside(pair, folder, name, &kept, replica).map_err(failed("cannot keep the other version"))?;
+        node.touch(self.pass);
+        let kept = parent.join(&kept);
+        self.pass.conflict(path, resolution.winner, Some(&kept));
+        self.pass.across(&kept);
+        Ok(Some(yielded))
+    }
+
+    /// Under which name the replica's version is kept: that which an interrupted pass has given it, or a new one.
+    fn kept_name(&self, node: &Node, name: &[u8], replica: &Stat, loser: Side) -> Result<Vec<u8>, Stop> {
+        let pair = self.pass.pair;
+        let unread = failed("cannot list the folder");
+        let folder = node.replica().map_err(&unread)?;
+        let beat = &mut || self.pass.pulse.beat();
+        let theirs = scan::list_with(&pair.replica, folder, beat).map_err(&unread)?;
+        let again = theirs
+            .iter()
+            .find(|(other, seen)| is_conflict_of(other, name) && seen.stat().is_some_and(|s| s.id() == replica.id()));
+        if let Some((known, _)) = again {
+            return Ok(known.to_vec());
+        }
+        let is_taken = |name: &[u8]| {
+            theirs.get(name) != Seen::Absent || pair.source.look(node.source.as_fd(), name) != Ok(Seen::Absent)
+        };
+        Ok(conflict_name(name, &shown(replica.mtime), loser, is_taken))
+    }
+
+    /// Brings to the source's file what the replica's has of newer attributes. Returns the source's stat then.
+    pub(super) fn lend_attributes(
+        &self,
+        [(from, source), (to, replica)]: [(BorrowedFd, &Stat); 2],
+        agreed: Option<&Agreed>,
+    ) -> Result<Stat, Errno> {
+        let pair = self.pass.pair;
+        if pair.two_way.is_none() || pair.options.dry_run {
+            return Ok(*source);
+        }
+        lend(pair, [(from, source), (to, replica)], agreed)
+    }
+
+    /// The same for a file that is to be copied whole.
+    fn lend_attributes_at(&self, node: &Node, path: &RelPath, case: &Case) {
+        let (Some(source), Some(replica)) = (case.source.stat(), case.replica.stat()) else { return };
+        let Some((_, name)) = path.split() else { return };
+        if source.kind != Kind::File {
+            return;
+        }
+        let open = |folder: BorrowedFd| crate::fs::root::open_file(folder, name);
+        let lent = node.replica().and_then(|folder| {
+            let (from, to) = (open(node.source.as_fd())?, open(folder)?);
+            self.lend_attributes([(from.as_fd(), source), (to.as_fd(), replica)], case.agreed)
+        });
+        if let Err(error) = lent {
+            self.pass.failed(path, "cannot set the attributes", error);
+        }
+    }
+}
+
+/// What became of the version that yields.
+pub(super) enum Yielded {
+    /// It still has the name too.
+    Kept(Stat),
+    Moved,
+}
+
+/// Gives an entry another name, and lets it keep its own where it can have both.
+fn put_aside(
+    pair: &crate::service::pair::Pair,
+    folder: BorrowedFd,
+    name: &[u8],
+    kept: &[u8],
+    replica: &Stat,
+) -> Result<Yielded, Errno> {
+    if replica.kind != Kind::Directory {
+        match linkat(folder, name, folder, kept, AtFlags::empty()) {
+            // It was kept by a pass that was interrupted, or there are no links.
+            Err(Errno::EXIST | Errno::PERM | Errno::OPNOTSUPP | Errno::MLINK) => {}
+            done => done?,
+        }
+        let look = |name: &[u8]| pair.replica.look(folder, name);
+        let (now, copy) = (look(name)?, look(kept)?);
+        if let (Some(now), Some(copy)) = (now.stat(), copy.stat())
+            && now.id() == copy.id()
+            && now.id() == replica.id()
+        {
+            return Ok(Yielded::Kept(*now));
+        }
+    }
+    renameat_with(folder, name, folder, kept, RenameFlags::NOREPLACE).map(|()| Yielded::Moved)
+}
+
+/// Brings to the source's entry what the replica's has of newer attributes. Returns the source's stat then.
+pub(super) fn lend(
+    pair: &crate::service::pair::Pair,
+    [(from, source), (to, replica)]: [(BorrowedFd, &Stat); 2],
+    agreed: Option<&Agreed>,
+) -> Result<Stat, Errno> {
+    let merged = merge_attributes(source, replica, agreed);
+    let take = |side: Side| if side == Side::Source { source } else { replica };
+    let (mode, owner, mtime) = (take(merged.mode), take(merged.owner), take(merged.mtime));
+    let wanted = Stat { mode: mode.mode, uid: owner.uid, gid: owner.gid, mtime: mtime.mtime, ..*source };
+    let have = metadata::xattrs(from)?;
+    let xattrs: Xattrs =
+        if merged.owner == Side::Source { have.clone() } else { metadata::wanted_xattrs(to, &pair.rights)? };
+    if metadata::same_stat(&wanted, source, &pair.rights) && xattrs == have {
+        return Ok(*source);
+    }
+    metadata::apply(from, &wanted, &xattrs, (source, Some(&have)), &pair.rights)?;
+    pair.source.stat(from)
+}
+
+/// When a version was last written, as its name says it.
+fn shown(time: Time) -> String {
+    let time = Timestamp::new(time.sec, 0).unwrap_or_default();
+    time.to_zoned(TimeZone::system()).strftime("%Y%m%d-%H%M%S").to_string()
+}
+
+/// A folder that is looked through.
+struct Below {
+    path: RelPath,
+    ids: Ids,
+    /// Where the folder is that holds it.
+    above: Option<usize>,
+    stays: bool,
+}
+
+/// Whether all below a folder of the replica that is gone from the source is as it was agreed. Else the folders that
+/// stay are noted, which the other direction will make.
+///
+/// # Errors
+/// What keeps it from being known.
+pub(super) fn may_go(pass: &Pass, folder: BorrowedFd, path: &RelPath, agreed: &Agreed) -> Result<bool, Errno> {
+    let pair = pass.pair;
+    let Some(two_way) = &pair.two_way else { return Ok(true) };
+    let Some((_, name)) = path.split() else { return Ok(false) };
+    let ids_of = |agreed: &Agreed| Ids { source: agreed.source.id, replica: Some(agreed.replica.id) };
+    let mut folders = vec![Below { path: path.clone(), ids: ids_of(agreed), above: None, stays: false }];
+    let mut todo = vec![(0, open_child(folder, name)?)];
+    folders[0].stays = pair.replica.stat(todo[0].1.as_fd())?.id() != agreed.replica.id;
+    while let Some((at, fd)) = todo.pop() {
+        if pass.is_cancelled() {
+            return Err(Errno::CANCELED);
+        }
+        let listing = scan::list_with(&pair.replica, fd.as_fd(), &mut || pass.pulse.beat())?;
+        let record = pair.record(folders[at].ids);
+        for (name, seen) in listing.iter() {
+            let below = folders[at].path.join(name);
+            let Some(stat) = seen.stat() else { return Err(Errno::IO) };
+            let is_folder = stat.kind == Kind::Directory;
+            if pass.skips(&below, is_folder) {
+                continue;
+            }
+            match record.get(name) {
+                Some(agreed) if is_folder && stat.id() == agreed.replica.id => {
+                    todo.push((folders.len(), open_child(fd.as_fd(), name)?));
+                    folders.push(Below { path: below, ids: ids_of(agreed), above: Some(at), stays: false });
+                }
+                Some(agreed) if !is_folder && is_unwritten(stat, &agreed.replica) => {}
+                _ => folders[at].stays = true,
+            }
+        }
+    }
+    // Each comes after the one that holds it.
+    for at in (0..folders.len()).rev() {
+        let (stays, above) = (folders[at].stays, folders[at].above);
+        if let Some(above) = above.filter(|_| stays) {
+            folders[above].stays = true;
+        }
+    }
+    let stays = folders[0].stays;
+    for folder in folders.into_iter().filter(|folder| folder.stays) {
+        let ids = if pair.is_turned() { folder.ids.turned() } else { Some(folder.ids) };
+        if let Some(ids) = ids {
+            two_way.survivors.insert(folder.path, ids);
+        }
+    }
+    Ok(!stays)
+}
+
+/// Resolves the conflict between what is new in a folder and what has its name on the source.
+///
+/// # Errors
+/// As of renameat2(2).
+pub(super) fn move_aside(
+    pass: &Pass,
+    folder: BorrowedFd,
+    path: &RelPath,
+    source: &Stat,
+    replica: &Stat,
+) -> Result<(), Errno> {
+    let pair = pass.pair;
+    let (Some(two_way), Some((parent, name))) = (&pair.two_way, path.split()) else { return Ok(()) };
+    let true_sides = if pair.is_turned() { (replica, source) } else { (source, replica) };
+    let resolution = resolve(two_way.policy, true_sides.0, true_sides.1);
+    if resolution.winner != two_way.source_is {
+        // Nothing is agreed any more, so that the other direction comes to the same.
+        forget(pass, path);
+        pass.across(path);
+        return Ok(());
+    }
+    let is_taken = |name: &[u8]| {
+        let seen = pair.replica.look(folder, name);
+        seen != Ok(Seen::Absent) || pair.source.look_at(&parent.join(name)) != Ok(Seen::Absent)
+    };
+    let kept = conflict_name(name, &shown(replica.mtime), pair.written_side(), is_taken);
+    renameat_with(folder, name, folder, &*kept, RenameFlags::NOREPLACE)?;
+    let kept = parent.join(&kept);
+    pass.conflict(path, resolution.winner, Some(&kept));
+    pass.across(&kept);
+    pass.again(path, Doubt::subtree(clock::now()));
+    Ok(())
+}
+
+fn forget(pass: &Pass, path: &RelPath) {
+    if let Some((ids, name)) = place_of(pass.pair, path) {
+        pass.pair.remember(ids, Changes::from([(name.into(), None)]));
+    }
+}
+
+impl Worker<'_> {
+    /// Takes over what was agreed of a folder that is made once more, for what is still to go from it.
+    pub(super) fn take_over_record(&self, node: &Node) {
+        let pair = self.pass.pair;
+        let Some(two_way) = pair.two_way.as_ref().filter(|_| node.fresh) else { return };
+        let Some(ids) = two_way.survivors.take(&node.path) else { return };
+        let Some(ids) = (if pair.is_turned() { ids.turned() } else { Some(ids) }) else { return };
+        let changes: Changes = pair.record(ids).iter().map(|(name, agreed)| (name.into(), Some(*agreed))).collect();
+        pair.remember(node.ids, changes);
+    }
+}
