@@ -1,6 +1,6 @@
 //! Owns `watch`: it opens the pair, starts the service's threads in their order, and waits for the end.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -27,6 +27,8 @@ use crate::service::log::{self, Log};
 use crate::service::look::Renew;
 use crate::service::metrics::Figures;
 use crate::service::pair::Pair;
+use crate::service::pass::describe;
+use crate::service::rules::InForce;
 use crate::tree::entry::Seen;
 use crate::tree::path::RelPath;
 
@@ -65,57 +67,40 @@ fn serve(
     progress: &Progress,
 ) -> Result<(), Refusal> {
     let state = open::state_of(&source, &replica)?;
-    let cookies = state.join("cookies");
-    std::fs::create_dir_all(&cookies)
-        .map_err(|source| config::ConfigError::StateFolder { path: cookies.clone(), source })?;
     let (send, inbox) = requests();
     let name = settings.name.clone().unwrap_or_else(|| config::pair_name(source.path(), replica.path()));
     let control = control_server(settings, &name, send.clone())?;
-    let intake = Intake::new(settings.debounce, settings.max_delay, Arc::new(|_| None));
-    let listener = Arc::clone(&intake);
-    let verbose = log.clone();
     let exclude = open::exclude((&source, &replica), settings, &log)?;
     let reload = reload::reload(args, settings, &exclude, (&source, &replica))?;
     let onlooker = progress.start(source.path(), &exclude, settings);
     let in_force = open::in_force(exclude, settings);
-    let left_alone = Arc::clone(&in_force);
-    let lost = Arc::new(AtomicU64::new(0));
-    let losses = Arc::clone(&lost);
-    let hear = move |heard: Heard| {
-        if heard == Heard::Lost {
-            losses.store(clock::now().0, Ordering::SeqCst);
-        }
-        // The log among them: a line about it would be another event.
-        if heard.paths().into_iter().flatten().all(|path| left_alone.leave_alone(path)) && !heard.is_general() {
-            return;
-        }
-        if verbose.is_verbose() {
-            verbose.debug(format_args!("{heard:?}"));
-        }
-        listener.hear(heard);
-    };
-    let (path, looker, teller) = (source.path().to_path_buf(), Arc::clone(&intake), log.clone());
-    let renew: Renew = Arc::new(move || {
-        let looking = Root::open(&path).map_err(|e| e.to_string())?;
-        looker.look_with(Arc::new(move |path: &RelPath| match looking.look_at(path) {
-            Ok(Seen::Present(stat)) => Some(Found { kind: stat.kind, is_linked: stat.is_linked(), id: stat.id() }),
-            _ => None,
-        }));
-        let watches = Watches::start(&path, &cookies, hear.clone()).map_err(|e| advice::no_watches(&e))?;
-        teller.info(format_args!("Watching: {}", open::shown(&path)));
-        Ok(watches)
-    });
+    let mut followed = vec![Followed::new(source.path(), &state.join("cookies"), settings)?];
+    if settings.two_way {
+        followed.push(Followed::new(replica.path(), &state.join("cookies of the replica"), settings)?);
+    }
+    let starts: Vec<_> = followed.iter().map(|followed| followed.start(&in_force, &log)).collect();
+    let renew: Renew = Arc::new(move || starts.iter().map(|start| start()).collect());
     let (pair, misplaced) = open::pair((source, replica), in_force, settings, log)?;
-    let watches = match misplaced {
-        None => Some(renew().map_err(|reason| start_failed(&reason))?),
-        Some(_) => None,
+    let mut watches = match misplaced {
+        None => renew().map_err(|reason| start_failed(&reason))?,
+        Some(_) => vec![],
+    }
+    .into_iter();
+    let mut sides = followed.into_iter();
+    let mut way = |pair: Pair| {
+        let Followed { intake, lost, .. } = sides.next()?;
+        Some((Arc::new(Pair { watches: watches.next(), lost, ..pair }), intake))
     };
-    let pair = Arc::new(Pair { watches, lost, ..pair });
+    let back = pair.two_way.clone().map(|two_way| pair.reversed(two_way)).transpose();
+    let back = back.map_err(|e| Refusal::Start(describe(e)))?;
+    let ways: Vec<_> = [Some(pair), back].into_iter().flatten().filter_map(&mut way).collect();
+    let Some((pair, _)) = ways.first() else { return Err(Refusal::Start("there is nothing to follow".into())) };
+    let pair = Arc::clone(pair);
     let figures = Figures { name, requests: send, latency: Arc::clone(&pair.latency) };
     let teller = pair.log.clone();
     let mounts = follow_mounts(&pair.log);
-    let dispatcher =
-        Dispatcher::new(pair, intake, settings.interval, (misplaced, renew)).map_err(|e| start_failed(&e))?;
+    drop(pair);
+    let dispatcher = Dispatcher::new(ways, settings.interval, (misplaced, renew)).map_err(|e| start_failed(&e))?;
     let dispatcher = match reload {
         Some(reload) => dispatcher.reload_with(reload),
         None => dispatcher,
@@ -125,6 +110,54 @@ fn serve(
     control.stop();
     metrics.finish(last);
     Ok(())
+}
+
+/// A folder that is followed, and where what is heard of it goes.
+struct Followed {
+    path: PathBuf,
+    cookies: PathBuf,
+    intake: Arc<Intake>,
+    /// When events were last lost.
+    lost: Arc<AtomicU64>,
+}
+
+impl Followed {
+    fn new(path: &Path, cookies: &Path, settings: &Settings) -> Result<Self, Refusal> {
+        let unusable = |source| config::ConfigError::StateFolder { path: cookies.into(), source };
+        std::fs::create_dir_all(cookies).map_err(unusable)?;
+        let intake = Intake::new(settings.debounce, settings.max_delay, Arc::new(|_| None));
+        Ok(Self { path: path.into(), cookies: cookies.into(), intake, lost: Arc::default() })
+    }
+
+    /// What starts to watch and to look into the folder that is in its place then.
+    fn start(&self, in_force: &Arc<InForce>, log: &Log) -> impl Fn() -> Result<Watches, String> + Send + Sync + use<> {
+        let (left_alone, losses, listener) = (in_force.clone(), self.lost.clone(), self.intake.clone());
+        let (verbose, teller) = (log.clone(), log.clone());
+        let hear = move |heard: Heard| {
+            if heard == Heard::Lost {
+                losses.store(clock::now().0, Ordering::SeqCst);
+            }
+            // The log among them: a line about it would be another event.
+            if heard.paths().into_iter().flatten().all(|path| left_alone.leave_alone(path)) && !heard.is_general() {
+                return;
+            }
+            if verbose.is_verbose() {
+                verbose.debug(format_args!("{heard:?}"));
+            }
+            listener.hear(heard);
+        };
+        let (path, cookies, looker) = (self.path.clone(), self.cookies.clone(), self.intake.clone());
+        move || {
+            let looking = Root::open(&path).map_err(|e| e.to_string())?;
+            looker.look_with(Arc::new(move |path: &RelPath| match looking.look_at(path) {
+                Ok(Seen::Present(stat)) => Some(Found { kind: stat.kind, is_linked: stat.is_linked(), id: stat.id() }),
+                _ => None,
+            }));
+            let watches = Watches::start(&path, &cookies, hear.clone()).map_err(|e| advice::no_watches(&e))?;
+            teller.info(format_args!("Watching: {}", open::shown(&path)));
+            Ok(watches)
+        }
+    }
 }
 
 /// Tells of every change of the table of mounts. Without that, sweeps find them.

@@ -14,6 +14,7 @@ mod roots;
 mod screen;
 mod stop;
 mod trouble;
+mod way;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -25,26 +26,24 @@ use super::clock;
 use super::control::{Reply, Request};
 use super::intake::Intake;
 use super::lane::{Finished, Lane, Which};
-use super::ledger::Ledger;
 use super::look::{Answer, Renew};
 use super::onlooker::Onlooker;
 use super::pair::Pair;
+use super::pass::Outcome;
 use super::places::{Misplaced, REMEDY};
 use super::report;
 use super::rules::Reload;
 use super::status::Status;
 use crate::fs::pulse::{Progress, Pulse};
-use crate::plan::schedule::{Sweeps, later, until};
+use crate::plan::schedule::{Sweeps, until};
 use crate::tree::doubt::Moment;
 use crate::tree::totals::Totals;
-use doubt::POLL;
 use flush::Flushes;
-use held::{Hold, Recent};
 use lanes::LaneState;
 use manager::Told;
 use roots::Guards;
 use screen::{LastSweep, StateSince};
-use trouble::Trouble;
+use way::Way;
 
 /// All that can ever wake the service.
 enum Event {
@@ -68,33 +67,24 @@ pub struct Inbox {
     pub mounts: Receiver<()>,
 }
 
-/// The name under which the archive keeps what failed.
-const LEDGER: &str = "failing";
-
 pub struct Dispatcher {
-    pair: Arc<Pair>,
-    intake: Arc<Intake>,
+    /// The one from the source to the replica first.
+    ways: Vec<Way>,
     pulse: Arc<Pulse>,
-    express: LaneState,
-    bulk: LaneState,
     done: Receiver<Finished>,
     tell: Sender<Finished>,
     sweeps: Sweeps,
     /// When the sweep began that runs, and how far all work had come by then.
     sweep_began: Option<(Moment, Progress)>,
+    /// What has come of the sweep that runs on the ways that are through with it.
+    swept: Option<Outcome>,
     sweeps_ended: u64,
-    ledger: Ledger,
-    hold: Hold,
-    recent: Recent,
-    entries: Option<u64>,
     flushes: Flushes,
     began: Moment,
     /// The same by the wall clock, in seconds since 1970.
     started: u64,
-    polled: Moment,
     commit_due: Option<Moment>,
     guards: Guards,
-    trouble: Trouble,
     totals: Totals,
     last_sweep: Option<LastSweep>,
     shown: StateSince,
@@ -109,43 +99,39 @@ impl Dispatcher {
     /// # Errors
     /// When there is no thread to be had.
     pub fn new(
-        pair: Arc<Pair>,
-        intake: Arc<Intake>,
+        pairs: Vec<(Arc<Pair>, Arc<Intake>)>,
         interval: Duration,
         (misplaced, renew): (Option<Misplaced>, Renew),
     ) -> std::io::Result<Self> {
         let (tell, done) = unbounded();
         let pulse = Arc::new(Pulse::default());
-        let lane = |which| Ok::<_, std::io::Error>(LaneState::new(Self::lane(which, &pulse, &tell)?));
-        if let Some(reason) = &misplaced {
-            pair.log.error(format_args!("Held: {reason} Nothing is done until then. {REMEDY}"));
+        let lane = |way, which| Ok::<_, std::io::Error>(LaneState::new(Self::lane((way, which), &pulse, &tell)?));
+        let mut ways = Vec::new();
+        for (at, (pair, intake)) in pairs.into_iter().enumerate() {
+            ways.push(Way::new(pair, intake, lane(at, Which::Express)?, lane(at, Which::Bulk)?));
         }
-        let guards = Guards::new(misplaced, renew, &pair);
-        let ledger = Ledger::restore(&pair.archive.fact(LEDGER).unwrap_or_default());
-        report::failing(&pair, &ledger);
+        let Some(way) = ways.first() else { return Err(std::io::ErrorKind::InvalidInput.into()) };
+        if let Some(reason) = &misplaced {
+            way.pair.log.error(format_args!("Held: {reason} Nothing is done until then. {REMEDY}"));
+        }
+        let guards = Guards::new(misplaced, renew, &way.pair);
+        let told = Told::new(&way.pair);
+        ways.iter().for_each(|way| report::failing(&way.pair, &way.ledger));
         Ok(Self {
-            express: lane(Which::Express)?,
-            bulk: lane(Which::Bulk)?,
-            hold: Hold::restore(&pair),
-            recent: Recent::restore(&pair, clock::now()),
-            told: Told::new(&pair),
-            entries: pair.entries(),
-            pair,
-            intake,
+            ways,
+            told,
             pulse,
             done,
             tell,
             guards,
             sweeps: Sweeps::new(interval),
             sweep_began: None,
+            swept: None,
             sweeps_ended: 0,
-            ledger,
             flushes: Flushes::default(),
             began: clock::now(),
             started: clock::wall(),
-            polled: clock::now(),
             commit_due: None,
-            trouble: Trouble::default(),
             totals: Totals::default(),
             last_sweep: None,
             shown: StateSince::default(),
@@ -154,13 +140,22 @@ impl Dispatcher {
         })
     }
 
+    /// The pair as the person knows it.
+    fn pair(&self) -> &Arc<Pair> {
+        &self.ways[0].pair
+    }
+
+    fn lanes(&self) -> impl Iterator<Item = &LaneState> {
+        self.ways.iter().flat_map(|way| way.lanes())
+    }
+
     /// Tells of its sweeps there.
     #[must_use]
     pub fn looked_on_by(self, onlooker: Onlooker) -> Self {
         Self { onlooker, ..self }
     }
 
-    fn lane(which: Which, pulse: &Arc<Pulse>, tell: &Sender<Finished>) -> std::io::Result<Lane> {
+    fn lane(which: (usize, Which), pulse: &Arc<Pulse>, tell: &Sender<Finished>) -> std::io::Result<Lane> {
         Lane::start(which, pulse, Sender::clone(tell))
     }
 
@@ -171,7 +166,7 @@ impl Dispatcher {
             let now = clock::now();
             self.look_for_roots(now);
             self.start_what_can(now);
-            if let Some(since) = self.flushes.settle(self.oldest(), &self.ledger, &self.pair) {
+            if let Some(since) = self.flushes.settle(self.oldest(), &self.ways) {
                 self.doubt_unheard(since);
                 continue;
             }
@@ -185,7 +180,7 @@ impl Dispatcher {
                 Event::Request(request) => self.answer(request),
                 Event::Signal(SIGHUP) => {
                     self.told.manager.reloading();
-                    self.pair.log.reopen();
+                    self.pair().log.reopen();
                     self.reload();
                     self.tell_reloaded();
                 }
@@ -208,8 +203,11 @@ impl Dispatcher {
         let (nobody, no_look) = (never(), never());
         let ahead = self.told.ahead.as_ref().map_or(&nobody, |ahead| ahead.ended());
         let look = self.guards.look.as_ref().unwrap_or(&no_look);
+        let (news, nothing) = (self.ways[0].intake.woken(), never());
+        let back = self.ways.get(1).map_or(&nothing, |way| way.intake.woken());
         select! {
-            recv(self.intake.woken()) -> _ => Event::News,
+            recv(news) -> _ => Event::News,
+            recv(back) -> _ => Event::News,
             recv(ahead) -> _ => Event::Placed,
             recv(self.done) -> finished => finished.map_or(Event::Due, |f| Event::Finished(Box::new(f))),
             recv(look) -> answer => Event::Looked(answer.ok()),
@@ -222,22 +220,12 @@ impl Dispatcher {
 
     /// The next moment at which something is due that nothing else announces.
     fn deadline(&self) -> Option<Moment> {
-        let mut due = vec![];
-        due.extend(self.intake.deadline());
-        due.extend(self.ledger.next());
-        due.extend(self.pair.restless.next());
+        let may_begin = self.guards.misplaced.is_none();
+        let mut due: Vec<Moment> = self.ways.iter().filter_map(|way| way.deadline(may_begin)).collect();
         due.extend(self.commit_due);
         due.extend(self.told.deadline());
         due.extend(self.look_due());
-        // While it holds, nothing of this is begun.
-        if self.guards.misplaced.is_none() {
-            due.extend(self.bulk.running.is_none().then(|| self.sweeps.due()));
-            let lanes = [&self.express, &self.bulk].into_iter();
-            due.extend(lanes.filter(|l| l.running.is_none() && !l.soon.is_empty()).map(|lane| lane.soon_due));
-        }
-        if self.pair.watches.as_ref().is_some_and(|w| w.count().1 > 0) {
-            due.push(later(self.polled, POLL));
-        }
+        due.extend((may_begin && !self.is_bulk_running()).then(|| self.sweeps.due()));
         due.into_iter().filter(|d| *d != Moment(u64::MAX)).min()
     }
 
@@ -251,10 +239,13 @@ impl Dispatcher {
                 let _ = reply.send(Reply::Done);
             }
             Request::Release { reply } => {
-                let is_held = self.hold.release(&self.pair, clock::now());
-                if self.hold.released().is_some_and(|(_, held)| held.unlisted() > 0) {
-                    // There are more than can be named: they have to be found.
-                    self.sweeps.ask();
+                let mut is_held = false;
+                for way in &mut self.ways {
+                    is_held |= way.hold.release(&way.pair, clock::now());
+                    if way.hold.released().is_some_and(|(_, held)| held.unlisted() > 0) {
+                        // There are more than can be named: they have to be found.
+                        self.sweeps.ask();
+                    }
                 }
                 let _ = reply.send(if is_held { Reply::Done } else { Reply::Failed("no removals are held".into()) });
             }
@@ -263,7 +254,7 @@ impl Dispatcher {
                 let _ = reply.send(Reply::Done);
             }
             Request::Flush { reply, .. } => {
-                self.flushes.begin(reply, self.pair.watches.as_ref());
+                self.flushes.begin(reply, self.ways.iter().map(|way| way.pair.watches.as_ref()).collect());
                 if let Some(reason) = &self.guards.misplaced {
                     self.flushes.refuse(&reason.to_string());
                 }
@@ -273,11 +264,12 @@ impl Dispatcher {
 
     /// When the oldest event was read, or word was given, that is not dealt with; what failed is listed elsewhere.
     fn oldest(&self) -> Option<Moment> {
-        let lanes = [&self.express, &self.bulk].into_iter().flat_map(|l| [l.waiting.oldest, l.running, l.soon.oldest]);
         let first_sweep = self.last_sweep.is_none().then_some(Moment::default());
-        // It waits for the pass that runs, which knows nothing of it.
-        let released = self.hold.released().map(|(since, _)| since);
-        lanes.chain([first_sweep, self.pair.restless.oldest(), released]).flatten().min()
+        self.ways.iter().filter_map(Way::oldest).chain(first_sweep).min()
+    }
+
+    fn is_bulk_running(&self) -> bool {
+        self.ways.iter().any(|way| way.bulk.running.is_some())
     }
 }
 

@@ -29,6 +29,8 @@ pub struct Work {
 
 /// An order that is done with, and what came of it: nothing at all where a root was not in its place.
 pub struct Finished {
+    /// Which of the service's ways it went.
+    pub way: usize,
     pub which: Which,
     pub dirty: DirtySet,
     pub renames: Vec<Rename>,
@@ -47,7 +49,7 @@ impl Lane {
     ///
     /// # Errors
     /// When there is no thread to be had.
-    pub fn start(which: Which, whole: &Arc<Pulse>, done: Sender<Finished>) -> std::io::Result<Self> {
+    pub fn start((way, which): (usize, Which), whole: &Arc<Pulse>, done: Sender<Finished>) -> std::io::Result<Self> {
         let (orders, incoming) = bounded(1);
         let name = match which {
             Which::Express => "express",
@@ -55,7 +57,7 @@ impl Lane {
         };
         let pulse = Arc::new(Pulse::part_of(whole));
         let own = Arc::clone(&pulse);
-        let work = move || run(which, &own, &incoming, &done);
+        let work = move || run((way, which), &own, &incoming, &done);
         let thread = std::thread::Builder::new().name(name.into()).spawn(work)?;
         Ok(Self { orders, pulse, thread })
     }
@@ -93,7 +95,7 @@ pub fn confine(pair: &Pair) {
     }
 }
 
-fn run(which: Which, pulse: &Pulse, orders: &Receiver<Work>, done: &Sender<Finished>) {
+fn run((way, which): (usize, Which), pulse: &Pulse, orders: &Receiver<Work>, done: &Sender<Finished>) {
     let mut is_confined = false;
     for work in orders {
         let Work { pair, dirty, renames, brake, cause, oldest, jobs } = work;
@@ -109,7 +111,7 @@ fn run(which: Which, pulse: &Pulse, orders: &Receiver<Work>, done: &Sender<Finis
         };
         // Who hears of the end may want it for itself.
         drop(pair);
-        if done.send(Finished { which, dirty, renames, release, outcome }).is_err() {
+        if done.send(Finished { way, which, dirty, renames, release, outcome }).is_err() {
             return;
         }
     }

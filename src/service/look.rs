@@ -18,13 +18,14 @@ use crate::fs::watch::Watches;
 use crate::tree::identity::Side;
 use crate::tree::path::RelPath;
 
-/// Starts to watch and to look into the source that is in its place now.
-pub type Renew = Arc<dyn Fn() -> Result<Watches, String> + Send + Sync>;
+/// Starts to watch and to look into each folder that is followed, in the order of the ways that lead from them.
+pub type Renew = Arc<dyn Fn() -> Result<Vec<Watches>, String> + Send + Sync>;
 
 /// What a look found.
 pub enum Answer {
     Mounts(Result<Mounts, Misplaced>),
-    Opened(Result<Box<Opened>, Misplaced>),
+    /// For each way.
+    Opened(Result<Vec<Opened>, Misplaced>),
 }
 
 /// The mounts below the roots, which are in their places.
@@ -78,24 +79,39 @@ pub fn at_mounts(pair: &Pair, remember: bool) -> Answer {
 
 /// Opens the roots anew, if they are what they were, and begins to watch. The pair's own are not touched.
 pub fn for_roots(pair: &Pair, renew: &Renew) -> Answer {
-    Answer::Opened(open(pair, renew).map(Box::new))
+    Answer::Opened(open(pair, renew))
 }
 
-fn open(pair: &Pair, renew: &Renew) -> Result<Opened, Misplaced> {
+fn open(pair: &Pair, renew: &Renew) -> Result<Vec<Opened>, Misplaced> {
     let source = open_root(Side::Source, pair.source.path())?;
     let replica = open_root(Side::Replica, pair.replica.path())?;
     pair.places.check(&source, &replica)?;
-    let path = || replica.path().to_path_buf();
-    match lock::take(&replica) {
-        Ok(()) => {}
-        Err(Refused::Held(pid)) => return Err(Misplaced::Locked(path(), pid)),
-        Err(Refused::Failed(error)) => return Err(Misplaced::Unusable(path(), describe(error))),
+    let written = [Some(&replica), pair.two_way.as_ref().map(|_| &source)];
+    for root in written.into_iter().flatten() {
+        let path = || root.path().to_path_buf();
+        match lock::take(root) {
+            Ok(()) => {}
+            Err(Refused::Held(pid)) => return Err(Misplaced::Locked(path(), pid)),
+            Err(Refused::Failed(error)) => return Err(Misplaced::Unusable(path(), describe(error))),
+        }
     }
     pair.places.remember(&source, &replica, &pair.archive);
-    let stage = Stage::new();
-    pair::clear_leftovers(&replica, &stage, &pair.log);
-    let watches = renew().map_err(|reason| Misplaced::Unusable(source.path().into(), reason))?;
-    Ok(Opened { source, replica, stage, watches })
+    let mut sides = vec![];
+    if pair.two_way.is_some() {
+        let unusable = |path: &Path, e| Misplaced::Unusable(path.into(), describe(e));
+        let back = (Root::open(replica.path()), Root::open(source.path()));
+        let from = back.0.map_err(|e| unusable(replica.path(), e))?;
+        sides.push((from, back.1.map_err(|e| unusable(source.path(), e))?));
+    }
+    let path = source.path().to_path_buf();
+    sides.insert(0, (source, replica));
+    let watches = renew().map_err(|reason| Misplaced::Unusable(path, reason))?;
+    let opened = sides.into_iter().zip(watches).map(|((source, replica), watches)| {
+        let stage = Stage::new();
+        pair::clear_leftovers(&replica, &stage, &pair.log);
+        Opened { source, replica, stage, watches }
+    });
+    Ok(opened.collect())
 }
 
 fn open_root(side: Side, path: &Path) -> Result<Root, Misplaced> {

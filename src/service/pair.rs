@@ -74,9 +74,10 @@ impl Pair {
     /// # Errors
     /// As of open(2).
     pub fn reversed(&self, two_way: TwoWay) -> Result<Self, Errno> {
+        let again = |root: &Root| if root.is_missing() { Root::missing(root.path()) } else { Root::open(root.path()) };
         Ok(Self {
-            source: Root::open(self.replica.path())?,
-            replica: Root::open(self.source.path())?,
+            source: again(&self.replica)?,
+            replica: again(&self.source)?,
             in_force: Arc::clone(&self.in_force),
             archive: Arc::clone(&self.archive),
             stage: Stage::new(),
@@ -120,9 +121,23 @@ impl Pair {
         turn.lock().unwrap_or_else(|e| e.into_inner())
     }
 
+    /// A small fact about this direction, kept beside what was agreed.
+    pub fn fact(&self, name: &str) -> Option<Vec<u8>> {
+        self.archive.fact(&self.fact_name(name))
+    }
+
+    /// Keeps one.
+    pub fn set_fact(&self, name: &str, value: &[u8]) {
+        self.archive.set_fact(&self.fact_name(name), value);
+    }
+
+    fn fact_name(&self, name: &str) -> String {
+        if self.is_turned() { format!("{name} (back)") } else { name.into() }
+    }
+
     /// How many entries there were when they were last counted.
     pub fn entries(&self) -> Option<u64> {
-        self.archive.fact("entries").and_then(|n| String::from_utf8(n).ok()?.parse().ok())
+        self.fact("entries").and_then(|n| String::from_utf8(n).ok()?.parse().ok())
     }
 
     /// When events were last lost that have not been made good.

@@ -1,6 +1,8 @@
-//! Owns what each lane begins with next.
+//! Owns what each lane begins with next. Of all ways, one lane for single files is at work at a time, and one of the others.
 
 use super::Dispatcher;
+use super::way::Way;
+use crate::service::news::Taken;
 use crate::service::pass::Brake;
 use crate::tree::doubt::{Doubt, Extent, Moment};
 use crate::tree::operation::Cause;
@@ -11,42 +13,62 @@ impl Dispatcher {
         if self.guards.misplaced.is_some() {
             return;
         }
-        for lane in [&mut self.express, &mut self.bulk] {
+        for lane in self.ways.iter_mut().flat_map(|way| [&mut way.express, &mut way.bulk]) {
             if lane.running.is_none() && !lane.soon.is_empty() && lane.soon_due <= now {
                 let soon = std::mem::take(&mut lane.soon);
                 lane.waiting.union(soon);
                 lane.retries = lane.puts_off;
             }
         }
-        if self.express.running.is_none() {
+        if self.ways.iter().all(|way| way.express.running.is_none())
+            && let Some(at) = self.longest_waiting(|way| &way.express.waiting)
+        {
+            let way = &mut self.ways[at];
             // It removes nothing.
-            self.express.begin(&self.pair, Brake::default(), 1);
+            way.express.begin(&way.pair, Brake::default(), 1);
         }
         // A rename leaves a name that is gone, and what is renamed is not to be removed first.
-        let is_renaming = self.express.running.is_some() && self.express.is_renaming;
-        if self.bulk.running.is_none() && !is_renaming {
-            let sweep = self.sweeps.is_due(now);
-            if sweep {
-                self.sweeps.begun();
+        let is_renaming = self.ways.iter().any(|way| way.express.running.is_some() && way.express.is_renaming);
+        if !self.is_bulk_running() && !is_renaming {
+            self.begin_bulk(now);
+        }
+    }
+
+    fn begin_bulk(&mut self, now: Moment) {
+        if self.sweeps.is_due(now) {
+            self.sweeps.begun();
+            self.sweep_began = Some((now, self.ways[0].bulk.lane.progress()));
+            self.swept = None;
+            for way in &mut self.ways {
                 // Whatever they did is found now.
-                self.intake.take_vanished();
-                self.sweep_began = Some((now, self.bulk.lane.progress()));
-                self.bulk.waiting.insert_extent(RelPath::root(), Extent::Tree, Cause::Sweep, now);
+                way.intake.take_vanished();
+                way.has_to_sweep = true;
+                way.bulk.waiting.insert_extent(RelPath::root(), Extent::Tree, Cause::Sweep, now);
             }
-            if let Some((since, held)) = self.hold.released() {
+        }
+        for way in &mut self.ways {
+            if let Some((since, held)) = way.hold.released() {
                 for (path, _) in held.iter() {
-                    self.bulk.waiting.insert(path, Doubt::subtree(now).asked_by(Cause::Release), since);
-                }
-            }
-            if !self.bulk.waiting.is_empty() {
-                let (held, release) = self.hold.take_release();
-                let entries = self.entries.filter(|_| !sweep);
-                let brake = Brake { entries, recent: self.recent.sum(now), held, release };
-                self.bulk.is_sweep = self.bulk.begin(&self.pair, brake, self.pair.rules().jobs) && sweep;
-                if self.bulk.is_sweep {
-                    self.onlooker.began(&self.pulse, self.entries);
+                    way.bulk.waiting.insert(path, Doubt::subtree(now).asked_by(Cause::Release), since);
                 }
             }
         }
+        let sweeping = self.ways.iter().position(|way| way.has_to_sweep);
+        let Some(at) = sweeping.or_else(|| self.longest_waiting(|way| &way.bulk.waiting)) else { return };
+        let way = &mut self.ways[at];
+        let is_sweep = std::mem::take(&mut way.has_to_sweep);
+        let (held, release) = way.hold.take_release();
+        let entries = way.entries.filter(|_| !is_sweep);
+        let brake = Brake { entries, recent: way.recent.sum(now), held, release };
+        way.bulk.is_sweep = way.bulk.begin(&way.pair, brake, way.pair.rules().jobs) && is_sweep;
+        if way.bulk.is_sweep && at == 0 {
+            self.onlooker.began(&self.pulse, way.entries);
+        }
+    }
+
+    /// The way on which something has been waiting for the longest.
+    fn longest_waiting(&self, waiting: impl Fn(&Way) -> &Taken) -> Option<usize> {
+        let some = self.ways.iter().enumerate().filter(|(_, way)| !waiting(way).is_empty());
+        some.min_by_key(|(_, way)| waiting(way).oldest.unwrap_or(Moment::NEVER)).map(|(at, _)| at)
     }
 }

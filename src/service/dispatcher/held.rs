@@ -42,7 +42,7 @@ pub const REMEDY: &str = "Run `driftless release` to let them happen, or bring t
 impl Hold {
     /// What was held when the service last ran, unless the person allows more by now: then all is judged anew.
     pub fn restore(pair: &Pair) -> Self {
-        let kept = pair.archive.fact(HELD).and_then(|bytes| decode(&bytes));
+        let kept = pair.fact(HELD).and_then(|bytes| decode(&bytes));
         let Some(kept) = kept.filter(|kept| !kept.held.is_empty() && kept.percent >= pair.rules().max_delete) else {
             return Self::default();
         };
@@ -165,7 +165,7 @@ impl Hold {
             } else {
                 encode(&self.held, self.since, pair.rules().max_delete)
             };
-            pair.archive.set_fact(HELD, &bytes);
+            pair.set_fact(HELD, &bytes);
         }
     }
 }
@@ -212,7 +212,7 @@ pub struct Recent {
 impl Recent {
     /// Those before this start count as if they had just happened.
     pub fn restore(pair: &Pair, now: Moment) -> Self {
-        let kept = pair.archive.fact(RECENT).and_then(|bytes| {
+        let kept = pair.fact(RECENT).and_then(|bytes| {
             let mut bytes = bytes.as_slice();
             Some((take(&mut bytes)?, take(&mut bytes)?))
         });
@@ -242,7 +242,7 @@ impl Recent {
             let mut bytes = Vec::new();
             put(&mut bytes, clock::wall());
             put(&mut bytes, sum);
-            pair.archive.set_fact(RECENT, &bytes);
+            pair.set_fact(RECENT, &bytes);
         }
     }
 }

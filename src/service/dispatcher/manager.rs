@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use super::Dispatcher;
 use super::screen::{Backlog, timestamp_of};
+use super::way::Way;
 use crate::service::ahead::Ahead;
 use crate::service::clock;
 use crate::service::manager::Manager;
@@ -44,10 +45,10 @@ impl Dispatcher {
         if !self.told.manager.is_there() || self.guards.misplaced.is_some() {
             return;
         }
-        match Ahead::start(self.pair.clone()) {
+        match Ahead::start(self.pair().clone()) {
             Ok(ahead) => self.told.ahead = Some(ahead),
             // The first pass sets them, too.
-            Err(error) => self.pair.log.debug(format_args!("No thread for the watches: {error}")),
+            Err(error) => self.pair().log.debug(format_args!("No thread for the watches: {error}")),
         }
     }
 
@@ -64,7 +65,7 @@ impl Dispatcher {
                 let (status, _) = self.words(now);
                 self.told.manager.ready(&status);
             } else {
-                let steps = self.pair.watches.as_ref().map_or(0, |watches| watches.count().0);
+                let steps = self.watched().0;
                 self.told.manager.still_starting(now, steps);
             }
         }
@@ -84,17 +85,24 @@ impl Dispatcher {
         let sign =
             |lane: &super::LaneState| Sign { is_running: lane.running.is_some(), beats: lane.lane.progress().beats };
         let look = Sign { is_running: self.guards.look.is_some(), beats: self.guards.looks };
-        let signs = [sign(&self.express), sign(&self.bulk), look];
+        // The lanes of both ways work in turns.
+        let both = |lane: fn(&Way) -> &super::LaneState| {
+            let signs = self.ways.iter().map(|way| sign(lane(way)));
+            signs.reduce(|a, b| Sign { is_running: a.is_running || b.is_running, beats: a.beats.wrapping_add(b.beats) })
+        };
+        let none = Sign { is_running: false, beats: 0 };
+        let (express, bulk) = (both(|way| &way.express), both(|way| &way.bulk));
+        let signs = [express.unwrap_or(none), bulk.unwrap_or(none), look];
         match self.told.vigil.look(now, clock::wall(), signs) {
             Some(Change::Stands(Standstill { since, what })) => {
                 let words = match what {
                     What::Pass => "A pass has not moved since",
                     What::Look => "A look at the two folders has not ended since",
                 };
-                self.pair.log.warn(format_args!("{words} {}: does a disk not answer?", timestamp_of(since)));
+                self.pair().log.warn(format_args!("{words} {}: does a disk not answer?", timestamp_of(since)));
             }
-            Some(Change::MovesAgain(What::Pass)) => self.pair.log.info("The pass moves again"),
-            Some(Change::MovesAgain(What::Look)) => self.pair.log.info("The look at the two folders has ended"),
+            Some(Change::MovesAgain(What::Pass)) => self.pair().log.info("The pass moves again"),
+            Some(Change::MovesAgain(What::Look)) => self.pair().log.info("The look at the two folders has ended"),
             None => {}
         }
     }
@@ -114,7 +122,7 @@ impl Dispatcher {
         let (state, reason) = self.state();
         let Backlog { paths, oldest, lag } = self.backlog(now);
         let sweep = self.sweep(now);
-        let (folders, unwatched) = self.pair.watches.as_ref().map(|w| w.count()).unwrap_or_default();
+        let (folders, unwatched) = self.watched();
         let watched = match unwatched {
             0 => format!("{} watched", count(folders, "folder")),
             more => format!("{} watched, {more} not", count(folders, "folder")),

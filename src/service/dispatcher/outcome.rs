@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use super::Dispatcher;
 use super::screen::LastSweep;
+use super::way::Way;
 use crate::plan::schedule::{later, until};
 use crate::service::lane::{Finished, Which};
 use crate::service::news::{Rename, Taken};
@@ -14,6 +15,7 @@ use crate::service::pass::Outcome;
 use crate::service::places::Misplaced;
 use crate::service::{clock, report};
 use crate::tree::doubt::{DirtySet, Doubt, Moment};
+use crate::tree::operation::Cause;
 use crate::tree::path::RelPath;
 
 /// Changed while it was looked at: the first pause before the next look.
@@ -24,82 +26,126 @@ const COMMIT: Duration = Duration::from_secs(5);
 
 impl Dispatcher {
     pub(super) fn finished(&mut self, finished: Finished) {
-        let Finished { which, dirty, renames, release, outcome } = finished;
+        let Finished { way: at, which, dirty, renames, release, outcome } = finished;
         let now = clock::now();
         self.settle_rules();
         let mut outcome = match outcome {
             Ok(outcome) => outcome,
             Err(reason) => {
-                self.hold.give_back(release, now);
-                return self.not_begun(which, dirty, renames, reason);
+                self.ways[at].hold.give_back(release, now);
+                return self.not_begun((at, which), dirty, renames, reason);
             }
         };
-        let is_sweep = which == Which::Bulk && std::mem::take(&mut self.bulk.is_sweep);
         self.note_gone(std::mem::take(&mut outcome.gone));
-        let lane = match which {
-            Which::Express => &mut self.express,
-            Which::Bulk => &mut self.bulk,
-        };
+        let way = &mut self.ways[at];
+        let is_sweep = which == Which::Bulk && std::mem::take(&mut way.bulk.is_sweep);
+        let lane = way.lane(which);
         let since = lane.running.take().unwrap_or(now);
         let retried = std::mem::take(&mut lane.is_retry);
+        let cause = lane.cause;
         let again = outcome.again.clone();
-        let rested = self.pair.restless.settle(&dirty, &again, &outcome.restless, since, now);
-        report::rested(&self.pair, &rested);
         if again.is_empty() {
             lane.soon_tries = 0;
         } else {
             lane.soon_tries = lane.soon_tries.saturating_add(1);
             let wait = SOON.saturating_mul(1 << lane.soon_tries.min(10)).min(SOON_AT_MOST);
             lane.soon_due = later(now, wait);
-            lane.soon.union(Taken { dirty: again, oldest: Some(since), renames: Vec::new(), cause: lane.cause });
+            lane.soon.union(Taken { dirty: again.clone(), oldest: Some(since), renames: Vec::new(), cause });
         }
-        self.note_condition(which, now, &outcome, retried);
-        let news = self.ledger.note(&dirty, &outcome.problems, now, clock::wall());
+        let rested = way.pair.restless.settle(&dirty, &again, &outcome.restless, since, now);
+        report::rested(&way.pair, &rested);
+        way.note_condition(which, now, &outcome, retried);
+        let news = way.ledger.note(&dirty, &outcome.problems, now, clock::wall());
         match which {
-            Which::Express => self.hand_over(&dirty, &outcome, since),
-            Which::Bulk => self.note_ends(&dirty, &outcome),
+            Which::Express => way.hand_over(&dirty, &outcome, since),
+            Which::Bulk => way.note_ends(&dirty, &outcome),
         }
         outcome.problems = news;
         let common = outcome.common.clone();
-        self.report_problems(&dirty, &outcome, common);
-        self.recent.add(&self.pair, now, outcome.unasked);
+        way.report_problems(&dirty, &outcome, common);
+        way.recent.add(&way.pair, now, outcome.unasked);
         let added = outcome.totals.files_copied + outcome.totals.directories_created + outcome.totals.links;
-        self.entries = self.entries.map(|n| (n + added).saturating_sub(outcome.totals.removed));
+        way.entries = way.entries.map(|n| (n + added).saturating_sub(outcome.totals.removed));
         self.totals += outcome.totals;
-        if is_sweep {
-            self.onlooker.ended();
-            self.end_sweep(now, &outcome);
+        let across = std::mem::take(&mut outcome.across);
+        if let (false, Some(other)) = (across.is_empty(), self.ways.get_mut(1 - at.min(1))) {
+            let cause = if is_sweep { Cause::Sweep } else { cause };
+            other.bulk.waiting.union(Taken { dirty: across, oldest: Some(since), renames: Vec::new(), cause });
         }
-        if self.pair.archive.is_behind() || self.ledger.is_changed() || self.hold.is_changed() {
+        if is_sweep {
+            self.end_sweep(at, now, outcome);
+        }
+        let is_changed = |way: &Way| way.ledger.is_changed() || way.hold.is_changed();
+        if self.pair().archive.is_behind() || self.ways.iter().any(is_changed) {
             self.commit_due = Some(later(now, COMMIT));
         }
     }
 
     /// A lane found a root that is not in its place, and did nothing: all of the order waits on.
-    fn not_begun(&mut self, which: Which, dirty: DirtySet, renames: Vec<Rename>, reason: Misplaced) {
-        let lane = match which {
-            Which::Express => &mut self.express,
-            Which::Bulk => &mut self.bulk,
-        };
+    fn not_begun(&mut self, (at, which): (usize, Which), dirty: DirtySet, renames: Vec<Rename>, reason: Misplaced) {
+        let lane = self.ways[at].lane(which);
         let oldest = lane.running.take();
         lane.retries |= std::mem::take(&mut lane.is_retry);
         lane.waiting.union(Taken { dirty, oldest, renames, cause: lane.cause });
         if std::mem::take(&mut lane.is_sweep) {
             self.sweep_began = None;
+            self.ways.iter_mut().for_each(|way| way.has_to_sweep = false);
             self.sweeps.ask();
             self.onlooker.ended();
         }
         self.misplaced(reason);
     }
 
-    fn end_sweep(&mut self, now: Moment, outcome: &Outcome) {
-        let began = self.sweep_began.take().map_or(now, |(began, _)| began);
-        let duration = until(began, now);
-        self.sweeps.ended(now);
-        report::sweep(&self.pair, outcome, duration);
-        if outcome.cancelled {
+    /// One way is through with the sweep; it ends with the last.
+    fn end_sweep(&mut self, at: usize, now: Moment, outcome: Outcome) {
+        let began = self.sweep_began.map_or(now, |(began, _)| began);
+        if !outcome.cancelled {
+            self.ways[at].swept(began, &outcome);
+        }
+        let mut whole = self.swept.take().unwrap_or_default();
+        report::add(&mut whole, outcome);
+        if !whole.cancelled && self.ways.iter().any(|way| way.has_to_sweep) {
+            self.swept = Some(whole);
             return;
         }
+        self.onlooker.ended();
+        self.sweep_began = None;
+        let duration = until(began, now);
+        self.sweeps.ended(now);
+        report::sweep(self.pair(), &whole, duration);
+        if whole.cancelled {
+            self.ways.iter_mut().for_each(|way| way.has_to_sweep = false);
+            return;
+        }
+        self.last_sweep = Some(LastSweep::now(duration, whole.totals));
+        self.sweeps_ended += 1;
+        self.commit(now);
+    }
+
+    pub(super) fn commit(&mut self, now: Moment) {
+        self.commit_due = None;
+        self.keep_facts();
+        let pair = self.pair();
+        if let Err(reason) = pair.archive.commit(now, true)
+            && pair.said.first("commit")
+        {
+            pair.log.warn(format_args!("{reason}; the next sweep compares everything"));
+        }
+        if pair.archive.is_behind() {
+            // What is on trust still: it can be written when no event can contradict it any more.
+            self.commit_due = Some(later(now, Duration::from_secs(61)));
+        }
+    }
+
+    /// Keeps for the next start what is held and what fails.
+    pub(super) fn keep_facts(&mut self) {
+        self.ways.iter_mut().for_each(Way::keep_facts);
+    }
+}
+
+impl Way {
+    /// Everything was looked at since `began`.
+    fn swept(&mut self, began: Moment, outcome: &Outcome) {
         let lost = self.pair.lost();
         if lost < began {
             // Unless they were lost once more: then another sweep follows.
@@ -110,14 +156,11 @@ impl Dispatcher {
             let added = totals.files_copied + totals.directories_created + totals.links + totals.other;
             let entries = (entries + added).saturating_sub(totals.removed);
             self.entries = Some(entries);
-            self.pair.archive.set_fact("entries", entries.to_string().as_bytes());
+            self.pair.set_fact("entries", entries.to_string().as_bytes());
         }
         if let Some(watches) = &self.pair.watches {
             watches.all_seen();
         }
-        self.last_sweep = Some(LastSweep::now(duration, outcome.totals));
-        self.sweeps_ended += 1;
-        self.commit(now);
     }
 
     /// What failed or was held, and was looked at, is done with, if nothing more is said of it.
@@ -137,28 +180,6 @@ impl Dispatcher {
         let failing = self.ledger.iter().map(|(path, _)| path);
         for path in self.hold.paths().chain(failing).filter(|path| dirty.covers(path) && !failed.contains(path)) {
             self.bulk.waiting.insert(path, Doubt::subtree(since), since);
-        }
-    }
-
-    pub(super) fn commit(&mut self, now: Moment) {
-        self.commit_due = None;
-        self.keep_facts();
-        if let Err(reason) = self.pair.archive.commit(now, true)
-            && self.pair.said.first("commit")
-        {
-            self.pair.log.warn(format_args!("{reason}; the next sweep compares everything"));
-        }
-        if self.pair.archive.is_behind() {
-            // What is on trust still: it can be written when no event can contradict it any more.
-            self.commit_due = Some(later(now, Duration::from_secs(61)));
-        }
-    }
-
-    /// Keeps for the next start what is held and what fails.
-    pub(super) fn keep_facts(&mut self) {
-        self.hold.keep(&self.pair);
-        if self.ledger.is_changed() {
-            self.pair.archive.set_fact(super::LEDGER, &self.ledger.kept());
         }
     }
 }

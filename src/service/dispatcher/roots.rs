@@ -14,6 +14,7 @@ use super::lanes::LaneState;
 use crate::fs::root::Root;
 use crate::fs::stage::Stage;
 use crate::plan::schedule::later;
+use crate::service::claims::Claims;
 use crate::service::clock;
 use crate::service::lane::Which;
 use crate::service::look::{self, Answer, Mounts, Opened, Renew};
@@ -65,7 +66,7 @@ impl Guards {
 impl Dispatcher {
     /// When to look for roots that are not in their places. Nobody looks while somebody has the former ones open.
     pub(super) fn look_due(&self) -> Option<Moment> {
-        let is_busy = self.express.running.is_some() || self.bulk.running.is_some() || self.guards.look.is_some();
+        let is_busy = self.lanes().any(|lane| lane.running.is_some()) || self.guards.look.is_some();
         (self.guards.misplaced.is_some() && !is_busy).then_some(self.guards.due)
     }
 
@@ -78,8 +79,9 @@ impl Dispatcher {
         let started = self.put_down().and_then(|is_down| {
             if is_down {
                 let renew = Arc::clone(&self.guards.renew);
+                let source = self.pair().source.path().to_path_buf();
                 self.look(move |pair| look::for_roots(pair, &renew))
-                    .map_err(|error| Misplaced::Unusable(self.pair.source.path().into(), error.to_string()))?;
+                    .map_err(|error| Misplaced::Unusable(source, error.to_string()))?;
             }
             Ok(())
         });
@@ -89,7 +91,7 @@ impl Dispatcher {
     }
 
     fn look(&mut self, work: impl FnOnce(&Pair) -> Answer + Send + 'static) -> std::io::Result<()> {
-        self.guards.look = Some(look::aside(&self.pair, work)?);
+        self.guards.look = Some(look::aside(self.pair(), work)?);
         self.guards.looks += 1;
         Ok(())
     }
@@ -108,7 +110,7 @@ impl Dispatcher {
     fn look_at_mounts(&mut self) {
         let is_accepted = std::mem::take(&mut self.guards.is_accepted);
         if let Err(error) = self.look(move |pair| look::at_mounts(pair, is_accepted)) {
-            self.pair.log.debug(format_args!("No thread to look at the mounts: {error}"));
+            self.pair().log.debug(format_args!("No thread to look at the mounts: {error}"));
             self.guards.is_accepted = is_accepted;
             // Each pass looks as well.
             self.sweeps.ask();
@@ -124,10 +126,10 @@ impl Dispatcher {
             // What was asked before a person accepted it is not what is asked now.
             Some(Answer::Mounts(Ok(_))) if self.guards.misplaced.is_some() || self.guards.is_accepted => {}
             Some(Answer::Mounts(Ok(mounts))) => self.note_mounts(mounts),
-            Some(Answer::Opened(opened)) => match opened.and_then(|opened| self.take_up(*opened)) {
+            Some(Answer::Opened(opened)) => match opened.and_then(|opened| self.take_up(opened)) {
                 Ok(()) => {
                     self.guards.misplaced = None;
-                    self.pair.log.info("Going on: both folders are in their places");
+                    self.pair().log.info("Going on: both folders are in their places");
                     self.sweeps.ask();
                 }
                 Err(reason) => self.hold_for(reason),
@@ -155,7 +157,7 @@ impl Dispatcher {
 
     fn hold_for(&mut self, reason: Misplaced) {
         if self.guards.misplaced.as_ref() != Some(&reason) {
-            self.pair.log.error(format_args!("Held: {reason} Nothing is done until then. {REMEDY}"));
+            self.pair().log.error(format_args!("Held: {reason} Nothing is done until then. {REMEDY}"));
         }
         self.flushes.refuse(&reason.to_string());
         self.guards.misplaced = Some(reason);
@@ -163,8 +165,8 @@ impl Dispatcher {
 
     /// A person says that what is there is meant.
     pub(super) fn accept_roots(&mut self) {
-        self.pair.places.forget();
-        self.pair.log.info("Accepted: the folders, and what is mounted below them, as they are now");
+        self.pair().places.forget();
+        self.pair().log.info("Accepted: the folders, and what is mounted below them, as they are now");
         self.guards.gone.clear();
         self.guards.is_accepted = true;
         self.mounts_changed(Moment::default());
@@ -174,10 +176,10 @@ impl Dispatcher {
     /// Keeps which mounts are gone, and says what has changed.
     pub(super) fn note_gone(&mut self, gone: BTreeSet<RelPath>) {
         for path in gone.difference(&self.guards.gone) {
-            report::gone(&self.pair, path, REMEDY);
+            report::gone(self.pair(), path, REMEDY);
         }
         for path in self.guards.gone.difference(&gone) {
-            self.pair.log.info(format_args!("Mounted again: {}", self.pair.shown_source(path)));
+            self.pair().log.info(format_args!("Mounted again: {}", self.pair().shown_source(path)));
         }
         self.guards.gone = gone;
     }
@@ -185,32 +187,42 @@ impl Dispatcher {
     /// Closes the roots, and all that hangs on them: a disk that nobody has open can be taken away, and the lock goes with
     /// the descriptor. Nothing runs meanwhile. Returns whether it is done: somebody may be just putting the pair down.
     fn put_down(&mut self) -> Result<bool, Misplaced> {
-        let Some(pair) = Arc::get_mut(&mut self.pair) else { return Ok(false) };
-        for root in [&mut pair.source, &mut pair.replica] {
-            let nowhere = Root::missing(root.path());
-            *root = nowhere.map_err(|e| Misplaced::Unusable(root.path().into(), describe(e)))?;
+        if !self.ways.iter_mut().all(|way| Arc::get_mut(&mut way.pair).is_some()) {
+            return Ok(false);
         }
-        pair.stage = Stage::new();
-        pair.watches = None;
-        pair.claims = Default::default();
-        pair.links = Default::default();
-        self.intake.look_with(Arc::new(|_| None));
+        for way in &mut self.ways {
+            let Some(pair) = Arc::get_mut(&mut way.pair) else { return Ok(false) };
+            for root in [&mut pair.source, &mut pair.replica] {
+                let nowhere = Root::missing(root.path());
+                *root = nowhere.map_err(|e| Misplaced::Unusable(root.path().into(), describe(e)))?;
+            }
+            pair.stage = Stage::new();
+            pair.watches = None;
+            pair.claims = Default::default();
+            pair.links = Default::default();
+            way.intake.look_with(Arc::new(|_| None));
+        }
         Ok(true)
     }
 
     /// Works with these roots from now on.
-    fn take_up(&mut self, opened: Opened) -> Result<(), Misplaced> {
-        let Opened { source, replica, stage, watches } = opened;
-        let unusable = |reason: &str| Misplaced::Unusable(source.path().into(), reason.into());
-        let lane = |which| Self::lane(which, &self.pulse, &self.tell).map_err(|e| unusable(&e.to_string()));
-        let lanes = (lane(Which::Express)?, lane(Which::Bulk)?);
-        // Since the former ones were put down, nobody but the look has had it.
-        let pair = Arc::get_mut(&mut self.pair).ok_or_else(|| unusable("it is in use"))?;
-        (pair.source, pair.replica, pair.stage, pair.watches) = (source, replica, stage, Some(watches));
-        pair.archive.distrust();
-        // The threads of before are confined to the former roots.
-        LaneState::replace(&mut self.express, lanes.0);
-        LaneState::replace(&mut self.bulk, lanes.1);
+    fn take_up(&mut self, opened: Vec<Opened>) -> Result<(), Misplaced> {
+        let source = self.pair().source.path().to_path_buf();
+        let unusable = |reason: &str| Misplaced::Unusable(source.clone(), reason.into());
+        let claims = Arc::<Claims>::default();
+        for (at, (way, opened)) in self.ways.iter_mut().zip(opened).enumerate() {
+            let lane = |which| Self::lane((at, which), &self.pulse, &self.tell).map_err(|e| unusable(&e.to_string()));
+            let lanes = (lane(Which::Express)?, lane(Which::Bulk)?);
+            // Since the former ones were put down, nobody but the look has had it.
+            let pair = Arc::get_mut(&mut way.pair).ok_or_else(|| unusable("it is in use"))?;
+            let Opened { source, replica, stage, watches } = opened;
+            (pair.source, pair.replica, pair.stage, pair.watches) = (source, replica, stage, Some(watches));
+            pair.claims = Arc::clone(&claims);
+            pair.archive.distrust();
+            // The threads of before are confined to the former roots.
+            LaneState::replace(&mut way.express, lanes.0);
+            LaneState::replace(&mut way.bulk, lanes.1);
+        }
         Ok(())
     }
 }

@@ -8,6 +8,7 @@ use jiff::{Timestamp, Zoned};
 use super::Dispatcher;
 use super::held::REMEDY;
 use super::lanes::LaneState;
+use super::way::Way;
 use crate::fs::count;
 use crate::plan::schedule::until;
 use crate::service::status::{self, Failing, HoldStatus, Latency, State, Status, Sweep, Watches};
@@ -68,60 +69,53 @@ impl Dispatcher {
         self.note_state();
         let (state, reason) = self.state();
         let Backlog { paths, lag, .. } = self.backlog(now);
-        let (folders, unwatched) = self.pair.watches.as_ref().map(|w| w.count()).unwrap_or_default();
-        let shown = |path| self.pair.shown(path);
-        let remaining = |due| until(now, due).as_secs();
+        let (folders, unwatched) = self.watched();
         Status {
             state,
             reason,
             since: self.shown.since.clone(),
             pid: std::process::id(),
-            source: self.pair.source.path().to_string_lossy().into_owned(),
-            replica: self.pair.replica.path().to_string_lossy().into_owned(),
+            source: self.pair().source.path().to_string_lossy().into_owned(),
+            replica: self.pair().replica.path().to_string_lossy().into_owned(),
             pending: paths,
             lag_ms: u64::try_from(lag.as_millis()).unwrap_or(u64::MAX),
             watches: Watches { folders, unwatched, limit: count::watch_limit() },
             totals: self.totals,
             last_sweep: self.last_sweep.as_ref().map(|s| s.0.clone()),
-            next_sweep_in_s: (self.sweeps.due() != Moment(u64::MAX)).then(|| remaining(self.sweeps.due())),
+            next_sweep_in_s: (self.sweeps.due() != Moment(u64::MAX)).then(|| until(now, self.sweeps.due()).as_secs()),
             holds: self.holds(),
-            failing: self
-                .ledger
-                .iter()
-                .take(NAMED)
-                .map(|(path, failed)| {
-                    let next = if failed.due == Moment(u64::MAX) { 0 } else { remaining(failed.due) };
-                    Failing {
-                        path: shown(path),
-                        reason: failed.reason.clone(),
-                        tries: failed.tries,
-                        first_failure: timestamp_of(failed.first),
-                        last_failure: timestamp_of(failed.last),
-                        next_try: timestamp_of(clock::wall().saturating_add(next)),
-                        next_try_in_s: next,
-                    }
-                })
-                .collect(),
-            uncertain: self.pair.restless.uncertain(NAMED).iter().map(shown).collect(),
+            failing: self.ways.iter().flat_map(|way| way.failing(now)).take(NAMED).collect(),
+            uncertain: self.ways.iter().flat_map(Way::uncertain).take(NAMED).collect(),
             version: env!("CARGO_PKG_VERSION").into(),
             started: timestamp_of(self.started),
-            latency: Latency::of(&self.pair.latency.reading()),
+            latency: Latency::of(&self.pair().latency.reading()),
             sweeps: self.sweeps_ended,
             sweep: self.sweep(now),
-            failing_paths: self.ledger.len() as u64,
-            uncertain_files: self.pair.restless.uncertain_count() as u64,
+            failing_paths: self.failing(),
+            uncertain_files: self.ways.iter().map(|way| way.pair.restless.uncertain_count() as u64).sum(),
         }
     }
 
     pub(super) fn backlog(&self, now: Moment) -> Backlog {
-        let (waiting, waiting_since) = self.intake.waiting();
-        let lanes = [&self.express, &self.bulk];
-        let in_doubt: usize = lanes.iter().map(|l| l.waiting.dirty.len() + l.soon.dirty.len()).sum();
-        let running = lanes.iter().filter(|l| self.knows_of(l).is_some()).count();
-        let known = lanes.iter().flat_map(|l| [l.waiting.oldest, l.soon.oldest, self.knows_of(l)]);
-        let oldest = known.chain([self.pair.restless.oldest(), waiting_since]).flatten().min();
+        let news: Vec<_> = self.ways.iter().map(|way| way.intake.waiting()).collect();
+        let in_doubt: usize = self.lanes().map(|l| l.waiting.dirty.len() + l.soon.dirty.len()).sum();
+        let running = self.lanes().filter(|l| self.knows_of(l).is_some()).count();
+        let known = self.lanes().flat_map(|l| [l.waiting.oldest, l.soon.oldest, self.knows_of(l)]);
+        let restless = self.ways.iter().map(|way| way.pair.restless.oldest());
+        let oldest = known.chain(restless).chain(news.iter().map(|(_, since)| *since)).flatten().min();
         let lag = oldest.map_or(Duration::ZERO, |oldest| until(oldest, now));
+        let waiting: u64 = news.iter().map(|(waiting, _)| waiting).sum();
         Backlog { paths: waiting + (in_doubt + running) as u64, oldest, lag }
+    }
+
+    /// Folders that have a watch, and those that have none.
+    pub(super) fn watched(&self) -> (u64, u64) {
+        let counts = self.ways.iter().filter_map(|way| way.pair.watches.as_ref()).map(|watches| watches.count());
+        counts.fold((0, 0), |sum, count| (sum.0 + count.0, sum.1 + count.1))
+    }
+
+    fn failing(&self) -> u64 {
+        self.ways.iter().map(|way| way.ledger.len() as u64).sum()
     }
 
     /// Since when it is known that what a lane does now is needed. Of a sweep, nothing is known.
@@ -133,11 +127,11 @@ impl Dispatcher {
     /// How far the sweep has come that runs.
     pub(super) fn sweep(&self, now: Moment) -> Option<Sweep> {
         let (began, before) = self.sweep_began?;
-        let far = self.bulk.lane.progress();
+        let far = self.ways[0].bulk.lane.progress();
         Some(Sweep {
             running_ms: u64::try_from(until(began, now).as_millis()).unwrap_or(u64::MAX),
             entries: far.entries.saturating_sub(before.entries),
-            expected: self.entries.filter(|entries| *entries > 0),
+            expected: self.ways[0].entries.filter(|entries| *entries > 0),
             files: far.files.saturating_sub(before.files),
             bytes: far.bytes.saturating_sub(before.bytes),
         })
@@ -158,22 +152,23 @@ impl Dispatcher {
         if !self.guards.gone.is_empty() {
             return (State::Held, Some("a mount below the folders is gone".into()));
         }
-        if !self.hold.is_empty() {
+        if self.ways.iter().any(|way| !way.hold.is_empty()) {
             return (State::Held, Some("more removals than --max-delete allows at once".into()));
         }
-        if let Some(reason) = self.standstill().or_else(|| self.trouble.reason()) {
+        if let Some(reason) = self.standstill().or_else(|| self.ways.iter().find_map(|way| way.trouble.reason())) {
             return (State::Degraded, Some(reason));
         }
-        if self.last_sweep.is_none() || self.bulk.is_sweep {
+        if self.last_sweep.is_none() || self.ways.iter().any(|way| way.bulk.is_sweep || way.has_to_sweep) {
             return (State::Sweeping, None);
         }
-        if !self.ledger.is_empty() {
-            return (State::Degraded, Some(self.trouble.failing(self.ledger.len())));
+        if let Some(way) = self.ways.iter().find(|way| !way.ledger.is_empty()) {
+            let failing = usize::try_from(self.failing()).unwrap_or(usize::MAX);
+            return (State::Degraded, Some(way.trouble.failing(failing)));
         }
-        if self.pair.watches.as_ref().is_some_and(|w| w.count().1 > 0) {
+        if self.watched().1 > 0 {
             return (State::Degraded, Some("some folders have no watch".into()));
         }
-        if self.oldest().is_some() || self.intake.waiting().0 > 0 {
+        if self.oldest().is_some() || self.ways.iter().any(|way| way.intake.waiting().0 > 0) {
             return (State::Busy, None);
         }
         (State::InSync, None)
@@ -181,19 +176,40 @@ impl Dispatcher {
 
     pub(super) fn holds(&self) -> Vec<HoldStatus> {
         let mut holds = Vec::new();
-        let gone = |path| format!("what was mounted at {} is gone", self.pair.shown_source(path));
+        let gone = |path| format!("what was mounted at {} is gone", self.pair().shown_source(path));
         let reasons = self.guards.misplaced.iter().map(|reason| reason.to_string());
         for reason in reasons.chain(self.guards.gone.iter().map(gone)) {
             holds.push(HoldStatus { reason, remedy: places::REMEDY.into(), removals: 0, since: None });
         }
-        if !self.hold.is_empty() {
+        for way in self.ways.iter().filter(|way| !way.hold.is_empty()) {
             holds.push(HoldStatus {
                 reason: "more removals than --max-delete allows at once".into(),
                 remedy: REMEDY.into(),
-                removals: self.hold.entries(),
-                since: Some(timestamp_of(self.hold.since())),
+                removals: way.hold.entries(),
+                since: Some(timestamp_of(way.hold.since())),
             });
         }
         holds
+    }
+}
+
+impl Way {
+    fn failing(&self, now: Moment) -> impl Iterator<Item = Failing> {
+        self.ledger.iter().take(NAMED).map(move |(path, failed)| {
+            let next = if failed.due == Moment(u64::MAX) { 0 } else { until(now, failed.due).as_secs() };
+            Failing {
+                path: self.pair.shown(path),
+                reason: failed.reason.clone(),
+                tries: failed.tries,
+                first_failure: timestamp_of(failed.first),
+                last_failure: timestamp_of(failed.last),
+                next_try: timestamp_of(clock::wall().saturating_add(next)),
+                next_try_in_s: next,
+            }
+        })
+    }
+
+    fn uncertain(&self) -> Vec<String> {
+        self.pair.restless.uncertain(NAMED).iter().map(|path| self.pair.shown(path)).collect()
     }
 }

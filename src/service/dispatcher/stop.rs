@@ -5,6 +5,7 @@ use std::time::Duration;
 use crossbeam_channel::select;
 
 use super::Dispatcher;
+use super::way::Way;
 use crate::plan::schedule::until;
 use crate::service::status::{State, Status};
 use crate::service::{clock, look, pass};
@@ -18,37 +19,42 @@ impl Dispatcher {
         self.told.ahead = None;
         self.pulse.stop();
         let limit = crossbeam_channel::after(STOP);
-        while self.express.running.is_some() || self.bulk.running.is_some() {
+        while self.lanes().any(|lane| lane.running.is_some()) {
             select! {
                 recv(self.done) -> finished => match finished {
                     Ok(finished) => self.finished(finished),
                     Err(_) => break,
                 },
                 recv(limit) -> _ => {
-                    self.pair.log.warn("A pass does not end, perhaps because a disk does not answer: it is left to the next start");
+                    self.pair().log.warn("A pass does not end, perhaps because a disk does not answer: it is left to the next start");
                     break;
                 }
             }
         }
-        let ended = self.express.running.is_none() && self.bulk.running.is_none();
+        let ended = self.lanes().all(|lane| lane.running.is_none());
         if ended && self.guards.misplaced.is_none() {
-            let closed = look::aside(&self.pair, pass::close);
-            if !closed.is_ok_and(|closed| select! { recv(closed) -> _ => true, recv(limit) -> _ => false }) {
-                self.pair.log.warn("The replica does not answer: what the program has in it is left to the next start");
+            let close = |way: &Way| {
+                let closed = look::aside(&way.pair, pass::close);
+                closed.is_ok_and(|closed| select! { recv(closed) -> _ => true, recv(limit) -> _ => false })
+            };
+            if !self.ways.iter().all(close) {
+                self.pair()
+                    .log
+                    .warn("The replica does not answer: what the program has in it is left to the next start");
             }
         }
         self.keep_facts();
-        if let Err(reason) = self.pair.archive.commit(clock::now(), true) {
-            self.pair.log.warn(format_args!("{reason}; the next sweep compares everything"));
+        if let Err(reason) = self.pair().archive.commit(clock::now(), true) {
+            self.pair().log.warn(format_args!("{reason}; the next sweep compares everything"));
         }
         if ended {
-            self.pair.archive.end();
+            self.pair().archive.end();
         }
         let up = until(self.began, clock::now());
-        self.pair.log.info(format_args!("Stopped: {} in {:.3} s", self.totals, up.as_secs_f64()));
+        self.pair().log.info(format_args!("Stopped: {} in {:.3} s", self.totals, up.as_secs_f64()));
         let last = Status { state: State::Stopping, reason: None, ..self.status() };
         if ended {
-            for lane in [self.express.lane, self.bulk.lane] {
+            for lane in self.ways.into_iter().flat_map(|way| [way.express.lane, way.bulk.lane]) {
                 let _ = lane.close().join();
             }
         }

@@ -3,7 +3,7 @@
 
 use std::collections::BTreeSet;
 
-use super::Dispatcher;
+use super::way::Way;
 use crate::plan::schedule::{later, pause};
 use crate::service::condition::Condition;
 use crate::service::lane::Which;
@@ -43,10 +43,10 @@ impl Trouble {
     }
 }
 
-impl Dispatcher {
+impl Way {
     /// Takes in what a pass met of conditions; `retried` says that it was over what had been put off.
     pub(super) fn note_condition(&mut self, which: Which, now: Moment, outcome: &Outcome, retried: bool) {
-        let lane = if which == Which::Bulk { &mut self.bulk } else { &mut self.express };
+        let lane = self.lane(which);
         let Some(met) = outcome.condition else {
             lane.puts_off &= !retried || outcome.cancelled;
             if !self.express.puts_off
@@ -72,9 +72,10 @@ impl Dispatcher {
     }
 
     fn put_off(&mut self, which: Which) {
-        let lane = if which == Which::Bulk { &mut self.bulk } else { &mut self.express };
+        let due = self.trouble.due;
+        let lane = self.lane(which);
         if lane.puts_off {
-            lane.soon_due = lane.soon_due.max(self.trouble.due);
+            lane.soon_due = lane.soon_due.max(due);
         }
     }
 
