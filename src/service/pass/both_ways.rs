@@ -79,7 +79,13 @@ impl Worker<'_> {
     /// Two different kinds have one name, and both are new.
     fn conflict_of_kinds(&mut self, node: &Node, path: &RelPath, case: &Case) -> Option<Step> {
         let (Some(source), Some(replica)) = (case.source.stat(), case.replica.stat()) else { return None };
-        match self.yields(node, path, source, replica) {
+        if !self.pass.claim(path) {
+            self.pass.again(path, Doubt::subtree(clock::now()));
+            return None;
+        }
+        let yielded = self.yields(node, path, source, replica);
+        self.pass.release(path);
+        match yielded {
             Ok(None) => None,
             Ok(Some(Yielded::Kept(_))) => Some(Step::Replace),
             Ok(Some(Yielded::Moved)) => Some(Step::Create),
@@ -349,6 +355,16 @@ fn forget(pass: &Pass, path: &RelPath) {
     if let Some((ids, name)) = place_of(pass.pair, path) {
         pass.pair.remember(ids, Changes::from([(name.into(), None)]));
     }
+}
+
+/// Whether what the source has under a name is to be what the replica has, with nothing in the replica to be lost by that.
+pub(super) fn goes_this_way(pass: &Pass, ids: Ids, name: &[u8], (source, replica): (&Stat, Seen)) -> bool {
+    if pass.pair.two_way.is_none() {
+        return true;
+    }
+    let agreed = pass.pair.agreed(ids, name);
+    let both = Both { source: Seen::Present(*source), replica, agreed: agreed.as_ref(), doubted: (false, false) };
+    matches!(reconcile(&both), Verdict::Nothing | Verdict::Take(Side::Source))
 }
 
 impl Worker<'_> {

@@ -8,7 +8,7 @@ use rustix::io::Errno;
 
 use super::files::{Job, Stop, failed};
 use super::walk::{Worker, single};
-use super::{Group, Pass, folders};
+use super::{Group, Pass, both_ways, folders};
 use crate::fs::archive::Changes;
 use crate::fs::stage::{Published, Target};
 use crate::fs::trust;
@@ -232,6 +232,10 @@ fn settle_group(pass: &Pass, id: InodeId, group: Group, touched: &mut BTreeSet<R
             linked.push(name);
             continue;
         }
+        if !both_ways::goes_this_way(pass, name.ids, &name.name, (&name.source_stat, seen)) {
+            pass.again(&name.path, Doubt::contents(clock::now()));
+            continue;
+        }
         match link(pass, &first, name, seen) {
             Ok(true) => {
                 pass.replaced(&name.path, seen.stat(), Kind::File);
@@ -286,6 +290,7 @@ fn find_leader(pass: &Pass, group: &Group, names: &[Name], totals: &mut Totals) 
     // None that can be trusted: the first one is made as a file of its own.
     let first = names.iter().find(|n| group.names.contains(&n.path))?;
     let (step, replica) = match first.seen {
+        seen if !both_ways::goes_this_way(pass, first.ids, &first.name, (&first.source_stat, seen)) => return None,
         Seen::Present(stat) if stat.kind == Kind::Directory => return None,
         Seen::Present(stat) => (Step::Update, Some(stat)),
         Seen::Absent => (Step::Create, None),

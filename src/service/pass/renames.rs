@@ -122,6 +122,10 @@ fn carry_out_one(pass: &Pass, from: &RelPath, to: &RelPath, how: How) -> Result<
     if swapped.is_some_and(|a| !there_now.stat().is_some_and(|s| is_same(pass, &a, s, (&old, &new)))) {
         return Ok(false);
     }
+    if pair.two_way.is_some() && target != Seen::Absent {
+        // What has the name there may be new.
+        return Ok(false);
+    }
     let (names, flags) = ((&*old.name, &*new.name), rename_flags(&target, swapped, &moved));
     let Some(flags) = flags else { return Ok(false) };
     let (from_folder, to_folder) = (old.replica.as_fd(), new.replica.as_fd());
