@@ -94,6 +94,21 @@
 //! written ([`fs::patch`]), else a copy. Where no two files can share blocks, nothing less is safe: ext4's only other way is
 //! to exchange extents between two files, which is not one step for several of them, nor one with the attributes.
 //!
+//! # Two ways
+//!
+//! Where both folders are worked in, a pass goes one way all the same: each of the two directions is a [`service::pair::Pair`] of
+//! its own, with its own watches, doubt and holds (`service::dispatcher::way`), and one pass of each kind runs at a time. What
+//! [`plan::two_way`] finds to be for the other direction is handed to it (`service::pass::both_ways`). There is one record of a
+//! folder for both directions, under the identities of both of its sides ([`service::agreements`]): a folder that was made
+//! anew on one side has agreed to nothing, so that nothing in it is taken for removed. There the archive is the agreement,
+//! and not a cache: both disks have what it speaks of before it is committed, and where a root is another folder than
+//! before, all of it is forgotten. Then the sides are merged.
+//!
+//! A conflict is resolved by the direction that leads to the version that yields: this gets a second name by a link, and the
+//! other version takes its place, so that the name is never missing. A folder that is gone from one side goes from the other
+//! only if all below it is as agreed; else those folders stay that hold what is not, and are made once more on the side
+//! where they are gone, with what was agreed of them, by which the rest goes name by name.
+//!
 //! # What does not rest
 //!
 //! A file that changes while it is read goes into `service::restless`, which says when it is looked at again and when it

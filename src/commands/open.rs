@@ -12,6 +12,7 @@ use super::advice;
 use crate::config::{self, ConfigError, Durability, Settings};
 use crate::fs::archive::Archive;
 use crate::fs::copy::Abilities;
+use crate::fs::disk::Disk;
 use crate::fs::lock::{self, Refused};
 use crate::fs::metadata::Rights;
 use crate::fs::mounts::{Relation, relation};
@@ -155,7 +156,8 @@ pub fn check(settings: &Settings) -> Result<Paths, Refusal> {
     }
     let paths = Paths { source, replica, has_source, has_replica };
     // One that was there before may come back; of another nothing is known but a slip of the pen.
-    if !has_source && (settings.dry_run || !paths.is_known()?) {
+    let is_made = settings.two_way && has_replica && !settings.dry_run;
+    if !has_source && !is_made && (settings.dry_run || !paths.is_known()?) {
         return Err(Refusal::Source { path: settings.source.clone(), reason: describe(Errno::NOENT) });
     }
     Ok(paths)
@@ -235,16 +237,19 @@ fn pattern_text(path: &Path) -> Result<String, String> {
 /// # Errors
 /// A root that cannot be opened or made, or another writer.
 pub fn roots(paths: &Paths, settings: &Settings) -> Result<(Root, Root), Refusal> {
-    let open = |path: &Path, exists| if exists { Root::open(path) } else { Root::missing(path) };
-    let source = open(&paths.source, paths.has_source)
-        .map_err(|e| Refusal::Source { path: paths.source.clone(), reason: describe(e) })?;
-    let path = &paths.replica;
-    let unusable = |reason| Refusal::Replica { path: path.clone(), reason };
-    let is_new = !paths.has_replica && !settings.dry_run && (settings.accept_root || !paths.is_known()?);
-    if is_new {
-        fs::create_dir_all(path).map_err(|e| unusable(words(&e)))?;
-    }
-    let replica = open(path, paths.has_replica || is_new).map_err(|e| unusable(describe(e)))?;
+    let may_make = !settings.dry_run && (settings.accept_root || !paths.is_known()?);
+    let open = |path: &Path, exists: bool, is_written: bool| {
+        let is_new = !exists && is_written && may_make;
+        if is_new {
+            fs::create_dir_all(path).map_err(|e| words(&e))?;
+        }
+        let root = if exists || is_new { Root::open(path) } else { Root::missing(path) };
+        root.map_err(describe)
+    };
+    let source = open(&paths.source, paths.has_source, settings.two_way && paths.has_replica)
+        .map_err(|reason| Refusal::Source { path: paths.source.clone(), reason })?;
+    let replica = open(&paths.replica, paths.has_replica, true)
+        .map_err(|reason| Refusal::Replica { path: paths.replica.clone(), reason })?;
     if settings.dry_run || replica.is_missing() {
         return Ok((source, replica));
     }
@@ -323,14 +328,25 @@ pub fn in_force(exclude: Exclude, settings: &Settings) -> Arc<InForce> {
 /// # Errors
 /// A state folder that cannot be used.
 pub fn pair(
-    (source, mut replica): (Root, Root),
+    (mut source, mut replica): (Root, Root),
     in_force: Arc<InForce>,
     settings: &Settings,
     log: Log,
 ) -> Result<(Pair, Option<Misplaced>), Refusal> {
     let archive = if settings.dry_run { Archive::in_memory() } else { archive(&state_of(&source, &replica)?, &log)? };
     let durable = settings.durability == Durability::Batch;
-    match archive.begin(durable) {
+    let begun = if settings.two_way {
+        let takes_all = |root: &Root| Disk::open(root, false).is_ok_and(|disk| disk.takes_all());
+        archive.begin_both(durable && takes_all(&source) && takes_all(&replica)).map(|is_lost| {
+            if is_lost {
+                log.warn("The last run was cut short: what was agreed is not relied on, and nothing is removed by it");
+            }
+            0
+        })
+    } else {
+        archive.begin(durable)
+    };
+    match begun {
         Ok(0) => {}
         Ok(young) => log.info(format_args!(
             "The last run may have been cut short: what had changed shortly before is compared ({young} {})",
@@ -342,11 +358,23 @@ pub fn pair(
     if settings.accept_root {
         places.forget();
     }
-    if replica.is_missing() && !settings.dry_run && places.no_disk_is_missing(&replica) {
+    let may_make = |side, root: &Root| root.is_missing() && !settings.dry_run && places.no_disk_is_missing(side, root);
+    if may_make(Side::Replica, &replica) {
         replica = make_anew(replica.path())?;
     }
-    let misplaced = if settings.dry_run { None } else { places.check(&source, &replica).err() };
+    if settings.two_way && may_make(Side::Source, &source) {
+        source = make_anew(source.path())?;
+    }
+    let both_ways = settings.two_way;
+    let misplaced = if settings.dry_run { None } else { places.check(&source, &replica, both_ways).err() };
     if misplaced.is_none() && !settings.dry_run {
+        let has_new = places.is_new(Side::Source, &source) || places.is_new(Side::Replica, &replica);
+        if both_ways
+            && has_new
+            && let Err(reason) = archive.forget()
+        {
+            log.warn(reason);
+        }
         places.remember(&source, &replica, &archive);
     }
     let options = Options { durable, one_file_system: settings.one_file_system, dry_run: settings.dry_run };
@@ -355,7 +383,7 @@ pub fn pair(
         replica,
         in_force,
         archive: Arc::new(archive),
-        stage: Stage::new(),
+        stage: if settings.two_way { Stage::shared() } else { Stage::new() },
         abilities: Abilities::default(),
         rights: Rights::of_this_process(),
         watches: None,

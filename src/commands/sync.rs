@@ -115,10 +115,10 @@ fn sweep(pair: &Pair, released: bool, pulse: &Arc<Pulse>, onlooker: &Onlooker) -
 
 /// What the person hears at the end, and the exit code.
 fn finish(pair: &Pair, outcome: &Outcome, start: Instant) -> ExitCode {
-    if let Err(reason) = pair.archive.commit(clock::now(), true) {
+    if let Err(reason) = pair.commit(clock::now(), true) {
         pair.log.warn(format_args!("{reason}; the next sweep compares everything"));
     }
-    pair.archive.end();
+    pair.end();
     report::problems(pair, outcome, &mut Common::default());
     if let Some(condition) = outcome.condition {
         report::condition(pair, condition);

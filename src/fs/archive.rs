@@ -13,6 +13,7 @@ use std::sync::{Arc, Mutex, MutexGuard, TryLockError};
 use std::time::SystemTime;
 
 use redb::{Durability, ReadTransaction, ReadableTable, Table, TableDefinition, WriteTransaction};
+use rustix::io::Errno;
 
 use crate::tree::doubt::Moment;
 use crate::tree::entry::InodeId;
@@ -201,6 +202,20 @@ impl Archive {
     /// # Errors
     /// What the store says; nothing is lost but time.
     pub fn commit(&self, now: Moment, durable: bool) -> Result<(), NoArchive> {
+        self.commit_after(now, durable, || Ok(()))
+    }
+
+    /// The same; `to_disk` brings to disk what is spoken of before it is written. What is remembered meanwhile waits for the
+    /// next commit.
+    ///
+    /// # Errors
+    /// Also what `to_disk` says: then nothing is written, and all of it waits.
+    pub fn commit_after(
+        &self,
+        now: Moment,
+        durable: bool,
+        to_disk: impl FnOnce() -> Result<(), Errno>,
+    ) -> Result<(), NoArchive> {
         let _turn = match self.turn.try_lock() {
             Err(TryLockError::WouldBlock) if durable => self.turn.lock().unwrap_or_else(|e| e.into_inner()),
             Err(TryLockError::WouldBlock) => return Ok(()),
@@ -216,6 +231,16 @@ impl Archive {
             *recent = Recent { leaving: Some(taken.clone()), ..Recent::default() };
             taken
         };
+        if let Err(error) = to_disk() {
+            let mut recent = self.recent();
+            recent.leaving = None;
+            recent.is_distrusted = false;
+            for (folder, changes) in taken.iter() {
+                recent.put_back(*folder, changes.clone());
+            }
+            let path = PathBuf::from("archive");
+            return Err(NoArchive { path, reason: error.to_string(), is_in_use: false });
+        }
         let mut folders: Vec<_> = taken.iter().collect();
         folders.sort_unstable_by_key(|(folder, _)| **folder);
         let mut largest = 0;
@@ -256,6 +281,25 @@ impl Archive {
             }
         }
         result.map_err(no_archive)
+    }
+
+    /// How many entries wait to be committed.
+    pub fn waiting(&self) -> usize {
+        self.recent().entries
+    }
+
+    /// Forgets all that was ever agreed: the folders are not those that it was about.
+    ///
+    /// # Errors
+    /// What the store says.
+    pub fn forget(&self) -> Result<(), NoArchive> {
+        *self.recent() = Recent::default();
+        let forget = |transaction: &mut WriteTransaction| {
+            transaction.delete_table(FOLDERS)?;
+            transaction.open_table(FOLDERS)?;
+            Ok(())
+        };
+        self.write(forget).map_err(no_archive)
     }
 
     /// A small fact kept beside the records.

@@ -1,7 +1,7 @@
 //! Owns bringing files to disk: one by one, or together with their whole filesystem. It does not decide when, and never
 //! tries twice: what a failed call has not written may be gone from memory too, and a second call would not tell.
 
-use std::os::fd::{BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use rustix::fs;
 use rustix::io::Errno;
@@ -36,6 +36,23 @@ pub struct Disk {
     takes_all: bool,
     /// The replica's own, where files may lie on others too, which are mounted inside it.
     device: Option<u64>,
+}
+
+/// Brings all of a root to disk, and what is mounted below it in these places.
+///
+/// # Errors
+/// As of syncfs(2).
+pub fn bring_all(root: &Root, mounts: &[RelPath]) -> Result<(), Errno> {
+    let bring = |disk: BorrowedFd| match fs::syncfs(disk) {
+        Err(Errno::NOSYS) => {
+            fs::sync();
+            Ok(())
+        }
+        done => done,
+    };
+    // One that is not there has nothing to be told.
+    let mut mounts = mounts.iter().filter_map(|path| root.open_folder(path).ok());
+    bring(root.fd()).and_then(|()| mounts.try_for_each(|mount| bring(mount.as_fd())))
 }
 
 impl Disk {

@@ -32,6 +32,8 @@ const PRIVATE: Mode = Mode::from_raw_mode(0o700);
 pub struct Stage {
     /// Where the root lies, by a rough look and by a close one.
     own: [OnceLock<Volume>; 2],
+    /// Others work in the replica: what has a name at the very moment of its replacement is looked at once more.
+    others_write: bool,
     /// There are projects in the replica.
     has_projects: AtomicBool,
     /// Folders that are filled cannot be published.
@@ -103,6 +105,11 @@ impl StagedFile {
 impl Stage {
     pub fn new() -> Self {
         Self::default()
+    }
+
+    /// One for a folder in which others work too.
+    pub fn shared() -> Self {
+        Self { others_write: true, ..Self::default() }
     }
 
     /// A pass begins.
@@ -325,7 +332,7 @@ impl Stage {
         name: &[u8],
         expected: Option<&Stat>,
     ) -> Result<Published, Errno> {
-        let mut result = publish_named(root, &staged, folder, name, expected);
+        let mut result = publish_named(root, &staged, folder, name, (expected, self.others_write));
         if result == Err(Errno::XDEV) && is_apart(&staged, folder) {
             // Staged before that was known. From now on it is looked for.
             self.has_projects.store(true, Ordering::Relaxed);

@@ -8,12 +8,18 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use rustix::io::Errno;
 
 use super::pair::Pair;
-use crate::fs::archive::{Changes, ROOT};
+use crate::fs::archive::{Changes, NoArchive, ROOT};
+use crate::fs::disk;
+use crate::fs::root::Root;
 use crate::plan::conflict::Policy;
+use crate::tree::doubt::Moment;
 use crate::tree::entry::InodeId;
 use crate::tree::identity::Side;
 use crate::tree::path::RelPath;
 use crate::tree::record::{Agreed, Record};
+
+/// As many agreements wait at most where a commit has to wait for both disks.
+const FAR_BEHIND: usize = 32_768;
 
 /// How a pair is kept equal whose folders are both worked in.
 #[derive(Clone, Debug)]
@@ -86,7 +92,50 @@ impl Pair {
         if self.is_turned() {
             changes.values_mut().for_each(|change| *change = change.map(Agreed::turned));
         }
-        self.archive.remember(key, changes)
+        let is_behind = self.archive.remember(key, changes);
+        // There, each commit waits for both disks.
+        is_behind && (self.two_way.is_none() || self.archive.waiting() >= FAR_BEHIND)
+    }
+
+    /// Forgets what was agreed where one of the roots is not the folder that it was agreed with: what it lacks is not removed
+    /// from the other. With one direction, what was agreed proves itself.
+    pub fn forget_others(&self, (source, replica): (&Root, &Root)) {
+        let is_new = |(side, root)| self.places.is_new(side, root);
+        let has_new = [(Side::Source, source), (Side::Replica, replica)].into_iter().any(is_new);
+        if self.two_way.is_some()
+            && has_new
+            && let Err(reason) = self.archive.forget()
+        {
+            self.log.warn(format_args!("{reason}"));
+        }
+    }
+
+    /// Writes what is agreed. Where both folders are worked in, both have it on disk by then: what only one of them had after
+    /// a power cut would look as if it had been changed, or removed, on the other.
+    ///
+    /// # Errors
+    /// What a disk, or the store, says.
+    pub fn commit(&self, now: Moment, durable: bool) -> Result<(), NoArchive> {
+        if self.two_way.is_none() || !self.options.durable {
+            return self.archive.commit(now, durable);
+        }
+        self.archive.commit_after(now, durable, || {
+            let (source, replica) = self.roots();
+            for (side, root) in [(Side::Source, source), (Side::Replica, replica)] {
+                disk::bring_all(root, &self.places.mounts_in(side))?;
+            }
+            Ok(())
+        })
+    }
+
+    /// Ends the run cleanly, with all that it did on disk where nothing was brought there before.
+    pub fn end(&self) {
+        let is_unsynced = self.two_way.is_some() && !self.options.durable;
+        let (source, replica) = self.roots();
+        let is_safe = |(side, root): (Side, &Root)| disk::bring_all(root, &self.places.mounts_in(side)).is_ok();
+        if !is_unsynced || [(Side::Source, source), (Side::Replica, replica)].into_iter().all(is_safe) {
+            self.archive.end();
+        }
     }
 
     /// What the two sides of an open folder are.

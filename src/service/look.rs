@@ -85,7 +85,8 @@ pub fn for_roots(pair: &Pair, renew: &Renew) -> Answer {
 fn open(pair: &Pair, renew: &Renew) -> Result<Vec<Opened>, Misplaced> {
     let source = open_root(Side::Source, pair.source.path())?;
     let replica = open_root(Side::Replica, pair.replica.path())?;
-    pair.places.check(&source, &replica)?;
+    pair.places.check(&source, &replica, pair.two_way.is_some())?;
+    pair.forget_others((&source, &replica));
     let written = [Some(&replica), pair.two_way.as_ref().map(|_| &source)];
     for root in written.into_iter().flatten() {
         let path = || root.path().to_path_buf();
@@ -107,7 +108,7 @@ fn open(pair: &Pair, renew: &Renew) -> Result<Vec<Opened>, Misplaced> {
     sides.insert(0, (source, replica));
     let watches = renew().map_err(|reason| Misplaced::Unusable(path, reason))?;
     let opened = sides.into_iter().zip(watches).map(|((source, replica), watches)| {
-        let stage = Stage::new();
+        let stage = if pair.two_way.is_some() { Stage::shared() } else { Stage::new() };
         pair::clear_leftovers(&replica, &stage, &pair.log);
         Opened { source, replica, stage, watches }
     });

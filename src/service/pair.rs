@@ -80,7 +80,7 @@ impl Pair {
             replica: again(&self.source)?,
             in_force: Arc::clone(&self.in_force),
             archive: Arc::clone(&self.archive),
-            stage: Stage::new(),
+            stage: Stage::shared(),
             abilities: Abilities::default(),
             rights: self.rights.clone(),
             watches: None,

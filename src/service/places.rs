@@ -93,17 +93,17 @@ impl Places {
     ///
     /// # Errors
     /// The first that is not.
-    pub fn check(&self, source: &Root, replica: &Root) -> Result<(), Misplaced> {
+    pub fn check(&self, source: &Root, replica: &Root, both_ways: bool) -> Result<(), Misplaced> {
         for (side, root) in [(Side::Source, source), (Side::Replica, replica)] {
             if root.is_missing() {
                 return Err(Misplaced::Gone(side, root.path().into()));
             }
             let found = identity::of(root.fd()).map_err(|e| Misplaced::Unusable(root.path().into(), describe(e)))?;
             let is_other = self.memory().root(side).is_some_and(|known| !known.identity.is_same(found));
-            // In an empty replica there is nothing to lose.
-            let is_fresh = || {
-                side == Side::Replica && self.no_disk_is_missing(root) && scan::is_empty(root).is_ok_and(|empty| empty)
-            };
+            // In an empty folder that is written to there is nothing to lose.
+            let is_written = side == Side::Replica || both_ways;
+            let is_fresh =
+                || is_written && self.no_disk_is_missing(side, root) && scan::is_empty(root).is_ok_and(|empty| empty);
             if is_other && !is_fresh() {
                 return Err(Misplaced::Other(side, root.path().into()));
             }
@@ -111,12 +111,18 @@ impl Places {
         Ok(())
     }
 
-    /// Whether a replica that is not what it was, or not there, was no disk's and lay in a folder that is still there: then
+    /// Whether a root is not the folder that is remembered, so that nothing was agreed with it; also where none is.
+    pub fn is_new(&self, side: Side, root: &Root) -> bool {
+        let known = self.memory().root(side).map(|known| known.identity);
+        known.is_none_or(|known| !identity::of(root.fd()).is_ok_and(|found| known.is_same(found)))
+    }
+
+    /// Whether a folder that is written to and is not what it was, or not there, was no disk's and lay in a folder that is still there: then
     /// somebody has taken it away, and a new one may be made.
-    pub fn no_disk_is_missing(&self, replica: &Root) -> bool {
-        let known = self.memory().replica;
+    pub fn no_disk_is_missing(&self, side: Side, root: &Root) -> bool {
+        let known = self.memory().root(side);
         known.is_none_or(|known| {
-            let above = replica.path().parent().and_then(|parent| identity::of_path(parent).ok());
+            let above = root.path().parent().and_then(|parent| identity::of_path(parent).ok());
             known.above.zip(above).is_some_and(|(known, above)| known.is_same(above))
         })
     }

@@ -126,6 +126,9 @@ impl fmt::Display for Totals {
         if self.other > 0 {
             write!(f, "{}, ", counted(self.other, "special file", "special files"))?;
         }
+        if self.conflicts > 0 {
+            write!(f, "{}, ", counted(self.conflicts, "conflict", "conflicts"))?;
+        }
         write!(f, "{}, {}", counted(self.problems, "problem", "problems"), Bytes(self.bytes))
     }
 }

@@ -45,5 +45,6 @@ mod systemd;
 mod terminal;
 mod torn;
 mod tree;
+mod two_way;
 mod verify;
 mod watch;

@@ -39,6 +39,26 @@ impl Archive {
         Ok(forgotten)
     }
 
+    /// The same where what is agreed was on disk on both sides before it was committed (`durable`), so that nothing is young.
+    /// Where it was not, and the machine has gone down since, nothing of it can be relied on: what one side has lost by that
+    /// would be removed from the other. Returns whether all was forgotten.
+    ///
+    /// # Errors
+    /// What the store says.
+    pub fn begin_both(&self, durable: bool) -> Result<bool, NoArchive> {
+        let has_rebooted = self.boot.is_empty() || self.written().is_none_or(|(boot, _)| boot != self.boot);
+        let is_lost = has_rebooted && self.fact(UNSYNCED).is_some();
+        if is_lost {
+            self.forget()?;
+        }
+        if durable {
+            self.remove_fact(UNSYNCED);
+        } else {
+            self.set_fact(UNSYNCED, b"1");
+        }
+        Ok(is_lost)
+    }
+
     /// Ends the run cleanly: all that it wrote is in the kernel's hands.
     pub fn end(&self) {
         self.remove_fact(UNSYNCED);

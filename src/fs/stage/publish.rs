@@ -16,7 +16,7 @@ pub(super) fn publish_named(
     staged: &Staged,
     folder: BorrowedFd,
     name: &[u8],
-    expected: Option<&Stat>,
+    (expected, others_write): (Option<&Stat>, bool),
 ) -> Result<Published, Errno> {
     let from = staged.name.as_slice();
     let Some(expected) = expected else {
@@ -29,7 +29,7 @@ pub(super) fn publish_named(
         }
         Seen::Present(now) if expected.stamp() == now.stamp() => {
             let becomes_folder = root.look(staged.folder(), from)?.stat().is_some_and(|s| s.kind == Kind::Directory);
-            if becomes_folder {
+            if becomes_folder || others_write {
                 if exchange(root, staged, folder, name, expected)? == Published::Changed {
                     return Ok(Published::Changed);
                 }
@@ -73,7 +73,11 @@ fn exchange(
         done => done?,
     }
     // What came there since it was looked at is nobody's to remove: it goes back.
-    if root.look(staged.folder(), from)?.stat().map(Stat::id) != Some(expected.id()) {
+    let is_expected = |now: &Stat| {
+        let is_written = now.kind != Kind::Directory && (now.size, now.mtime) != (expected.size, expected.mtime);
+        now.id() == expected.id() && !is_written
+    };
+    if !root.look(staged.folder(), from)?.stat().is_some_and(is_expected) {
         fs::renameat_with(staged.folder(), from, folder, name, RenameFlags::EXCHANGE)?;
         return Ok(Published::Changed);
     }

@@ -126,7 +126,7 @@ impl Dispatcher {
         self.commit_due = None;
         self.keep_facts();
         let pair = self.pair();
-        if let Err(reason) = pair.archive.commit(now, true)
+        if let Err(reason) = pair.commit(now, true)
             && pair.said.first("commit")
         {
             pair.log.warn(format_args!("{reason}; the next sweep compares everything"));

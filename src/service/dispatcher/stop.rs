@@ -44,11 +44,11 @@ impl Dispatcher {
             }
         }
         self.keep_facts();
-        if let Err(reason) = self.pair().archive.commit(clock::now(), true) {
+        if let Err(reason) = self.pair().commit(clock::now(), true) {
             self.pair().log.warn(format_args!("{reason}; the next sweep compares everything"));
         }
         if ended {
-            self.pair().archive.end();
+            self.pair().end();
         }
         let up = until(self.began, clock::now());
         self.pair().log.info(format_args!("Stopped: {} in {:.3} s", self.totals, up.as_secs_f64()));

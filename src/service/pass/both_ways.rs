@@ -25,6 +25,7 @@ use crate::service::clock;
 use crate::tree::doubt::Doubt;
 use crate::tree::entry::{Kind, Seen, Stat, Time};
 use crate::tree::identity::Side;
+use crate::tree::listing::Listing;
 use crate::tree::path::RelPath;
 use crate::tree::record::Agreed;
 
@@ -355,6 +356,23 @@ fn forget(pass: &Pass, path: &RelPath) {
     if let Some((ids, name)) = place_of(pass.pair, path) {
         pass.pair.remember(ids, Changes::from([(name.into(), None)]));
     }
+}
+
+/// Whether the source holds nothing at all any more, though more than one thing is to go: that is a disk that has lost what it
+/// held, or a folder that was put in the place of another, more likely than work.
+pub(super) fn is_emptied(pass: &Pass, removals: usize) -> bool {
+    let pair = pass.pair;
+    if pair.two_way.is_none() || removals < 2 {
+        return false;
+    }
+    let is_nothing = |listing: Listing| {
+        let skips = |name: &[u8]| pass.skips(&RelPath::root().join(name), true);
+        listing.names(0..listing.len()).all(skips)
+    };
+    pair.source
+        .open_folder(&RelPath::root())
+        .and_then(|root| scan::names(root.as_fd(), &mut || pass.pulse.beat()))
+        .is_ok_and(is_nothing)
 }
 
 /// Whether what the source has under a name is to be what the replica has, with nothing in the replica to be lost by that.

@@ -160,7 +160,7 @@ fn remember_many(pass: &Pass, node: &Node) {
     };
     if !pass.pair.options.dry_run && pass.remember(&node.path, node.ids, changes) {
         // Only time is lost with it.
-        let _ = pass.pair.archive.commit(clock::now(), false);
+        let _ = pass.pair.commit(clock::now(), false);
     }
 }
 
@@ -192,7 +192,7 @@ fn finish(pass: &Pass, node: &Node, totals: &mut Totals) {
     }
     if behind {
         // Only time is lost with it.
-        let _ = pair.archive.commit(clock::now(), false);
+        let _ = pair.commit(clock::now(), false);
     }
 }
 

@@ -135,12 +135,13 @@ fn let_through(pass: &Pass, brake: &Brake, removals: Vec<Removal>) -> Vec<Remova
     let known = brake.entries.unwrap_or_else(|| pass.entries.load(Ordering::Relaxed));
     let asked: Vec<(&RelPath, u64)> = removals.iter().map(|r| (&r.path, r.entries())).collect();
     let verdicts = brake.sort(&asked, known.max(found), pass.rules.max_delete);
+    let is_emptied = both_ways::is_emptied(pass, removals.len());
     let mut go = Vec::new();
     for (mut removal, verdict) in removals.into_iter().zip(verdicts) {
         match verdict {
-            Verdict::Go => {}
+            Verdict::Go if !is_emptied => {}
             Verdict::Released => removal.cause = Cause::Release,
-            Verdict::Hold => {
+            Verdict::Go | Verdict::Hold => {
                 let mut shared = pass.shared();
                 shared.outcome.held_entries += removal.entries();
                 let entries = removal.entries();

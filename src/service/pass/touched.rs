@@ -1,11 +1,10 @@
 //! Owns which folders' lists the pass changed in the replica, and bringing these to disk. The files in them are
 //! `publisher`'s.
 
-use std::os::fd::{AsFd, BorrowedFd};
-
 use rustix::io::Errno;
 
 use super::Pass;
+use crate::fs::disk;
 use crate::tree::path::RelPath;
 
 /// Above this many folders the whole filesystem is brought to disk at once.
@@ -35,18 +34,8 @@ pub(super) fn bring_to_disk(pass: &Pass) {
     if !pair.options.durable || pair.options.dry_run || pass.is_cancelled() || (touched.is_empty() && !many) {
         return;
     }
-    let sync = |disk: BorrowedFd| match rustix::fs::syncfs(disk) {
-        Err(Errno::NOSYS) => {
-            rustix::fs::sync();
-            Ok(())
-        }
-        done => done,
-    };
     let result = if many {
-        // One that is not there has nothing to be told.
-        let mounts = pair.places.mounts_in(pair.written_side());
-        let mut mounts = mounts.iter().filter_map(|path| pair.replica.open_folder(path).ok());
-        sync(pair.replica.fd()).and_then(|()| mounts.try_for_each(|mount| sync(mount.as_fd())))
+        disk::bring_all(&pair.replica, &pair.places.mounts_in(pair.written_side()))
     } else {
         touched.iter().try_for_each(|folder| match pair.replica.open_folder(folder) {
             Ok(fd) => match rustix::fs::fsync(fd) {
