@@ -392,7 +392,7 @@ mod tests {
             ("sync -i 5 a b", ErrorKind::UnknownArgument),
             ("sync -j 0 a b", ErrorKind::ValueValidation),
             ("sync -q -v a b", ErrorKind::ArgumentConflict),
-            ("sync --two-way a b", ErrorKind::UnknownArgument),
+            ("sync --conflict newest a b", ErrorKind::InvalidValue),
             ("history a", ErrorKind::InvalidSubcommand),
             ("status --control a --name b", ErrorKind::ArgumentConflict),
             ("status --name ../b", ErrorKind::ValueValidation),

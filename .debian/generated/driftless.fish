@@ -41,6 +41,10 @@ complete -c driftless -n "__fish_driftless_needs_command" -f -a "help" -d 'Print
 complete -c driftless -n "__fish_driftless_using_subcommand sync" -l max-delete -d 'Hold deletions that would remove more than this share of the replica (and more than 50 entries) [default: 50%]' -r
 complete -c driftless -n "__fish_driftless_using_subcommand sync" -l durability -d 'Whether contents are on disk before they are published under their name [default: batch]' -r -f -a "batch\t'Contents are on disk before they are published'
 none\t'The system decides when; a power cut can leave empty files'"
+complete -c driftless -n "__fish_driftless_using_subcommand sync" -l conflict -d 'What becomes of a file that both sides have changed [default: keep-both]' -r -f -a "keep-both\t'The newer version keeps the name, the other one stays under another name'
+newer\t'The newer version stays'
+source\t'The source\'s version stays'
+replica\t'The replica\'s version stays'"
 complete -c driftless -n "__fish_driftless_using_subcommand sync" -s x -l exclude -d 'Leave these paths alone: neither copied nor removed; gitignore syntax, relative to the source; repeatable' -r
 complete -c driftless -n "__fish_driftless_using_subcommand sync" -l exclude-from -d 'Read such patterns from a file, one a line; repeatable' -r -F
 complete -c driftless -n "__fish_driftless_using_subcommand sync" -s j -l jobs -d 'Threads that copy or compare [default: the cores, at most 8]' -r
@@ -51,6 +55,7 @@ never\t'Not at all'"
 complete -c driftless -n "__fish_driftless_using_subcommand sync" -s n -l dry-run -d 'Print what would be done, do nothing'
 complete -c driftless -n "__fish_driftless_using_subcommand sync" -l release -d 'Go through with deletions that would be held (see --max-delete)'
 complete -c driftless -n "__fish_driftless_using_subcommand sync" -s c -l checksum -d 'Sweeps compare all contents, byte by byte, not size and modification time'
+complete -c driftless -n "__fish_driftless_using_subcommand sync" -l two-way -d 'Changes on either side go to the other: both folders are worked in'
 complete -c driftless -n "__fish_driftless_using_subcommand sync" -l accept-root -d 'Take the two folders, and what is mounted below them, as they are now, though they are not those of before'
 complete -c driftless -n "__fish_driftless_using_subcommand sync" -l one-file-system -d 'Do not descend into other mounts'
 complete -c driftless -n "__fish_driftless_using_subcommand sync" -s q -l quiet -d 'Warnings and errors only on the console'
@@ -63,6 +68,10 @@ complete -c driftless -n "__fish_driftless_using_subcommand watch" -l max-delay 
 complete -c driftless -n "__fish_driftless_using_subcommand watch" -l max-delete -d 'Hold deletions that would remove more than this share of the replica (and more than 50 entries) [default: 50%]' -r
 complete -c driftless -n "__fish_driftless_using_subcommand watch" -l durability -d 'Whether contents are on disk before they are published under their name [default: batch]' -r -f -a "batch\t'Contents are on disk before they are published'
 none\t'The system decides when; a power cut can leave empty files'"
+complete -c driftless -n "__fish_driftless_using_subcommand watch" -l conflict -d 'What becomes of a file that both sides have changed [default: keep-both]' -r -f -a "keep-both\t'The newer version keeps the name, the other one stays under another name'
+newer\t'The newer version stays'
+source\t'The source\'s version stays'
+replica\t'The replica\'s version stays'"
 complete -c driftless -n "__fish_driftless_using_subcommand watch" -s x -l exclude -d 'Leave these paths alone: neither copied nor removed; gitignore syntax, relative to the source; repeatable' -r
 complete -c driftless -n "__fish_driftless_using_subcommand watch" -l exclude-from -d 'Read such patterns from a file, one a line; repeatable' -r -F
 complete -c driftless -n "__fish_driftless_using_subcommand watch" -s j -l jobs -d 'Threads that copy or compare [default: the cores, at most 8]' -r
@@ -75,6 +84,7 @@ complete -c driftless -n "__fish_driftless_using_subcommand watch" -l progress -
 always\t'From the beginning of each sweep; where there is no terminal, as a line every ten seconds'
 never\t'Not at all'"
 complete -c driftless -n "__fish_driftless_using_subcommand watch" -s c -l checksum -d 'Sweeps compare all contents, byte by byte, not size and modification time'
+complete -c driftless -n "__fish_driftless_using_subcommand watch" -l two-way -d 'Changes on either side go to the other: both folders are worked in'
 complete -c driftless -n "__fish_driftless_using_subcommand watch" -l accept-root -d 'Take the two folders, and what is mounted below them, as they are now, though they are not those of before'
 complete -c driftless -n "__fish_driftless_using_subcommand watch" -l one-file-system -d 'Do not descend into other mounts'
 complete -c driftless -n "__fish_driftless_using_subcommand watch" -s q -l quiet -d 'Warnings and errors only on the console'
