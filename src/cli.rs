@@ -3,6 +3,7 @@
 
 pub mod help;
 
+use std::ffi::OsString;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -143,12 +144,14 @@ pub struct ReleaseArgs {
     pub accept_root: bool,
 }
 
-#[derive(Debug, Args)]
+#[derive(Clone, Debug, Args)]
 pub struct SyncArgs {
     /// The folder that is followed
-    pub source: PathBuf,
+    #[arg(required_unless_present = "pairs", conflicts_with = "pairs")]
+    pub source: Option<PathBuf>,
     /// The folder that is made identical to it
-    pub replica: PathBuf,
+    #[arg(required_unless_present = "pairs", conflicts_with = "pairs")]
+    pub replica: Option<PathBuf>,
     /// Print what would be done, do nothing
     #[arg(short = 'n', long)]
     pub dry_run: bool,
@@ -173,13 +176,16 @@ const WHEN: &str = "When";
 #[derive(Clone, Debug, Default, Args)]
 pub struct WatchArgs {
     /// The folder that is followed
-    #[arg(required_unless_present = "config", conflicts_with = "config")]
+    #[arg(required_unless_present_any = ["config", "pairs"], conflicts_with_all = ["config", "pairs"])]
     pub source: Option<PathBuf>,
     /// The folder that is kept identical to it
-    #[arg(required_unless_present = "config", conflicts_with = "config")]
+    #[arg(required_unless_present_any = ["config", "pairs"], conflicts_with_all = ["config", "pairs"])]
     pub replica: Option<PathBuf>,
+    /// Serve one pair of the file, for a `watch` with this process number that serves them all
+    #[arg(long, hide = true, num_args = 3, value_names = ["PID", "SOURCE", "REPLICA"], requires = "pairs")]
+    pub one_of: Option<Vec<OsString>>,
     /// Take source, replica and options from this TOML file; options given here win over it
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, value_name = "FILE", conflicts_with = "pairs")]
     pub config: Option<PathBuf>,
     /// Time between sweeps, as in 90s, 10m, '1h 30m'; a bare number is seconds [default: 10m]
     #[arg(short, long, value_name = "DURATION", aliases = ["sync-interval", "sync_interval"], help_heading = WHEN)]
@@ -267,8 +273,12 @@ pub struct CopyOptions {
     /// Changes on either side go to the other: both folders are worked in
     #[arg(long)]
     pub two_way: bool,
-    /// What becomes of a file that both sides have changed [default: keep-both]
-    #[arg(long, value_enum, requires = "two_way")]
+    /// Take the two folders from this file, a line each, and work in both as with --two-way; empty lines stand between
+    /// several pairs
+    #[arg(long, value_name = "FILE")]
+    pub pairs: Option<PathBuf>,
+    /// What becomes of a file that both sides have changed, with --two-way or --pairs [default: keep-both]
+    #[arg(long, value_enum)]
     pub conflict: Option<Conflict>,
     /// Take the two folders, and what is mounted below them, as they are now, though they are not those of before
     #[arg(long)]
@@ -393,6 +403,10 @@ mod tests {
             ("sync -j 0 a b", ErrorKind::ValueValidation),
             ("sync -q -v a b", ErrorKind::ArgumentConflict),
             ("sync --conflict newest a b", ErrorKind::InvalidValue),
+            ("sync --pairs f a b", ErrorKind::ArgumentConflict),
+            ("watch --pairs f a b", ErrorKind::ArgumentConflict),
+            ("watch --pairs f --config g", ErrorKind::ArgumentConflict),
+            ("verify --pairs f", ErrorKind::UnknownArgument),
             ("history a", ErrorKind::InvalidSubcommand),
             ("status --control a --name b", ErrorKind::ArgumentConflict),
             ("status --name ../b", ErrorKind::ValueValidation),

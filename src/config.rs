@@ -3,6 +3,7 @@
 
 mod effective;
 mod file;
+mod pairs;
 mod state;
 mod text;
 mod trust;
@@ -23,6 +24,7 @@ use crate::tree::quote::{escaped, quoted};
 
 pub use effective::{Checked, Row, check, rows};
 use file::FileConfig;
+pub use pairs::{NamedPair, read_pairs};
 pub use state::{make_state_dir, pair_name, state_dir};
 pub use text::{LONGEST_PATTERNS, read_text};
 pub use trust::untrusted;
@@ -133,6 +135,12 @@ pub enum ConfigError {
     Several(Vec<ConfigError>),
     #[error("--max-delay ({}) must not be shorter than --debounce ({})", spoken(*max_delay), spoken(*debounce))]
     DelayBelowDebounce { debounce: Duration, max_delay: Duration },
+    #[error("--conflict goes with --two-way or --pairs: where only the source is worked in, there are no conflicts")]
+    NoConflicts,
+    #[error("cannot read the file of pairs {}: {}", shown(path), reason(source))]
+    PairsUnreadable { path: PathBuf, source: io::Error },
+    #[error("{option} is for one pair of folders, and {} has {count}", shown(path))]
+    OnePairOnly { option: &'static str, path: PathBuf, count: usize },
     #[error("{} cannot be used as a path: {}", shown(path), reason(source))]
     BadPath { path: PathBuf, source: io::Error },
     #[error(
@@ -145,7 +153,7 @@ pub enum ConfigError {
 
 impl ConfigError {
     /// All that is wrong, as one.
-    fn all(errors: impl Iterator<Item = Self>) -> Option<Self> {
+    pub fn all(errors: impl Iterator<Item = Self>) -> Option<Self> {
         let mut errors: Vec<Self> = errors.collect();
         if errors.len() > 1 { Some(Self::Several(errors)) } else { errors.pop() }
     }
@@ -163,8 +171,12 @@ impl Settings {
     /// # Errors
     /// A path that cannot be made absolute.
     pub fn for_sync(args: &SyncArgs) -> Result<Self, ConfigError> {
-        let mut settings = Self::of(&args.source, &args.replica)?;
-        settings.take_copying(&args.copying);
+        let mut settings = match (&args.source, &args.replica) {
+            (Some(source), Some(replica)) => Self::of(source, replica)?,
+            // The command line's definition requires both, or a file of pairs, of which one is put here.
+            _ => return Err(ConfigError::Missing { path: "command line".into(), key: "replica" }),
+        };
+        settings.take_copying(&args.copying)?;
         settings.take_reading(&args.reading)?;
         settings.take_output(&args.output);
         settings.log_file = args.logging.log_file.as_deref().map(absolute).transpose()?;
@@ -227,7 +239,7 @@ impl Settings {
         settings.two_way = file.two_way.unwrap_or_default();
         settings.conflict = file.conflict.unwrap_or_default();
         settings.verbosity = if file.quiet == Some(true) { -1 } else { clamped(file.verbose.unwrap_or_default()) };
-        settings.take_copying(&args.copying);
+        settings.take_copying(&args.copying)?;
         settings.take_reading(&args.reading)?;
         settings.take_output(&args.output);
         settings.control = args.control.as_deref().or(file.control.as_deref()).map(absolute).transpose()?;
@@ -284,13 +296,14 @@ impl Settings {
         })
     }
 
-    fn take_copying(&mut self, given: &CopyOptions) {
+    fn take_copying(&mut self, given: &CopyOptions) -> Result<(), ConfigError> {
         self.checksum |= given.checksum;
         self.accept_root |= given.accept_root;
         self.max_delete = given.max_delete.unwrap_or(self.max_delete);
         self.durability = given.durability.unwrap_or(self.durability);
         self.two_way |= given.two_way;
         self.conflict = given.conflict.unwrap_or(self.conflict);
+        if given.conflict.is_some() && !self.two_way { Err(ConfigError::NoConflicts) } else { Ok(()) }
     }
 
     fn take_reading(&mut self, given: &ReadOptions) -> Result<(), ConfigError> {

@@ -109,6 +109,10 @@
 //! only if all below it is as agreed; else those folders stay that hold what is not, and are made once more on the side
 //! where they are gone, with what was agreed of them, by which the rest goes name by name.
 //!
+//! Without what was agreed nobody can tell what is new, so that a dry run goes by a copy of the archive in memory. Several pairs
+//! in one file are several services, each with a process of its own (`commands::several`): what one waits for keeps no other
+//! one waiting, and what each has (its log lines, its socket, its archive, its second wall) is as if it were alone.
+//!
 //! # What does not rest
 //!
 //! A file that changes while it is read goes into `service::restless`, which says when it is looked at again and when it

@@ -638,7 +638,7 @@ _driftless() {
             return 0
             ;;
         driftless__subcmd__sync)
-            opts="-n -c -x -j -l -q -v -h --dry-run --release --checksum --max-delete --durability --two-way --conflict --accept-root --exclude --exclude-from --jobs --one-file-system --log-file --progress --quiet --verbose --help"
+            opts="-n -c -x -j -l -q -v -h --dry-run --release --checksum --max-delete --durability --two-way --pairs --conflict --accept-root --exclude --exclude-from --jobs --one-file-system --log-file --progress --quiet --verbose --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -650,6 +650,10 @@ _driftless() {
                     ;;
                 --durability)
                     COMPREPLY=($(compgen -W "batch none" -- "${cur}"))
+                    return 0
+                    ;;
+                --pairs)
+                    COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
                 --conflict)
@@ -734,12 +738,16 @@ _driftless() {
             return 0
             ;;
         driftless__subcmd__watch)
-            opts="-i -c -x -j -l -q -v -h --config --interval --debounce --max-delay --checksum --max-delete --durability --two-way --conflict --accept-root --exclude --exclude-from --jobs --one-file-system --control --name --metrics --metrics-listen --log-file --progress --quiet --verbose --help"
+            opts="-i -c -x -j -l -q -v -h --one-of --config --interval --debounce --max-delay --checksum --max-delete --durability --two-way --pairs --conflict --accept-root --exclude --exclude-from --jobs --one-file-system --control --name --metrics --metrics-listen --log-file --progress --quiet --verbose --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
             fi
             case "${prev}" in
+                --one-of)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
                 --config)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
@@ -766,6 +774,10 @@ _driftless() {
                     ;;
                 --durability)
                     COMPREPLY=($(compgen -W "batch none" -- "${cur}"))
+                    return 0
+                    ;;
+                --pairs)
+                    COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
                 --conflict)

@@ -41,7 +41,8 @@ complete -c driftless -n "__fish_driftless_needs_command" -f -a "help" -d 'Print
 complete -c driftless -n "__fish_driftless_using_subcommand sync" -l max-delete -d 'Hold deletions that would remove more than this share of the replica (and more than 50 entries) [default: 50%]' -r
 complete -c driftless -n "__fish_driftless_using_subcommand sync" -l durability -d 'Whether contents are on disk before they are published under their name [default: batch]' -r -f -a "batch\t'Contents are on disk before they are published'
 none\t'The system decides when; a power cut can leave empty files'"
-complete -c driftless -n "__fish_driftless_using_subcommand sync" -l conflict -d 'What becomes of a file that both sides have changed [default: keep-both]' -r -f -a "keep-both\t'The newer version keeps the name, the other one stays under another name'
+complete -c driftless -n "__fish_driftless_using_subcommand sync" -l pairs -d 'Take the two folders from this file, a line each, and work in both as with --two-way; empty lines stand between several pairs' -r -F
+complete -c driftless -n "__fish_driftless_using_subcommand sync" -l conflict -d 'What becomes of a file that both sides have changed, with --two-way or --pairs [default: keep-both]' -r -f -a "keep-both\t'The newer version keeps the name, the other one stays under another name'
 newer\t'The newer version stays'
 source\t'The source\'s version stays'
 replica\t'The replica\'s version stays'"
@@ -61,6 +62,7 @@ complete -c driftless -n "__fish_driftless_using_subcommand sync" -l one-file-sy
 complete -c driftless -n "__fish_driftless_using_subcommand sync" -s q -l quiet -d 'Warnings and errors only on the console'
 complete -c driftless -n "__fish_driftless_using_subcommand sync" -s v -l verbose -d 'Say more; repeatable'
 complete -c driftless -n "__fish_driftless_using_subcommand sync" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c driftless -n "__fish_driftless_using_subcommand watch" -l one-of -d 'Serve one pair of the file, for a `watch` with this process number that serves them all' -r
 complete -c driftless -n "__fish_driftless_using_subcommand watch" -l config -d 'Take source, replica and options from this TOML file; options given here win over it' -r -F
 complete -c driftless -n "__fish_driftless_using_subcommand watch" -s i -l interval -d 'Time between sweeps, as in 90s, 10m, \'1h 30m\'; a bare number is seconds [default: 10m]' -r
 complete -c driftless -n "__fish_driftless_using_subcommand watch" -l debounce -d 'Quiet time before a path that is still being written is acted on [default: 100ms]' -r
@@ -68,7 +70,8 @@ complete -c driftless -n "__fish_driftless_using_subcommand watch" -l max-delay 
 complete -c driftless -n "__fish_driftless_using_subcommand watch" -l max-delete -d 'Hold deletions that would remove more than this share of the replica (and more than 50 entries) [default: 50%]' -r
 complete -c driftless -n "__fish_driftless_using_subcommand watch" -l durability -d 'Whether contents are on disk before they are published under their name [default: batch]' -r -f -a "batch\t'Contents are on disk before they are published'
 none\t'The system decides when; a power cut can leave empty files'"
-complete -c driftless -n "__fish_driftless_using_subcommand watch" -l conflict -d 'What becomes of a file that both sides have changed [default: keep-both]' -r -f -a "keep-both\t'The newer version keeps the name, the other one stays under another name'
+complete -c driftless -n "__fish_driftless_using_subcommand watch" -l pairs -d 'Take the two folders from this file, a line each, and work in both as with --two-way; empty lines stand between several pairs' -r -F
+complete -c driftless -n "__fish_driftless_using_subcommand watch" -l conflict -d 'What becomes of a file that both sides have changed, with --two-way or --pairs [default: keep-both]' -r -f -a "keep-both\t'The newer version keeps the name, the other one stays under another name'
 newer\t'The newer version stays'
 source\t'The source\'s version stays'
 replica\t'The replica\'s version stays'"

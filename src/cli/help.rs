@@ -24,13 +24,26 @@ pub const SYNC: &str = "\
 Examples:
   driftless sync --dry-run ~/photos /mnt/backup/photos
   driftless sync -x '*.tmp' -x /cache/ ~/photos /mnt/backup/photos
-  driftless sync --checksum --log-file sync.log ~/photos /mnt/backup/photos";
+  driftless sync --checksum --log-file sync.log ~/photos /mnt/backup/photos
+  driftless sync --two-way ~/notes /mnt/laptop/notes
+  driftless sync --pairs notes.pairs
+
+A file of pairs has a folder a line, two lines a pair, and empty lines between
+the pairs. Relative paths are relative to the current folder, ~ and variables
+are not expanded. Both folders are worked in, as with --two-way; one that is
+missing is made. The exit code is the worst of all pairs.";
 
 pub const WATCH: &str = "\
 Examples:
   driftless watch ~/photos /mnt/backup/photos
   driftless watch --interval '1h 30m' -x '*.tmp' ~/photos /mnt/backup/photos
   driftless watch --config /etc/driftless/photos.toml
+  driftless watch --two-way --conflict newer ~/notes /mnt/laptop/notes
+  driftless watch --pairs notes.pairs
+
+A file of pairs has a folder a line, two lines a pair, and empty lines between
+the pairs; see 'driftless sync --help'. Each pair has its own process and its
+own control socket.
 
 Signals:
   TERM, INT  finish the file in hand, log the totals, exit

@@ -12,7 +12,7 @@ use rustix::fs::Access;
 
 use super::metrics;
 use super::open::{self, Paths, Refusal, shown};
-use crate::config::{self, Checked, Durability, Row, Settings};
+use crate::config::{self, Checked, Conflict, Durability, Row, Settings};
 use crate::service::pass::describe;
 use crate::tree::quote::quoted;
 
@@ -108,6 +108,8 @@ fn warnings(settings: &Settings) -> Vec<String> {
     say(settings.interval < SHORT_INTERVAL, "`interval`: a sweep of the whole tree so often costs more than it finds");
     say(settings.interval > LONG_INTERVAL, "`interval`: what no event told of waits that long for its sweep");
     say(settings.debounce > LONG_DEBOUNCE, "`debounce`: what is being written waits that long before it is copied");
+    let has_no_conflicts = !settings.two_way && settings.conflict != Conflict::default();
+    say(has_no_conflicts, "`conflict`: there are none without `two_way`");
     say(settings.max_delete >= 100.0, "`max_delete`: no removal is ever held");
     say(settings.durability == Durability::None, "`durability`: a power cut can leave empty files in the replica");
     found
@@ -132,7 +134,9 @@ fn odd_pattern(pattern: &str, source: &Path) -> Option<String> {
 fn of_folders(paths: &Paths, settings: &Settings) -> Vec<String> {
     let mut found = Vec::new();
     if !paths.has_source {
-        found.push(format!("the source {} is not there: the service will wait for it", shown(&paths.source)));
+        let is_made = settings.two_way && !paths.is_known().unwrap_or(true);
+        let what = if is_made { "the first start makes it" } else { "the service will wait for it" };
+        found.push(format!("the source {} is not there: {what}", shown(&paths.source)));
     }
     if !paths.has_replica {
         let is_in_nothing = paths.replica.parent().is_some_and(|parent| !parent.is_dir());
@@ -144,7 +148,7 @@ fn of_folders(paths: &Paths, settings: &Settings) -> Vec<String> {
         found.push(format!("the replica {} is not there{what}", shown(&paths.replica)));
     } else if let Err(error) = rustix::fs::access(&paths.replica, Access::WRITE_OK) {
         found.push(format!("nothing can be written in the replica {}: {}", shown(&paths.replica), describe(error)));
-    } else if !paths.is_known().unwrap_or(true) && holds_something(&paths.replica) {
+    } else if !settings.two_way && !paths.is_known().unwrap_or(true) && holds_something(&paths.replica) {
         found.push(format!(
             "the replica {} is not empty, and nothing is known here of this pair: what the source does not have is removed",
             shown(&paths.replica)

@@ -57,6 +57,8 @@ pub enum Refusal {
     Locked { path: PathBuf, pid: Option<u32> },
     #[error("another service works with these two folders, and waits for one of them: `driftless status` says which")]
     InUse,
+    #[error("a service works with these two folders, so that nobody else can tell what is new: stop it first")]
+    Agreeing,
     #[error("{0}")]
     Log(std::io::Error),
     #[error("the log file {} cannot be used: {reason}; --log-file names another", shown(path))]
@@ -65,6 +67,10 @@ pub enum Refusal {
     Manifest { path: PathBuf, reason: String },
     #[error("the result cannot be printed: {0}")]
     Output(String),
+    #[error("{}, line {line}: {reason}", shown(path))]
+    InPairs { path: PathBuf, line: usize, reason: String },
+    #[error("{}", self.each().join("; "))]
+    Several(Vec<Refusal>),
     #[error("the service cannot start: {0}")]
     Start(String),
 }
@@ -74,6 +80,7 @@ impl Refusal {
     pub fn each(&self) -> Vec<String> {
         match self {
             Self::Config(error) => error.each(),
+            Self::Several(all) => all.iter().flat_map(Self::each).collect(),
             other => vec![other.to_string()],
         }
     }
@@ -147,16 +154,13 @@ pub fn check(settings: &Settings) -> Result<Paths, Refusal> {
     let (source, has_source) = resolve(&settings.source).map_err(unusable)?;
     let unusable = |reason| Refusal::Replica { path: settings.replica.clone(), reason };
     let (replica, has_replica) = resolve(&settings.replica).map_err(unusable)?;
-    let relation = match (identity(&source), identity(&replica)) {
-        (Some(a), Some(b)) if a == b => Relation::Same,
-        _ => relation(&source, &replica),
-    };
+    let relation = if are_same(&source, &replica) { Relation::Same } else { relation(&source, &replica) };
     if relation != Relation::Apart {
         return Err(Refusal::Nested { relation, origin: source, replica });
     }
     let paths = Paths { source, replica, has_source, has_replica };
     // One that was there before may come back; of another nothing is known but a slip of the pen.
-    let is_made = settings.two_way && has_replica && !settings.dry_run;
+    let is_made = settings.two_way && has_replica;
     if !has_source && !is_made && (settings.dry_run || !paths.is_known()?) {
         return Err(Refusal::Source { path: settings.source.clone(), reason: describe(Errno::NOENT) });
     }
@@ -194,6 +198,11 @@ fn resolve(path: &Path) -> Result<(PathBuf, bool), String> {
             Err(e) => return Err(words(&e)),
         }
     }
+}
+
+/// Whether two paths lead to one folder that is there.
+pub fn are_same(one: &Path, other: &Path) -> bool {
+    identity(one).is_some_and(|id| identity(other) == Some(id))
 }
 
 fn identity(path: &Path) -> Option<(u64, u64)> {
@@ -314,7 +323,8 @@ pub fn own(settings: &Settings, roots: (&Root, &Root)) -> Result<Vec<(RelPath, &
 /// What passes go by, as far as it can be changed while they run.
 pub fn rules(exclude: Exclude, settings: &Settings) -> Rules {
     let compare = if settings.checksum { Compare::Contents } else { Compare::Stamps };
-    Rules { exclude, compare, max_delete: settings.max_delete, jobs: settings.jobs }
+    let policy = settings.conflict.into();
+    Rules { exclude, compare, max_delete: settings.max_delete, jobs: settings.jobs, policy }
 }
 
 /// The same, in force from the first pass on.
@@ -333,7 +343,12 @@ pub fn pair(
     settings: &Settings,
     log: Log,
 ) -> Result<(Pair, Option<Misplaced>), Refusal> {
-    let archive = if settings.dry_run { Archive::in_memory() } else { archive(&state_of(&source, &replica)?, &log)? };
+    let archive = match (settings.dry_run, settings.two_way) {
+        // Without what was agreed, what is new could not be told from what is gone from the other side.
+        (true, true) => copy_of_archive(&source, &replica, &log)?,
+        (true, false) => Archive::in_memory(),
+        _ => archive(&state_of(&source, &replica)?, &log)?,
+    };
     let durable = settings.durability == Durability::Batch;
     let begun = if settings.two_way {
         let takes_all = |root: &Root| Disk::open(root, false).is_ok_and(|disk| disk.takes_all());
@@ -366,8 +381,9 @@ pub fn pair(
         source = make_anew(source.path())?;
     }
     let both_ways = settings.two_way;
-    let misplaced = if settings.dry_run { None } else { places.check(&source, &replica, both_ways).err() };
-    if misplaced.is_none() && !settings.dry_run {
+    let is_asked = !settings.dry_run || (both_ways && !source.is_missing() && !replica.is_missing());
+    let misplaced = if is_asked { places.check(&source, &replica, both_ways).err() } else { None };
+    if misplaced.is_none() && (!settings.dry_run || both_ways) {
         let has_new = places.is_new(Side::Source, &source) || places.is_new(Side::Replica, &replica);
         if both_ways
             && has_new
@@ -375,7 +391,9 @@ pub fn pair(
         {
             log.warn(reason);
         }
-        places.remember(&source, &replica, &archive);
+        if !settings.dry_run {
+            places.remember(&source, &replica, &archive);
+        }
     }
     let options = Options { durable, one_file_system: settings.one_file_system, dry_run: settings.dry_run };
     let pair = Pair {
@@ -397,11 +415,7 @@ pub fn pair(
         lost: Arc::default(),
         places: Arc::new(places),
         latency: Arc::default(),
-        two_way: settings.two_way.then(|| TwoWay {
-            source_is: Side::Source,
-            policy: settings.conflict.into(),
-            survivors: Arc::default(),
-        }),
+        two_way: settings.two_way.then(|| TwoWay { source_is: Side::Source, survivors: Arc::default() }),
     };
     if misplaced.is_none() && !settings.dry_run {
         pair::clear_leftovers(&pair.replica, &pair.stage, &pair.log);
@@ -420,6 +434,19 @@ pub fn state_of(source: &Root, replica: &Root) -> Result<PathBuf, Refusal> {
     let path = config::make_state_dir()?.join(config::pair_name(source.path(), replica.path()));
     fs::create_dir_all(&path).map_err(|source| ConfigError::StateFolder { path: path.clone(), source })?;
     Ok(path)
+}
+
+/// What is known of the pair, for who writes nothing.
+fn copy_of_archive(source: &Root, replica: &Root, log: &Log) -> Result<Archive, Refusal> {
+    let state = config::state_dir()?.join(config::pair_name(source.path(), replica.path()));
+    match Archive::copy_of(&state.join(ARCHIVE)) {
+        Ok(archive) => Ok(archive),
+        Err(reason) if reason.is_in_use => Err(Refusal::Agreeing),
+        Err(reason) => {
+            log.warn(format_args!("{reason}; this goes as if nothing had ever been agreed"));
+            Ok(Archive::in_memory())
+        }
+    }
 }
 
 fn archive(state: &Path, log: &Log) -> Result<Archive, Refusal> {

@@ -15,7 +15,8 @@ use crate::tree::path::RelPath;
 use crate::tree::quote::quoted;
 
 /// The keys whose change is applied at once. The patterns have words of their own.
-const AT_ONCE: [&str; 8] = ["interval", "debounce", "max_delay", "checksum", "max_delete", "jobs", "quiet", "verbose"];
+const AT_ONCE: [&str; 9] =
+    ["interval", "debounce", "max_delay", "checksum", "max_delete", "conflict", "jobs", "quiet", "verbose"];
 const PATTERNS: [&str; 2] = ["exclude", "exclude_from"];
 /// As many patterns are named that have come, and that have gone.
 const NAMED: usize = 5;
@@ -47,6 +48,7 @@ pub fn reload(
             exclude_from: asked.exclude_from,
             checksum: asked.checksum,
             max_delete: asked.max_delete,
+            conflict: asked.conflict,
             jobs: asked.jobs,
             verbosity: asked.verbosity,
             ..running.clone()

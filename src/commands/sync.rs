@@ -2,9 +2,11 @@
 
 use std::process::ExitCode;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use super::open::{self, Refusal};
+use super::pairs;
 use super::progress::Progress;
 use super::signals;
 use crate::cli::SyncArgs;
@@ -25,24 +27,64 @@ use crate::tree::operation::Cause;
 
 /// What changed while it was looked at is looked at again this often.
 const ROUNDS: u32 = 7;
+/// What a person can do about removals that are held.
+const RELEASE: &str = "Run `driftless sync --release` with the same folders to let them happen";
 
 /// Runs `driftless sync`.
 ///
 /// # Errors
 /// What makes the folders or the options unusable.
 pub fn run(args: &SyncArgs) -> Result<ExitCode, Refusal> {
-    let settings = Settings::for_sync(args)?;
-    let paths = open::check(&settings)?;
-    open::patterns(&settings)?;
-    open::log_place(&settings)?;
-    let pulse = Arc::new(Pulse::new(signals::stop_flag()));
-    let roots = open::roots(&paths, &settings)?;
-    let progress = Progress::new(&settings);
-    let (log, guard) = log::start(&progress.log_options(&settings)).map_err(Refusal::Log)?;
+    let Some(file) = &args.copying.pairs else {
+        return one(&Settings::for_sync(args)?, signals::stop_flag(), None).map(ExitCode::from);
+    };
+    let each = pairs::settings(file, |source, replica| Settings::for_sync(&pairs::sync_args(args, source, replica)))?;
+    let (stop, all) = (signals::stop_flag(), each.len());
+    let mut worst = 0;
+    for (at, settings) in each.iter().enumerate().take_while(|_| !stop.load(Ordering::Relaxed)) {
+        let place = (all > 1).then_some((at + 1, all));
+        let code = match one(settings, Arc::clone(&stop), place) {
+            Ok(code) => code,
+            Err(refusal) if all == 1 => return Err(refusal),
+            // The others can do nothing for it.
+            Err(refusal) => {
+                refusal.each().iter().for_each(|sentence| eprintln!("driftless: {sentence}"));
+                UNUSABLE
+            }
+        };
+        worst = worse(worst, code);
+    }
+    Ok(ExitCode::from(worst))
+}
+
+const DONE: u8 = 0;
+const INCOMPLETE: u8 = 1;
+const UNUSABLE: u8 = 2;
+const HELD: u8 = 3;
+
+/// Of two exit codes the one that a person has to know of first.
+fn worse(one: u8, other: u8) -> u8 {
+    let rank = |code| [DONE, INCOMPLETE, HELD, UNUSABLE].iter().position(|known| *known == code);
+    if rank(other) > rank(one) { other } else { one }
+}
+
+/// One pair, the n-th of several. Returns the exit code.
+fn one(settings: &Settings, stop: Arc<AtomicBool>, place: Option<(usize, usize)>) -> Result<u8, Refusal> {
+    let paths = open::check(settings)?;
+    open::patterns(settings)?;
+    open::log_place(settings)?;
+    let pulse = Arc::new(Pulse::new(stop));
+    let roots = open::roots(&paths, settings)?;
+    let progress = Progress::new(settings);
+    let (log, guard) = log::start(&progress.log_options(settings)).map_err(Refusal::Log)?;
+    if let Some((at, all)) = place {
+        let (source, replica) = (open::shown(&paths.source), open::shown(&paths.replica));
+        log.info(format_args!("Pair {at} of {all}: {source} and {replica}"));
+    }
     let mut onlooker = Onlooker::default();
-    let result = open::exclude((&roots.0, &roots.1), &settings, &log)
-        .inspect(|exclude| onlooker = progress.start(roots.0.path(), exclude, &settings))
-        .and_then(|exclude| open::pair(roots, open::in_force(exclude, &settings), &settings, log))
+    let result = open::exclude((&roots.0, &roots.1), settings, &log)
+        .inspect(|exclude| onlooker = progress.start(roots.0.path(), exclude, settings))
+        .and_then(|exclude| open::pair(roots, open::in_force(exclude, settings), settings, log))
         .and_then(|(pair, misplaced)| match misplaced {
             Some(reason) => Ok(held(&pair, &reason)),
             None => {
@@ -63,13 +105,13 @@ pub fn run(args: &SyncArgs) -> Result<ExitCode, Refusal> {
 }
 
 /// Nothing is done with folders that are not what they were.
-fn held(pair: &Pair, reason: &Misplaced) -> ExitCode {
+fn held(pair: &Pair, reason: &Misplaced) -> u8 {
     pair.log.error(format_args!("Held: {reason} Nothing was done. {REMEDY_OF_SYNC}"));
-    ExitCode::from(3)
+    HELD
 }
 
 /// Runs in a thread that can open nothing but the folders; the program's own must still be able to write its log.
-fn in_thread(pair: &Pair, work: impl FnOnce() -> ExitCode + Send) -> Result<ExitCode, Refusal> {
+fn in_thread(pair: &Pair, work: impl FnOnce() -> u8 + Send) -> Result<u8, Refusal> {
     let confined = || {
         lane::confine(pair);
         work()
@@ -81,7 +123,7 @@ fn in_thread(pair: &Pair, work: impl FnOnce() -> ExitCode + Send) -> Result<Exit
     })
 }
 
-fn sweep(pair: &Pair, released: bool, pulse: &Arc<Pulse>, onlooker: &Onlooker) -> ExitCode {
+fn sweep(pair: &Pair, released: bool, pulse: &Arc<Pulse>, onlooker: &Onlooker) -> u8 {
     let start = Instant::now();
     let release = if released { Release::Everything } else { Release::Nothing };
     let mut brake = Brake { release, ..Brake::default() };
@@ -110,35 +152,43 @@ fn sweep(pair: &Pair, released: bool, pulse: &Arc<Pulse>, onlooker: &Onlooker) -
     outcome.again = to_look_at_again(&mut outcome);
     onlooker.ended();
     pass::close(pair);
+    report::hold(pair, outcome.held_entries, RELEASE);
     finish(pair, &outcome, start)
 }
 
 /// What the person hears at the end, and the exit code.
-fn finish(pair: &Pair, outcome: &Outcome, start: Instant) -> ExitCode {
-    if let Err(reason) = pair.commit(clock::now(), true) {
-        pair.log.warn(format_args!("{reason}; the next sweep compares everything"));
+fn finish(pair: &Pair, outcome: &Outcome, start: Instant) -> u8 {
+    if !pair.options.dry_run {
+        if let Err(reason) = pair.commit(clock::now(), true) {
+            pair.log.warn(format_args!("{reason}; the next sweep compares everything"));
+        }
+        pair.end();
     }
-    pair.end();
     report::problems(pair, outcome, &mut Common::default());
     if let Some(condition) = outcome.condition {
         report::condition(pair, condition);
     }
     outcome.gone.iter().for_each(|path| report::gone(pair, path, REMEDY_OF_SYNC));
     report::unsettled(pair, outcome);
-    report::hold(pair, outcome, "Run `driftless sync --release` with the same folders to let them happen");
     report::sweep(pair, outcome, start.elapsed());
     exit_code(outcome, pair.restless.unsettled())
 }
 
 /// One sweep of both sides: each pass goes one way, and notes what is for the other.
-fn both_ways(pairs: (&Pair, &Pair), released: bool, pulse: &Arc<Pulse>, onlooker: &Onlooker) -> ExitCode {
+fn both_ways(pairs: (&Pair, &Pair), released: bool, pulse: &Arc<Pulse>, onlooker: &Onlooker) -> u8 {
     let (pair, reverse) = pairs;
     let start = Instant::now();
     let release = if released { Release::Everything } else { Release::Nothing };
-    let mut ways = [(pair, DirtySet::everything()), (reverse, DirtySet::default())].map(|(pair, dirty)| Way {
+    // Only a dry run makes no source: all that there is goes back.
+    let (there, back) = match pair.source.is_missing() {
+        true => (DirtySet::default(), DirtySet::everything()),
+        false => (DirtySet::everything(), DirtySet::default()),
+    };
+    let mut ways = [(pair, there), (reverse, back)].map(|(pair, dirty)| Way {
         pair,
         dirty,
         brake: Brake { release: release.clone(), ..Brake::default() },
+        held: 0,
     });
     let mut all = Outcome::default();
     onlooker.began(pulse, pair.entries());
@@ -156,6 +206,7 @@ fn both_ways(pairs: (&Pair, &Pair), released: bool, pulse: &Arc<Pulse>, onlooker
                 ways[1].brake.entries = ways[1].brake.entries.or(outcome.source_entries);
             }
             ways[at].brake.recent += outcome.unasked;
+            ways[at].held += outcome.held_entries;
             note_restless(ways[at].pair, &dirty, &outcome);
             let across = std::mem::take(&mut outcome.across);
             waits &= across.is_empty();
@@ -174,6 +225,7 @@ fn both_ways(pairs: (&Pair, &Pair), released: bool, pulse: &Arc<Pulse>, onlooker
         }
     }
     for way in ways {
+        report::hold(way.pair, way.held, RELEASE);
         all.again.union(way.dirty);
     }
     onlooker.ended();
@@ -187,6 +239,8 @@ struct Way<'a> {
     pair: &'a Pair,
     dirty: DirtySet,
     brake: Brake,
+    /// How many removals it holds.
+    held: u64,
 }
 
 impl Way<'_> {
@@ -215,14 +269,27 @@ fn to_look_at_again(outcome: &mut Outcome) -> DirtySet {
     dirty
 }
 
-fn exit_code(outcome: &Outcome, unsettled: usize) -> ExitCode {
+fn exit_code(outcome: &Outcome, unsettled: usize) -> u8 {
     let incomplete = !outcome.problems.is_empty()
         || outcome.condition.is_some()
         || ((!outcome.again.is_empty() || unsettled > 0) && !outcome.cancelled);
     let held = outcome.displaced || !outcome.gone.is_empty() || !outcome.held.is_empty();
     match (incomplete, held) {
-        (_, true) => ExitCode::from(3),
-        (true, false) => ExitCode::from(1),
-        (false, false) => ExitCode::SUCCESS,
+        (_, true) => HELD,
+        (true, false) => INCOMPLETE,
+        (false, false) => DONE,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn worst_exit_code_is_the_one_that_asks_most_of_a_person() {
+        let worst = |codes: &[u8]| codes.iter().copied().fold(DONE, worse);
+        for (codes, expected) in [(&[][..], 0), (&[0, 0], 0), (&[1, 0], 1), (&[1, 3, 0], 3), (&[3, 2, 1], 2)] {
+            assert_eq!(worst(codes), expected, "{codes:?}");
+        }
     }
 }

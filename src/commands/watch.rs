@@ -12,10 +12,12 @@ use signal_hook::iterator::Signals;
 use super::advice;
 use super::metrics::{self, Metrics};
 use super::open::{self, Refusal};
+use super::pairs;
 use super::progress::Progress;
 use super::reload;
+use super::several;
 use crate::cli::WatchArgs;
-use crate::config::{self, Settings};
+use crate::config::{self, Settings, Shown};
 use crate::fs::mounts;
 use crate::fs::root::Root;
 use crate::fs::watch::{Heard, Watches};
@@ -37,7 +39,25 @@ use crate::tree::path::RelPath;
 /// # Errors
 /// What makes the folders or the options unusable.
 pub fn run(args: &WatchArgs) -> Result<ExitCode, Refusal> {
-    let settings = Settings::for_watch(args)?;
+    match (&args.copying.pairs, &args.one_of) {
+        (None, _) => one(args, true),
+        (Some(_), Some(words)) => one(&several::member(args, words)?, false),
+        (Some(file), None) => {
+            let of = |source: &Path, replica: &Path| Settings::for_watch(&pairs::watch_args(args, source, replica));
+            match pairs::settings(file, of)?.as_slice() {
+                [pair] => one(&pairs::watch_args(args, &pair.source, &pair.replica), true),
+                all => several::run(args, file, all),
+            }
+        }
+    }
+}
+
+/// Serves one pair; the terminal may be shared with others.
+fn one(args: &WatchArgs, has_terminal: bool) -> Result<ExitCode, Refusal> {
+    let mut settings = Settings::for_watch(args)?;
+    if !has_terminal {
+        settings.progress = Shown::Never;
+    }
     let paths = open::check(&settings)?;
     open::patterns(&settings)?;
     open::log_place(&settings)?;

@@ -215,6 +215,9 @@ fn syntax(text: &str, line: usize, message: &str) -> String {
 /// What to say of a key that there is not.
 fn unknown(written: &str, value: &Value) -> String {
     let name = written.replace('-', "_");
+    if name == "pairs" {
+        return format!("`{written}` is for the command line only: a configuration file has one pair of folders");
+    }
     if NOT_IN_A_FILE.contains(&name.as_str()) {
         return format!("`{written}` is for the command line only");
     }
@@ -266,6 +269,7 @@ mod tests {
             ("excludes = []", "unknown key `excludes`; did you mean `exclude`?"),
             ("sorce = '/a'", "unknown key `sorce`; did you mean `source`?"),
             ("accept-root = true", "`accept-root` is for the command line only"),
+            ("pairs = '/etc/pairs'", "`pairs` is for the command line only: a configuration file has one pair"),
             ("[pair]\nsource = '/a'", "unknown section `pair`: the keys stand in no section"),
             ("colour = 'red'", "unknown key `colour`; the keys are `source`, `replica`, `name`,"),
             (

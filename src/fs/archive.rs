@@ -83,6 +83,15 @@ impl Archive {
         Ok(Self { store: Some(store), boot: boot.trim().into(), ..Self::in_memory() })
     }
 
+    /// What the store at `path` holds, with nothing ever written to it: changes are forgotten at the end of the process.
+    ///
+    /// # Errors
+    /// Another process works with it, or it cannot be read.
+    pub fn copy_of(path: &Path) -> Result<Self, NoArchive> {
+        let boot = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default();
+        Ok(Self { store: Store::copy_of(path)?, boot: boot.trim().into(), ..Self::in_memory() })
+    }
+
     /// What was agreed in a folder, by the identity of the source's folder.
     pub fn record(&self, folder: InodeId) -> Record {
         // In this order: what leaves meanwhile is in the store by then.

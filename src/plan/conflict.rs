@@ -2,6 +2,8 @@
 //! others are kept. It reads no clock: a conflict name tells when its version was last written, so that a conflict that
 //! was interrupted gets the same name again.
 
+use std::fmt;
+
 use crate::tree::entry::Stat;
 use crate::tree::identity::Side;
 
@@ -15,6 +17,16 @@ pub enum Policy {
     Newer,
     /// This side's stays.
     Prefer(Side),
+}
+
+impl fmt::Display for Policy {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Policy::KeepBoth => f.write_str("keep-both"),
+            Policy::Newer => f.write_str("newer"),
+            Policy::Prefer(side) => write!(f, "{side}"),
+        }
+    }
 }
 
 /// How a conflict ends.

@@ -11,7 +11,6 @@ use super::pair::Pair;
 use crate::fs::archive::{Changes, NoArchive, ROOT};
 use crate::fs::disk;
 use crate::fs::root::Root;
-use crate::plan::conflict::Policy;
 use crate::tree::doubt::Moment;
 use crate::tree::entry::InodeId;
 use crate::tree::identity::Side;
@@ -26,7 +25,6 @@ const FAR_BEHIND: usize = 32_768;
 pub struct TwoWay {
     /// Which of the two folders passes take for their source.
     pub source_is: Side,
-    pub policy: Policy,
     pub survivors: Arc<Survivors>,
 }
 

@@ -16,6 +16,7 @@ mod stop;
 mod trouble;
 mod way;
 
+use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -33,7 +34,7 @@ use super::pass::Outcome;
 use super::places::{Misplaced, REMEDY};
 use super::report;
 use super::rules::Reload;
-use super::status::Status;
+use super::status::{ConflictStatus, Status};
 use crate::fs::pulse::{Progress, Pulse};
 use crate::plan::schedule::{Sweeps, until};
 use crate::tree::doubt::Moment;
@@ -86,6 +87,8 @@ pub struct Dispatcher {
     commit_due: Option<Moment>,
     guards: Guards,
     totals: Totals,
+    /// The last of what both sides had changed.
+    conflicts: VecDeque<ConflictStatus>,
     last_sweep: Option<LastSweep>,
     shown: StateSince,
     reload: Option<Reload>,
@@ -133,6 +136,7 @@ impl Dispatcher {
             started: clock::wall(),
             commit_due: None,
             totals: Totals::default(),
+            conflicts: VecDeque::new(),
             last_sweep: None,
             shown: StateSince::default(),
             reload: None,

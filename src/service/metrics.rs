@@ -113,6 +113,8 @@ impl Collector for Scrape {
                 metric.encode_family(&[("operation", operation)])?.encode_counter::<NoLabelSet, _, u64>(&count, None)
             })
         })?;
+        let help = "Names that both sides had changed";
+        metrics.counter("conflicts", help, None, status.totals.conflicts)?;
         let help = "Bytes of the files that were copied or updated";
         metrics.counter("copied", help, Some(&Unit::Bytes), status.totals.bytes)?;
         metrics.counter("problems", "Times that a path could not be dealt with", None, status.totals.problems)?;
@@ -214,6 +216,7 @@ mod tests {
             "driftless_last_sweep_end_time_seconds{name=\"pho\\\"tos\"} 1795267930.0",
             "driftless_last_sweep_duration_seconds{name=\"pho\\\"tos\"} 1.5",
             "driftless_operations_total{name=\"pho\\\"tos\",operation=\"copied\"} 3",
+            "driftless_conflicts_total{name=\"pho\\\"tos\"} 0",
             "driftless_event_to_replica_seconds_count{name=\"pho\\\"tos\"} 4",
             "driftless_event_to_replica_seconds_bucket{name=\"pho\\\"tos\",le=\"0.005\"} 2",
             "driftless_event_to_replica_seconds_bucket{name=\"pho\\\"tos\",le=\"500.0\"} 3",

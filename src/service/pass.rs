@@ -26,7 +26,7 @@ mod trust;
 mod unseen;
 mod walk;
 
-use std::collections::{BTreeMap, BTreeSet, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet, VecDeque};
 use std::os::fd::AsFd;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock};
@@ -37,6 +37,7 @@ use super::agreements::Ids;
 use super::claims::Which;
 use super::condition::Condition;
 use super::pair::Pair;
+use super::report;
 use super::restless::Look;
 use super::rules::Rules;
 use crate::fs::archive::Changes;
@@ -46,7 +47,7 @@ pub use crate::plan::guard::{Brake, Release};
 use crate::tree::doubt::{DirtySet, Doubt, Moment};
 use crate::tree::entry::{InodeId, Kind, Stat};
 use crate::tree::identity::Side;
-use crate::tree::operation::{Cause, Operation, Problem};
+use crate::tree::operation::{Cause, Conflict, Operation, Problem};
 use crate::tree::path::RelPath;
 use crate::tree::totals::Totals;
 use heard::Heard;
@@ -87,6 +88,10 @@ pub struct Outcome {
     pub restless: Vec<(RelPath, Look)>,
     /// What is for the other direction to do, in two-way mode.
     pub across: DirtySet,
+    /// What both sides had changed, the last of it.
+    pub conflicts: VecDeque<Conflict>,
+    /// What of the totals was done in the source.
+    pub in_source: Totals,
     /// Nothing can be added to the replica: what is missing is put off.
     pub condition: Option<Condition>,
     /// Of the problems, those that a disk or a limit may make for many paths at once.
@@ -209,6 +214,9 @@ pub fn run(pair: &Pair, order: &Order, pulse: &Pulse) -> Outcome {
     outcome.gone = gone;
     outcome.cancelled = cancelled;
     outcome.totals.problems = outcome.problems.len() as u64;
+    if pair.is_turned() {
+        outcome.in_source = outcome.totals;
+    }
     outcome.entries = (sweep && !cancelled).then_some(entries);
     outcome.source_entries = (sweep && !cancelled).then_some(source_entries);
     outcome
@@ -325,16 +333,11 @@ impl<'a> Pass<'a> {
 
     /// Logs and counts that both sides have changed something.
     fn conflict(&self, path: &RelPath, winner: Side, kept: Option<&RelPath>) {
-        let loser = winner.other();
-        let becomes = match kept {
-            Some(kept) => format!("is kept as {}", self.pair.shown(kept)),
-            None => "is given up".into(),
-        };
-        self.pair.log.warn(format_args!(
-            "Conflict: {}: the {winner}'s version keeps the name, the {loser}'s {becomes}",
-            self.pair.shown(path)
-        ));
-        self.shared().outcome.totals.conflicts += 1;
+        let conflict = Conflict { path: path.clone(), winner, kept: kept.cloned() };
+        report::conflict(self.pair, &conflict);
+        let mut shared = self.shared();
+        shared.outcome.totals.conflicts += 1;
+        report::note_conflict(&mut shared.outcome.conflicts, conflict);
     }
 
     /// What asked for the look at a path.

@@ -1,5 +1,6 @@
 //! Owns what the log says of a pass as a whole: its problems, its holds, and the line of totals.
 
+use std::collections::VecDeque;
 use std::time::Duration;
 
 use rustix::io::Errno;
@@ -8,8 +9,9 @@ use super::condition::Condition;
 use super::ledger::Ledger;
 use super::pair::Pair;
 use super::pass::{Outcome, describe};
-use crate::tree::operation::Problem;
+use crate::tree::operation::{Conflict, Problem};
 use crate::tree::path::RelPath;
+use crate::tree::totals::Totals;
 
 /// Adds what a following pass came to.
 pub fn add(outcome: &mut Outcome, next: Outcome) {
@@ -26,6 +28,34 @@ pub fn add(outcome: &mut Outcome, next: Outcome) {
     outcome.displaced |= next.displaced;
     outcome.gone.extend(next.gone);
     outcome.cancelled |= next.cancelled;
+    outcome.in_source += next.in_source;
+    next.conflicts.into_iter().for_each(|conflict| note_conflict(&mut outcome.conflicts, conflict));
+}
+
+/// As many conflicts are remembered.
+pub const CONFLICTS: usize = 100;
+
+/// Remembers one conflict more, and the last of all.
+pub fn note_conflict(conflicts: &mut VecDeque<Conflict>, conflict: Conflict) {
+    if conflicts.len() >= CONFLICTS {
+        conflicts.pop_front();
+    }
+    conflicts.push_back(conflict);
+}
+
+/// Logs that both sides have changed something.
+pub fn conflict(pair: &Pair, Conflict { path, winner, kept }: &Conflict) {
+    let (loser, path) = (winner.other(), pair.shown(path));
+    let kept = kept.as_ref().map(|kept| pair.shown(kept));
+    if pair.options.dry_run {
+        let becomes = kept.map_or_else(|| "be given up".into(), |kept| format!("be kept as {kept}"));
+        pair.log.warn(format_args!(
+            "Would be a conflict: {path}: the {winner}'s version would keep the name, the {loser}'s would {becomes}"
+        ));
+    } else {
+        let becomes = kept.map_or_else(|| "is given up".into(), |kept| format!("is kept as {kept}"));
+        pair.log.warn(format_args!("Conflict: {path}: the {winner}'s version keeps the name, the {loser}'s {becomes}"));
+    }
 }
 
 /// How much was said of problems that many paths may share.
@@ -134,13 +164,42 @@ pub fn rested(pair: &Pair, paths: &[RelPath]) {
 }
 
 /// Logs that one sweep holds removals.
-pub fn hold(pair: &Pair, outcome: &Outcome, remedy: &str) {
-    if !outcome.held.is_empty() {
-        let entries = outcome.held_entries;
+pub fn hold(pair: &Pair, entries: u64, remedy: &str) {
+    if entries > 0 {
+        let removals = removals(pair, entries);
         pair.log.warn(format_args!(
-            "Held: {entries} removals, more than --max-delete allows at once; everything else was done. {remedy}"
+            "Held: {removals}, more than --max-delete allows at once; everything else was done. {remedy}"
         ));
     }
+}
+
+/// Logs, once, that a side holds nothing any more, where both are worked in.
+pub fn emptied(pair: &Pair, is_so: bool) {
+    if pair.two_way.is_none() {
+        return;
+    }
+    let what = format!("emptied: {}", pair.written_side());
+    if !is_so {
+        pair.said.forget(&what);
+    } else if pair.said.first(&what) {
+        let (empty, other) = (pair.shown_source(&RelPath::root()), pair.shown(&RelPath::root()));
+        pair.log.warn(format_args!("{empty} holds nothing any more: nothing is removed from {other} for that unasked"));
+    }
+}
+
+/// A number of removals, and of which side where both are worked in.
+pub fn removals(pair: &Pair, entries: u64) -> String {
+    let side = if pair.two_way.is_some() { format!(" in the {}", pair.written_side()) } else { String::new() };
+    format!("{entries} removals{side}")
+}
+
+/// What stands behind the totals of a pair whose folders are both worked in: what of it was done where.
+pub fn sides(pair: &Pair, totals: &Totals, in_source: &Totals) -> String {
+    if pair.two_way.is_none() {
+        return String::new();
+    }
+    let (all, back) = (totals.changes(), in_source.changes());
+    format!(" (changes: {} in the replica, {back} in the source)", all.saturating_sub(back))
 }
 
 /// Logs the line of totals that ends a sweep.
@@ -150,5 +209,6 @@ pub fn sweep(pair: &Pair, outcome: &Outcome, duration: Duration) {
         (false, true) => "Dry run finished",
         (false, false) => "Sweep finished",
     };
-    pair.log.info(format_args!("{verb}: {} in {:.3} s", outcome.totals, duration.as_secs_f64()));
+    let sides = sides(pair, &outcome.totals, &outcome.in_source);
+    pair.log.info(format_args!("{verb}: {} in {:.3} s{sides}", outcome.totals, duration.as_secs_f64()));
 }

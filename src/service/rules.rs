@@ -4,6 +4,7 @@
 use std::sync::{Arc, Mutex, MutexGuard, Weak};
 use std::time::Duration;
 
+use crate::plan::conflict::Policy;
 use crate::plan::mirror::Compare;
 use crate::tree::exclude::Exclude;
 use crate::tree::path::RelPath;
@@ -16,6 +17,8 @@ pub struct Rules {
     /// The share of the replica's entries, in percent, that one pass or minute may remove unasked.
     pub max_delete: f64,
     pub jobs: usize,
+    /// What becomes of what both sides have changed.
+    pub policy: Policy,
 }
 
 /// The rules for the next pass, and those of before that a pass may still go by.
@@ -90,7 +93,7 @@ mod tests {
 
     fn rules(pattern: &str) -> Rules {
         let exclude = Exclude::new([pattern]).expect("a pattern");
-        Rules { exclude, compare: Compare::Stamps, max_delete: 50.0, jobs: 1 }
+        Rules { exclude, compare: Compare::Stamps, max_delete: 50.0, jobs: 1, policy: Policy::KeepBoth }
     }
 
     fn path(text: &str) -> RelPath {

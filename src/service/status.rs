@@ -53,6 +53,34 @@ pub struct Status {
     pub failing_paths: u64,
     #[serde(default)]
     pub uncertain_files: u64,
+    /// Where both folders are worked in.
+    #[serde(default)]
+    pub two_way: Option<TwoWay>,
+}
+
+/// What a service does that follows both folders. The totals of the status are the sum of both directions.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TwoWay {
+    /// What becomes of a conflict, as `--conflict` has it.
+    pub conflict: String,
+    /// What was done there since the service started.
+    pub in_replica: Totals,
+    pub in_source: Totals,
+    /// Names that both sides had changed, since the service started.
+    pub conflicts: u64,
+    /// The last hundred of them, oldest first.
+    pub last_conflicts: Vec<ConflictStatus>,
+}
+
+/// A name that both sides had changed, and how that ended.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ConflictStatus {
+    pub path: String,
+    /// `source` or `replica`: whose version has the name.
+    pub winner: String,
+    /// Where the other version is kept, if it is.
+    pub kept: Option<String>,
+    pub at: String,
 }
 
 /// How long changes took that an event told of. What a sweep found or what had failed before is not among them.
@@ -115,6 +143,9 @@ pub struct HoldStatus {
     /// Since when; across restarts of the service.
     #[serde(default)]
     pub since: Option<String>,
+    /// In which folder, where both are worked in: `source` or `replica`.
+    #[serde(default)]
+    pub side: Option<String>,
 }
 
 /// A path that could not be dealt with and is tried again.
@@ -213,6 +244,7 @@ pub fn sample() -> Status {
         sweep: None,
         failing_paths: 0,
         uncertain_files: 0,
+        two_way: None,
     }
 }
 
@@ -234,7 +266,8 @@ mod tests {
     fn status_of_an_older_service_is_understood() {
         let mut json = serde_json::to_value(sample()).expect("plain data");
         let object = json.as_object_mut().expect("an object");
-        for newer in ["version", "started", "latency", "sweeps", "sweep", "failing_paths", "uncertain_files"] {
+        for newer in ["version", "started", "latency", "sweeps", "sweep", "failing_paths", "uncertain_files", "two_way"]
+        {
             assert!(object.remove(newer).is_some(), "{newer}");
         }
         let status: Status = serde_json::from_value(json).expect("understood");

@@ -3,6 +3,7 @@
 use std::fmt;
 
 use super::entry::Kind;
+use super::identity::Side;
 use super::path::RelPath;
 
 /// One thing that was done, in the words of the log.
@@ -98,6 +99,16 @@ impl fmt::Display for Cause {
             Self::Sweep => "sweep",
         })
     }
+}
+
+/// One name that both sides had changed, and how that ended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Conflict {
+    pub path: RelPath,
+    /// Whose version has the name.
+    pub winner: Side,
+    /// Where the other one is kept, if it is.
+    pub kept: Option<RelPath>,
 }
 
 /// One path that could not be dealt with: reported, tried again, and everything else goes on.

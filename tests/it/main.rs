@@ -46,5 +46,6 @@ mod terminal;
 mod torn;
 mod tree;
 mod two_way;
+mod two_way_cli;
 mod verify;
 mod watch;

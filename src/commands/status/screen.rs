@@ -8,7 +8,7 @@ use jiff::Zoned;
 
 use super::words::{ago, counted, done, long_span, millis, moment, number, since, span};
 use super::{Look, style_of};
-use crate::service::status::{Failing, HoldStatus, State, Status, Sweep, Watches};
+use crate::service::status::{Failing, HoldStatus, State, Status, Sweep, TwoWay, Watches};
 use crate::tree::quote::escaped;
 use crate::tree::totals::Bytes;
 
@@ -27,6 +27,9 @@ pub fn of(status: &Status, now: &Zoned, look: Look) -> String {
     screen.text("State", &state, status.state.to_string().len(), style_of(Some(status.state)));
     screen.whole("Source", &status.source);
     screen.whole("Replica", &status.replica);
+    if let Some(TwoWay { conflict, .. }) = &status.two_way {
+        screen.plain("Two ways", &format!("both are worked in; conflicts: {conflict}"));
+    }
     screen.plain("Service", &service(status, now));
     screen.gap();
     if let Some(sweep) = &status.sweep {
@@ -40,11 +43,21 @@ pub fn of(status: &Status, now: &Zoned, look: Look) -> String {
         screen.plain("Next sweep", &format!("in {}", long_span(Duration::from_secs(seconds))));
     }
     screen.plain("Since start", &done(&status.totals).unwrap_or_else(|| "nothing had to be done".into()));
+    if let Some(TwoWay { in_replica, in_source, .. }) = &status.two_way {
+        for (side, totals) in [("in the replica", in_replica), ("in the source", in_source)] {
+            screen.below(
+                INDENT,
+                &format!("{side}: {}", done(totals).unwrap_or_else(|| "nothing".into())),
+                Style::new(),
+            );
+        }
+    }
     for hold in &status.holds {
         screen.hold(hold, now);
     }
     screen.failing(status, now);
     screen.uncertain(status);
+    screen.conflicts(status, now);
     screen.out
 }
 
@@ -185,9 +198,10 @@ impl Screen {
 
     fn hold(&mut self, hold: &HoldStatus, now: &Zoned) {
         let since = hold.since.as_ref().map(|at| format!(", {}", since(at, now))).unwrap_or_default();
+        let side = hold.side.as_ref().map(|side| format!(" in the {side}")).unwrap_or_default();
         let removals = match hold.removals {
             0 => String::new(),
-            removals => format!("{}: ", counted(removals, "removal", "removals")),
+            removals => format!("{}{side}: ", counted(removals, "removal", "removals")),
         };
         self.gap();
         self.alarm("Held", &format!("{removals}{}{since}", hold.reason));
@@ -223,6 +237,27 @@ impl Screen {
         self.more(count, status.uncertain.len());
     }
 
+    fn conflicts(&mut self, status: &Status, now: &Zoned) {
+        let Some(TwoWay { conflicts, last_conflicts, .. }) = &status.two_way else { return };
+        if *conflicts == 0 {
+            return;
+        }
+        self.gap();
+        self.label("Conflicts", AnsiColor::Yellow.on_default().bold());
+        self.broken(&format!("{} since the start", number(*conflicts)), 0, Style::new(), INDENT);
+        for conflict in last_conflicts.iter().rev().take(SHOWN) {
+            let _ = writeln!(self.out, "{:INDENT$}{}", "", escaped(&conflict.path));
+            let (winner, at) = (&conflict.winner, moment(&conflict.at, now));
+            let other = if conflict.kept.is_some() { "is kept as" } else { "was given up" };
+            let text = format!("{at}: the {winner}'s keeps the name, the other {other}");
+            self.below(INDENT + 2, &text, Style::new());
+            if let Some(kept) = &conflict.kept {
+                let _ = writeln!(self.out, "{:1$}{2}", "", INDENT + 2, escaped(kept));
+            }
+        }
+        self.more(*conflicts, last_conflicts.len());
+    }
+
     fn more(&mut self, count: u64, listed: usize) {
         let more = count.saturating_sub(SHOWN.min(listed) as u64);
         if more > 0 {
@@ -243,7 +278,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::service::status::{LastSweep, sample};
+    use crate::service::status::{ConflictStatus, LastSweep, sample};
     use crate::tree::totals::Totals;
 
     const PLAIN: Look = Look { colour: false, width: 80 };
@@ -300,6 +335,7 @@ Since start 3 copied (0 B)
                 remedy: "Run `driftless release` to let them happen, or bring the files back".into(),
                 removals: 1800,
                 since: Some("2026-11-20T09:00:00+01:00".into()),
+                side: None,
             }],
             failing: (0..7).map(|n| failing(&format!("'/mnt/b/x\u{1b}{n}'"))).collect(),
             failing_paths: 7,
@@ -348,6 +384,33 @@ Failing     7 paths, tried again by itself
     }
 
     #[test]
+    fn two_ways_have_their_own_totals_and_the_last_conflicts() {
+        let conflict = |n: u32| ConflictStatus {
+            path: format!("'/mnt/b/{n}\u{1b}'"),
+            winner: "source".into(),
+            kept: (n > 1).then(|| format!("'/mnt/b/{n}.conflict'")),
+            at: "2026-11-21T16:30:10+01:00".into(),
+        };
+        let two_way = TwoWay {
+            conflict: "keep-both".into(),
+            in_replica: Totals { files_copied: 3, ..Totals::default() },
+            conflicts: 7,
+            last_conflicts: (0..7).map(conflict).collect(),
+            ..TwoWay::default()
+        };
+        let screen = of(&Status { two_way: Some(two_way), ..sample() }, &now(), PLAIN);
+        for lines in [
+            "Replica     /mnt/b\nTwo ways    both are worked in; conflicts: keep-both\n",
+            "Since start 3 copied (0 B)\n            in the replica: 3 copied (0 B)\n            in the source: nothing\n",
+            "\nConflicts   7 since the start\n            '/mnt/b/6\\u{1b}'\n              16:30:10: the source's keeps the \
+             name, the other is kept as\n              '/mnt/b/6.conflict'\n",
+            "            and 2 more; --json lists all\n",
+        ] {
+            assert!(screen.contains(lines), "{lines}\n{screen}");
+        }
+    }
+
+    #[test]
     fn colours_are_beside_the_text_and_change_nothing_of_it() {
         let coloured = of(&sample(), &now(), Look { colour: true, ..PLAIN });
         assert!(coloured.contains("\u{1b}[1m\u{1b}[32min sync\u{1b}[0m since"), "{coloured:?}");
@@ -367,7 +430,7 @@ Failing     7 paths, tried again by itself
                 lag_ms: n,
                 pending: n,
                 watches: Watches { folders: n, unwatched: n, limit: Some(n) },
-                holds: vec![HoldStatus { reason: text.clone(), remedy: text.clone(), removals: n, since: Some(text.clone()) }],
+                holds: vec![HoldStatus { reason: text.clone(), remedy: text.clone(), removals: n, since: Some(text.clone()), side: Some(text.clone()) }],
                 failing: vec![failing(&text)],
                 failing_paths: n,
                 uncertain: vec![text.clone()],

@@ -86,6 +86,7 @@ pub fn done(totals: &Totals) -> Option<String> {
         count(totals.directories_created, "directory", "directories"),
         count(totals.links, "link", "links"),
         count(totals.other, "special file", "special files"),
+        count(totals.conflicts, "conflict", "conflicts"),
         count(totals.problems, "problem", "problems"),
     ];
     let parts: Vec<_> = parts.into_iter().flatten().collect();

@@ -1,12 +1,16 @@
 //! Owns the store's file: opening it, making it anew where it is damaged, and transactions on it. A damaged file makes the
 //! library panic at any call; it is as good as none from then on, and gone at the next start.
 
-use std::io::ErrorKind::{InvalidData, InvalidInput, NotFound, UnexpectedEof};
+use std::io::ErrorKind::{InvalidData, InvalidInput, NotFound, UnexpectedEof, WouldBlock};
+use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 
-use redb::{Database, ReadOnlyTable, ReadTransaction, ReadableDatabase, ReadableTable, WriteTransaction};
+use redb::backends::InMemoryBackend;
+use redb::{
+    Database, ReadOnlyTable, ReadTransaction, ReadableDatabase, ReadableTable, StorageBackend, WriteTransaction,
+};
 
 use super::{FACTS, FOLDERS, NoArchive};
 use crate::fs::guarded;
@@ -48,6 +52,29 @@ impl Store {
         };
         let (is_broken, folders) = (AtomicBool::new(false), Mutex::default());
         Ok(Self { database: Some(database), path: path.into(), is_broken, folders })
+    }
+
+    /// A copy in memory of the store at `path`, which is only read; `None` where there is none that can be used.
+    ///
+    /// # Errors
+    /// Another process works with it, or it cannot be read.
+    pub fn copy_of(path: &Path) -> Result<Option<Self>, NoArchive> {
+        let failed = |reason: String, is_in_use| NoArchive { path: path.into(), reason, is_in_use };
+        let bytes = match read_quietly(path) {
+            Ok(bytes) => bytes,
+            Err(e) if e.kind() == NotFound => return Ok(None),
+            Err(e) => return Err(failed(e.to_string(), e.kind() == WouldBlock)),
+        };
+        let copy = || {
+            let memory = InMemoryBackend::new();
+            memory.set_len(bytes.len() as u64)?;
+            memory.write(0, &bytes)?;
+            prepared(redb::Builder::new().set_cache_size(CACHE).create_with_backend(memory)?)
+        };
+        let Some(Ok(database)) = guarded::call(copy) else { return Ok(None) };
+        // No file is removed if the copy turns out to be damaged.
+        let (path, is_broken, folders) = (PathBuf::new(), AtomicBool::new(false), Mutex::default());
+        Ok(Some(Self { database: Some(database), path, is_broken, folders }))
     }
 
     /// Reads. A damaged store holds nothing.
@@ -129,8 +156,21 @@ fn open(path: &Path) -> Result<Database, redb::Error> {
     guarded::call(|| open_file(path)).unwrap_or_else(|| Err(redb::Error::Corrupted("it cannot be read".into())))
 }
 
+/// What a file has that nobody writes meanwhile.
+fn read_quietly(path: &Path) -> std::io::Result<Vec<u8>> {
+    let mut file = std::fs::File::open(path)?;
+    file.try_lock_shared()?;
+    let mut bytes = Vec::new();
+    file.read_to_end(&mut bytes)?;
+    Ok(bytes)
+}
+
 fn open_file(path: &Path) -> Result<Database, redb::Error> {
-    let store = redb::Builder::new().set_cache_size(CACHE).create(path)?;
+    prepared(redb::Builder::new().set_cache_size(CACHE).create(path)?)
+}
+
+/// With its tables, if it is of this version.
+fn prepared(store: Database) -> Result<Database, redb::Error> {
     let transaction = store.begin_write()?;
     let known = {
         let mut facts = transaction.open_table(FACTS)?;

@@ -10,6 +10,7 @@ use crate::plan::schedule::until;
 use crate::service::clock;
 use crate::service::pair::Pair;
 use crate::service::pass::Outcome;
+use crate::service::report;
 use crate::tree::codec::{put, put_bytes, take, take_bytes, take_counted};
 use crate::tree::doubt::{DirtySet, Moment};
 use crate::tree::path::RelPath;
@@ -48,8 +49,9 @@ impl Hold {
         };
         let entries = kept.held.entries();
         pair.log.warn(format_args!(
-            "Held since {}: {entries} removals, as before this start. {REMEDY}",
-            timestamp_of(kept.since)
+            "Held since {}: {}, as before this start. {REMEDY}",
+            timestamp_of(kept.since),
+            report::removals(pair, entries)
         ));
         Self { held: Arc::new(kept.held), since: kept.since, said: entries, ..Self::default() }
     }
@@ -88,7 +90,10 @@ impl Hold {
                 self.since = clock::wall();
             }
             let what = if begins { "more than --max-delete allows at once" } else { "by now" };
-            pair.log.warn(format_args!("Held: {entries} removals, {what}; everything else was done. {REMEDY}"));
+            pair.log.warn(format_args!(
+                "Held: {}, {what}; everything else was done. {REMEDY}",
+                report::removals(pair, entries)
+            ));
             self.keep(pair);
         }
     }
@@ -98,7 +103,10 @@ impl Hold {
         if self.held.is_empty() {
             return false;
         }
-        pair.log.info(format_args!("Released: {} removals that were held may happen now", self.held.entries()));
+        pair.log.info(format_args!(
+            "Released: {} that were held may happen now",
+            report::removals(pair, self.held.entries())
+        ));
         let since = self.released.as_ref().map_or(now, |(since, _)| *since);
         self.released = Some((since, Arc::clone(&self.held)));
         true
@@ -115,7 +123,10 @@ impl Hold {
     pub fn judge_anew(&mut self, pair: &Pair) {
         if !self.held.is_empty() {
             let entries = self.held.entries();
-            pair.log.info(format_args!("Judged anew: {entries} removals that were held, by the new --max-delete"));
+            pair.log.info(format_args!(
+                "Judged anew: {} that were held, by the new --max-delete",
+                report::removals(pair, entries)
+            ));
         }
         (self.is_anew, self.is_changed) = (true, true);
     }

@@ -127,6 +127,12 @@ impl Dispatcher {
             0 => format!("{} watched", count(folders, "folder")),
             more => format!("{} watched, {more} not", count(folders, "folder")),
         };
+        let ways = if self.ways.len() > 1 { ", both ways" } else { "" };
+        let conflicts = match self.totals.conflicts {
+            0 => String::new(),
+            conflicts => format!("; {} since the start", count(conflicts, "conflict")),
+        };
+        let watched = format!("{watched}{ways}{conflicts}");
         let reason = reason.unwrap_or_default();
         let mut words = match state {
             State::Held => {

@@ -6,16 +6,17 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use super::Dispatcher;
-use super::screen::LastSweep;
+use super::screen::{LastSweep, timestamp_of};
 use super::way::Way;
 use crate::plan::schedule::{later, until};
 use crate::service::lane::{Finished, Which};
 use crate::service::news::{Rename, Taken};
 use crate::service::pass::Outcome;
 use crate::service::places::Misplaced;
+use crate::service::status::ConflictStatus;
 use crate::service::{clock, report};
 use crate::tree::doubt::{DirtySet, Doubt, Moment};
-use crate::tree::operation::Cause;
+use crate::tree::operation::{Cause, Conflict};
 use crate::tree::path::RelPath;
 
 /// Changed while it was looked at: the first pause before the next look.
@@ -67,6 +68,8 @@ impl Dispatcher {
         let added = outcome.totals.files_copied + outcome.totals.directories_created + outcome.totals.links;
         way.entries = way.entries.map(|n| (n + added).saturating_sub(outcome.totals.removed));
         self.totals += outcome.totals;
+        self.ways[at].totals += outcome.totals;
+        self.note_conflicts(at, &mut outcome);
         let across = std::mem::take(&mut outcome.across);
         if let (false, Some(other)) = (across.is_empty(), self.ways.get_mut(1 - at.min(1))) {
             let cause = if is_sweep { Cause::Sweep } else { cause };
@@ -94,6 +97,22 @@ impl Dispatcher {
             self.onlooker.ended();
         }
         self.misplaced(reason);
+    }
+
+    /// Remembers the last conflicts, as the log has shown them.
+    fn note_conflicts(&mut self, at: usize, outcome: &mut Outcome) {
+        let pair = &self.ways[at].pair;
+        for Conflict { path, winner, kept } in std::mem::take(&mut outcome.conflicts) {
+            if self.conflicts.len() >= report::CONFLICTS {
+                self.conflicts.pop_front();
+            }
+            self.conflicts.push_back(ConflictStatus {
+                path: pair.shown(&path),
+                winner: winner.to_string(),
+                kept: kept.map(|kept| pair.shown(&kept)),
+                at: timestamp_of(clock::wall()),
+            });
+        }
     }
 
     /// One way is through with the sweep; it ends with the last.

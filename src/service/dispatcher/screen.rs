@@ -11,7 +11,7 @@ use super::lanes::LaneState;
 use super::way::Way;
 use crate::fs::count;
 use crate::plan::schedule::until;
-use crate::service::status::{self, Failing, HoldStatus, Latency, State, Status, Sweep, Watches};
+use crate::service::status::{self, Failing, HoldStatus, Latency, State, Status, Sweep, TwoWay, Watches};
 use crate::service::{clock, places};
 use crate::tree::doubt::Moment;
 use crate::tree::totals::Totals;
@@ -92,8 +92,26 @@ impl Dispatcher {
             sweeps: self.sweeps_ended,
             sweep: self.sweep(now),
             failing_paths: self.failing(),
+            two_way: self.two_way(),
             uncertain_files: self.ways.iter().map(|way| way.pair.restless.uncertain_count() as u64).sum(),
         }
+    }
+
+    /// What was done in the source since the start.
+    pub(super) fn in_source(&self) -> Totals {
+        self.ways.get(1).map(|back| back.totals).unwrap_or_default()
+    }
+
+    /// What there is to say of a pair whose folders are both worked in.
+    fn two_way(&self) -> Option<TwoWay> {
+        self.pair().two_way.as_ref()?;
+        Some(TwoWay {
+            conflict: self.pair().rules().policy.to_string(),
+            in_replica: self.ways[0].totals,
+            in_source: self.in_source(),
+            conflicts: self.totals.conflicts,
+            last_conflicts: self.conflicts.iter().cloned().collect(),
+        })
     }
 
     pub(super) fn backlog(&self, now: Moment) -> Backlog {
@@ -179,7 +197,7 @@ impl Dispatcher {
         let gone = |path| format!("what was mounted at {} is gone", self.pair().shown_source(path));
         let reasons = self.guards.misplaced.iter().map(|reason| reason.to_string());
         for reason in reasons.chain(self.guards.gone.iter().map(gone)) {
-            holds.push(HoldStatus { reason, remedy: places::REMEDY.into(), removals: 0, since: None });
+            holds.push(HoldStatus { reason, remedy: places::REMEDY.into(), removals: 0, since: None, side: None });
         }
         for way in self.ways.iter().filter(|way| !way.hold.is_empty()) {
             holds.push(HoldStatus {
@@ -187,6 +205,7 @@ impl Dispatcher {
                 remedy: REMEDY.into(),
                 removals: way.hold.entries(),
                 since: Some(timestamp_of(way.hold.since())),
+                side: way.pair.two_way.is_some().then(|| way.pair.written_side().to_string()),
             });
         }
         holds

@@ -8,7 +8,7 @@ use super::Dispatcher;
 use super::way::Way;
 use crate::plan::schedule::until;
 use crate::service::status::{State, Status};
-use crate::service::{clock, look, pass};
+use crate::service::{clock, look, pass, report};
 
 /// A stop may take this long.
 const STOP: Duration = Duration::from_secs(4);
@@ -51,7 +51,8 @@ impl Dispatcher {
             self.pair().end();
         }
         let up = until(self.began, clock::now());
-        self.pair().log.info(format_args!("Stopped: {} in {:.3} s", self.totals, up.as_secs_f64()));
+        let sides = report::sides(self.pair(), &self.totals, &self.in_source());
+        self.pair().log.info(format_args!("Stopped: {} in {:.3} s{sides}", self.totals, up.as_secs_f64()));
         let last = Status { state: State::Stopping, reason: None, ..self.status() };
         if ended {
             for lane in self.ways.into_iter().flat_map(|way| [way.express.lane, way.bulk.lane]) {

@@ -14,6 +14,7 @@ use crate::service::ledger::Ledger;
 use crate::service::pair::Pair;
 use crate::tree::doubt::{Extent, Moment};
 use crate::tree::operation::Cause;
+use crate::tree::totals::Totals;
 
 /// The name under which the archive keeps what failed.
 const LEDGER: &str = "failing";
@@ -28,6 +29,8 @@ pub struct Way {
     pub(super) recent: Recent,
     /// In the folder that it writes to.
     pub(super) entries: Option<u64>,
+    /// What it did since the start.
+    pub(super) totals: Totals,
     pub(super) trouble: Trouble,
     polled: Moment,
     /// It has still to look at everything for the sweep that is under way.
@@ -43,6 +46,7 @@ impl Way {
             hold: Hold::restore(&pair),
             recent: Recent::restore(&pair, clock::now()),
             entries: pair.entries(),
+            totals: Totals::default(),
             ledger: Ledger::restore(&pair.fact(LEDGER).unwrap_or_default()),
             trouble: Trouble::default(),
             polled: clock::now(),

@@ -51,7 +51,11 @@ impl Worker<'_> {
         let Some(two_way) = &pair.two_way else { return Some(Decided { step: decide(case), different: None }) };
         let only = |step| Some(Decided { step, different: None });
         let heard = case.doubt.is_some_and(|d| d.contents && case.agreed.is_some_and(|a| d.at > a.looked));
-        let all = case.compare == Compare::Contents && case.doubt.is_none();
+        // Of two sides of which one has moved, that one was written, and the other was not.
+        let is_as_agreed = case.source.stat().zip(case.replica.stat()).zip(case.agreed);
+        let is_as_agreed =
+            is_as_agreed.is_some_and(|((source, replica), a)| a.holds(&source.stamp(), &replica.stamp()));
+        let all = case.compare == Compare::Contents && case.doubt.is_none() && is_as_agreed;
         let both =
             Both { source: case.source, replica: case.replica, agreed: case.agreed, doubted: (heard || all, all) };
         match reconcile(&both) {
@@ -126,19 +130,24 @@ impl Worker<'_> {
         let pair = self.pass.pair;
         let Some(two_way) = &pair.two_way else { return Ok(Some(Yielded::Kept(*replica))) };
         let true_sides = if pair.is_turned() { (replica, source) } else { (source, replica) };
-        let resolution = resolve(two_way.policy, true_sides.0, true_sides.1);
+        let resolution = resolve(self.pass.rules.policy, true_sides.0, true_sides.1);
         if resolution.winner != two_way.source_is {
             self.pass.across(path);
             return Ok(None);
         }
         let loser = pair.written_side();
-        if pair.options.dry_run || !resolution.keeps_both {
+        if !resolution.keeps_both {
             self.pass.conflict(path, resolution.winner, None);
             return Ok(Some(Yielded::Kept(*replica)));
         }
         let folder = node.replica().map_err(failed("cannot open the folder"))?;
         let Some((parent, name)) = path.split() else { return Err(Stop::Changed) };
         let kept = self.kept_name(node, name, replica, loser)?;
+        if pair.options.dry_run {
+            self.pass.conflict(path, resolution.winner, Some(&parent.join(&kept)));
+            let is_folder = replica.kind == Kind::Directory;
+            return Ok(Some(if is_folder { Yielded::Moved } else { Yielded::Kept(*replica) }));
+        }
         let yielded = put_aside(pair, folder, name, &kept, replica).map_err(failed("cannot keep the other version"))?;
         node.touch(self.pass);
         let kept = parent.join(&kept);
@@ -332,7 +341,7 @@ pub(super) fn move_aside(
     let pair = pass.pair;
     let (Some(two_way), Some((parent, name))) = (&pair.two_way, path.split()) else { return Ok(()) };
     let true_sides = if pair.is_turned() { (replica, source) } else { (source, replica) };
-    let resolution = resolve(two_way.policy, true_sides.0, true_sides.1);
+    let resolution = resolve(pass.rules.policy, true_sides.0, true_sides.1);
     if resolution.winner != two_way.source_is {
         // Nothing is agreed any more, so that the other direction comes to the same.
         forget(pass, path);
@@ -344,6 +353,10 @@ pub(super) fn move_aside(
         seen != Ok(Seen::Absent) || pair.source.look_at(&parent.join(name)) != Ok(Seen::Absent)
     };
     let kept = conflict_name(name, &shown(replica.mtime), pair.written_side(), is_taken);
+    if pair.options.dry_run {
+        pass.conflict(path, resolution.winner, Some(&parent.join(&kept)));
+        return Ok(());
+    }
     renameat_with(folder, name, folder, &*kept, RenameFlags::NOREPLACE)?;
     let kept = parent.join(&kept);
     pass.conflict(path, resolution.winner, Some(&kept));

@@ -256,7 +256,9 @@ impl Worker<'_> {
                 self.pass.shared().replacements.insert(path, (stat, old));
             }
             (Step::Create | Step::Update | Step::Replace | Step::Examine(_), Seen::Present(source), replica) => {
-                let job = job(&source, replica.stat().copied(), found.opened.take(name));
+                // What had the name has gone aside, if anything had it.
+                let replica = replica.stat().copied().filter(|_| step != Step::Create);
+                let job = job(&source, replica, found.opened.take(name));
                 if let Some(job) = self.pass.admit_linked(&path, job) {
                     let job = Job { before, ..job };
                     if source.kind == Kind::File && job.before.is_none() && !matches!(step, Step::Examine(_)) {

@@ -17,7 +17,7 @@ use crate::fs::remove::{self, End, Tree};
 use crate::fs::root::Root;
 use crate::plan::guard::Verdict;
 use crate::plan::mirror::Step;
-use crate::service::clock;
+use crate::service::{clock, report};
 use crate::tree::doubt::Doubt;
 use crate::tree::entry::{Kind, Seen, Stat};
 use crate::tree::operation::{Cause, Operation};
@@ -136,6 +136,7 @@ fn let_through(pass: &Pass, brake: &Brake, removals: Vec<Removal>) -> Vec<Remova
     let asked: Vec<(&RelPath, u64)> = removals.iter().map(|r| (&r.path, r.entries())).collect();
     let verdicts = brake.sort(&asked, known.max(found), pass.rules.max_delete);
     let is_emptied = both_ways::is_emptied(pass, removals.len());
+    report::emptied(pass.pair, is_emptied);
     let mut go = Vec::new();
     for (mut removal, verdict) in removals.into_iter().zip(verdicts) {
         match verdict {
