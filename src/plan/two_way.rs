@@ -135,9 +135,12 @@ fn decide(source: Since, replica: Since) -> Verdict {
         (Same, Attributes | Contents) => Verdict::Take(Side::Replica),
         (Contents, Attributes) => Verdict::Merge(Side::Source),
         (Attributes, Contents) => Verdict::Merge(Side::Replica),
-        (Unsure, Same | Attributes) => Verdict::Compare(Different::Take(Side::Source)),
-        (Same | Attributes, Unsure) => Verdict::Compare(Different::Take(Side::Replica)),
-        (Attributes, Attributes) | (Unsure | Contents, Unsure | Contents) => Verdict::Compare(Different::Conflict),
+        (Unsure, Same) => Verdict::Compare(Different::Take(Side::Source)),
+        (Same, Unsure) => Verdict::Compare(Different::Take(Side::Replica)),
+        // A change of attributes may be a write whose mtime was put back.
+        (Attributes | Unsure, Attributes | Unsure) | (Unsure | Contents, Unsure | Contents) => {
+            Verdict::Compare(Different::Conflict)
+        }
     }
 }
 
