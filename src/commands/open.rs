@@ -4,7 +4,7 @@
 use std::fs;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 
 use rustix::io::Errno;
 
@@ -20,7 +20,6 @@ use crate::fs::root::Root;
 use crate::fs::stage::Stage;
 use crate::plan::mirror::Compare;
 use crate::service::agreements::TwoWay;
-use crate::service::links::LinkTable;
 use crate::service::log::Log;
 use crate::service::pair::{self, Options, Pair};
 use crate::service::pass::describe;
@@ -407,7 +406,8 @@ pub fn pair(
         watches: None,
         claims: Arc::default(),
         restless: Restless::new(settings.max_delay),
-        links: Mutex::new(LinkTable::default()),
+        links: Arc::default(),
+        links_back: Arc::default(),
         log,
         options,
         said: Arc::default(),

@@ -220,7 +220,8 @@ fn both_ways(pairs: (&Pair, &Pair), released: bool, pulse: &Arc<Pulse>, onlooker
         if pair.options.dry_run && round > 0 {
             break;
         }
-        if waits {
+        // What both leave to one another may wait for the clock's grain too.
+        if waits || round > 1 {
             clock::wait(Duration::from_millis(20 << round));
         }
     }

@@ -17,6 +17,7 @@ use rustix::io::Errno;
 
 use crate::tree::doubt::Moment;
 use crate::tree::entry::InodeId;
+use crate::tree::identity::Side;
 use crate::tree::record::{Agreed, Record};
 use recent::Recent;
 use store::Store;
@@ -143,12 +144,13 @@ impl Archive {
         self.store.as_ref().map_or(Ok(()), |store| store.write(write))
     }
 
-    /// Where in the tree these inodes of the source were last agreed: for each, its folder and its name. It reads all.
-    pub fn find(&self, inodes: &HashSet<InodeId>) -> Vec<(InodeId, InodeId, Box<[u8]>)> {
+    /// Where in the tree these inodes of one side were last agreed: for each, its folder and its name. It reads all.
+    pub fn find(&self, inodes: &HashSet<InodeId>, side: Side) -> Vec<(InodeId, InodeId, Box<[u8]>)> {
         let mut found = Vec::new();
         let mut note = |folder: InodeId, name: &[u8], agreed: &Agreed| {
-            if inodes.contains(&agreed.source.id) {
-                found.push((agreed.source.id, folder, name.into()));
+            let id = if side == Side::Source { agreed.source.id } else { agreed.replica.id };
+            if inodes.contains(&id) {
+                found.push((id, folder, name.into()));
             }
         };
         {

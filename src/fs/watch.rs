@@ -2,6 +2,7 @@
 //! notify's events into what was heard. It does not judge what is heard, and it never walks a tree.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::hash::Hash;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock};
@@ -242,11 +243,11 @@ impl Watches {
         }
     }
 
-    /// Where the watched folders of these identities are.
-    pub fn find(&self, folders: &HashSet<InodeId>) -> HashMap<InodeId, RelPath> {
+    /// Where the watched folders are whose identities have these keys.
+    pub fn find<K: Eq + Hash>(&self, key: impl Fn(InodeId) -> K, wanted: &HashSet<K>) -> HashMap<K, RelPath> {
         let known = self.shared.lock();
-        let wanted = known.folders.iter().filter(|(_, watched)| folders.contains(&watched.id));
-        wanted.map(|(path, watched)| (watched.id, path.clone())).collect()
+        let keyed = known.folders.iter().map(|(path, watched)| (key(watched.id), path));
+        keyed.filter(|(key, _)| wanted.contains(key)).map(|(key, path)| (key, path.clone())).collect()
     }
 
     /// Folders watched, and folders for which there is no watch.

@@ -144,17 +144,29 @@ fn decide(source: Since, replica: Since) -> Verdict {
     }
 }
 
+/// Whether the source's contents, and the replica's, are others than when both were agreed, or are gone since.
+pub fn written(both: &Both) -> (bool, bool) {
+    let Some(agreed) = both.agreed else { return (both.source.stat().is_some(), both.replica.stat().is_some()) };
+    let is_written =
+        |now: Seen, was: &Stamp| matches!(Since::of(now.stat(), was, false), Since::Contents | Since::Gone);
+    (is_written(both.source, &agreed.source), is_written(both.replica, &agreed.replica))
+}
+
 /// Whether all that may have become of one side's entry since both agreed is a change of its attributes.
 pub fn is_unwritten(now: &Stat, agreed: &Stamp) -> bool {
     matches!(Since::of(Some(now), agreed, false), Since::Same | Since::Attributes)
 }
 
-/// Whose attributes an entry has that both sides have. The extended attributes go with the owner.
+/// Whose attributes an entry has that both sides have.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Attributes {
     pub mode: Side,
     pub owner: Side,
     pub mtime: Side,
+    /// The extended ones, whole; nothing where both sides may have changed them. Then those of both are taken, and where they
+    /// differ those of the `later` side, so that nothing that was set is lost.
+    pub extended: Option<Side>,
+    pub later: Side,
 }
 
 /// Merges attributes: each is that of the side that has changed it. What both have changed, or what does not show who
@@ -167,12 +179,17 @@ pub fn merge_attributes(source: &Stat, replica: &Stat, agreed: Option<&Agreed>) 
         _ => later,
     };
     let newer = if source.mtime >= replica.mtime { Side::Source } else { Side::Replica };
-    let Some(agreed) = agreed else { return Attributes { mode: later, owner: later, mtime: newer } };
+    let Some(agreed) = agreed else {
+        return Attributes { mode: later, owner: later, mtime: newer, extended: None, later };
+    };
     let (was_source, was_replica) = (&agreed.source, &agreed.replica);
     let mtime = (source.mtime != was_source.mtime, replica.mtime != was_replica.mtime);
+    let ctime = (source.ctime != was_source.ctime, replica.ctime != was_replica.ctime);
     Attributes {
+        extended: if ctime.0 == ctime.1 { None } else { Some(changed(ctime.0, ctime.1)) },
+        later,
         mode: changed(source.mode != was_source.mode, replica.mode != was_replica.mode),
-        owner: changed(source.ctime != was_source.ctime, replica.ctime != was_replica.ctime),
+        owner: changed(ctime.0, ctime.1),
         mtime: if mtime.0 == mtime.1 { newer } else { changed(mtime.0, mtime.1) },
     }
 }
@@ -378,6 +395,17 @@ mod tests {
         assert_eq!(case(BASE, (true, true)), Verdict::Compare(Different::Conflict));
         assert_eq!(case(WRITTEN, (true, false)), Verdict::Compare(Different::Conflict));
         assert_eq!(case(WRITTEN, (false, true)), Verdict::Take(Side::Replica));
+    }
+
+    #[test]
+    fn extended_attributes_are_those_of_the_side_that_has_changed_or_of_both() {
+        let agreed = agreed(Some((BASE, BASE)));
+        let merged = |source: Item, replica: Item| merge_attributes(&source.stat(1), &replica.stat(2), agreed.as_ref());
+        let later = Item { ctime: 3, ..TOUCHED };
+        assert_eq!(merged(TOUCHED, BASE).extended, Some(Side::Source));
+        assert_eq!(merged(BASE, TOUCHED).extended, Some(Side::Replica));
+        assert_eq!((merged(TOUCHED, later).extended, merged(TOUCHED, later).later), (None, Side::Replica));
+        assert_eq!(merge_attributes(&BASE.stat(1), &BASE.stat(2), None).extended, None);
     }
 
     proptest! {

@@ -1,7 +1,7 @@
 //! Owns the way to what was agreed of a folder, whichever side a pass takes for its source. In two-way mode there is one
 //! record for both directions, and it is for these two folders alone: one that was made anew has agreed to nothing.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::os::fd::BorrowedFd;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -136,6 +136,24 @@ impl Pair {
         }
     }
 
+    /// Under which paths these inodes of the source were last agreed, as far as their folders are watched. It reads all.
+    pub fn names_of(&self, inodes: &HashSet<InodeId>) -> Vec<(InodeId, RelPath)> {
+        let Some(watches) = self.watches.as_ref().filter(|_| !inodes.is_empty()) else { return Vec::new() };
+        let side = self.written_side().other();
+        let found = self.archive.find(inodes, side);
+        let in_folders = |paths: &dyn Fn(InodeId) -> Option<RelPath>| {
+            found.iter().filter_map(|(id, folder, name)| Some((*id, paths(*folder)?.join(name)))).collect()
+        };
+        if self.two_way.is_none() {
+            let folders = watches.find(|id| id, &found.iter().map(|(_, folder, _)| *folder).collect());
+            return in_folders(&|key| folders.get(&key).cloned());
+        }
+        // Each half of a key is of one side's folder.
+        let own_half = |key: InodeId| if side == Side::Source { key.dev } else { key.ino };
+        let folders = watches.find(half, &found.iter().map(|(_, folder, _)| own_half(*folder)).collect());
+        in_folders(&|key| folders.get(&own_half(key)).cloned())
+    }
+
     /// What the two sides of an open folder are.
     ///
     /// # Errors
@@ -170,6 +188,9 @@ fn joined(folder: Ids) -> Option<InodeId> {
     if folder.source == ROOT {
         return Some(ROOT);
     }
-    let half = |id: InodeId| id.ino ^ id.dev.rotate_left(32);
     Some(InodeId { dev: half(folder.source), ino: half(replica) })
+}
+
+fn half(id: InodeId) -> u64 {
+    id.ino ^ id.dev.rotate_left(32)
 }

@@ -48,7 +48,9 @@ pub struct Pair {
     pub watches: Option<Watches>,
     pub claims: Arc<Claims>,
     pub restless: Restless,
-    pub links: Mutex<LinkTable>,
+    pub links: Arc<Mutex<LinkTable>>,
+    /// The same seen from the other side, which is what the passes of the other direction go by.
+    pub links_back: Arc<Mutex<LinkTable>>,
     pub log: Log,
     pub options: Options,
     pub said: Arc<Said>,
@@ -86,7 +88,8 @@ impl Pair {
             watches: None,
             claims: Arc::clone(&self.claims),
             restless: Restless::new(self.restless.max_delay()),
-            links: Mutex::default(),
+            links: Arc::clone(&self.links_back),
+            links_back: Arc::clone(&self.links),
             log: self.log.clone(),
             options: self.options.clone(),
             said: Arc::clone(&self.said),
@@ -147,6 +150,11 @@ impl Pair {
 
     pub fn links(&self) -> MutexGuard<'_, LinkTable> {
         self.links.lock().unwrap_or_else(|e| e.into_inner())
+    }
+
+    /// What the other direction knows of files with several names. Never asked for while `links` is held.
+    pub fn links_back(&self) -> MutexGuard<'_, LinkTable> {
+        self.links_back.lock().unwrap_or_else(|e| e.into_inner())
     }
 
     /// The path in the replica, quoted for a message.

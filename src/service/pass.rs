@@ -9,6 +9,7 @@ mod folders;
 mod groups;
 mod heard;
 mod large;
+mod links_across;
 mod make;
 mod moved;
 mod names;
@@ -51,6 +52,7 @@ use crate::tree::operation::{Cause, Conflict, Operation, Problem};
 use crate::tree::path::RelPath;
 use crate::tree::totals::Totals;
 use heard::Heard;
+use links_across::Left;
 use moved::Moves;
 use queue::Queue;
 use touched::bring_to_disk;
@@ -142,6 +144,7 @@ struct Shared {
     /// Folders that something else may replace now: what goes with each, and what asked for it.
     replaced: BTreeMap<RelPath, (Vec<(RelPath, Kind)>, Cause)>,
     groups: BTreeMap<InodeId, Group>,
+    left: Vec<Left>,
     moves: Moves,
     /// Folders of the replica whose lists changed, for the disk; more than a few are not counted.
     touched: BTreeSet<RelPath>,

@@ -47,5 +47,6 @@ mod torn;
 mod tree;
 mod two_way;
 mod two_way_cli;
+mod two_way_links;
 mod verify;
 mod watch;

@@ -50,7 +50,7 @@ fn an_inode_is_found_by_folder_and_name_whether_it_was_committed_or_not() {
     archive.commit(Moment(6), true).expect("a commit");
     archive.remember(FOLDER, one(b"b", Some(agreed(2, false))));
     let id = |ino| InodeId { dev: 0, ino };
-    let mut found = archive.find(&HashSet::from([id(1), id(2), id(3)]));
+    let mut found = archive.find(&HashSet::from([id(1), id(2), id(3)]), Side::Source);
     found.sort();
     assert_eq!(found, [(id(1), FOLDER, b"a"[..].into()), (id(2), FOLDER, b"b"[..].into())]);
 }

@@ -11,6 +11,7 @@ use rustix::io::Errno;
 
 use super::files::{Job, Stop, failed};
 use super::folders::Node;
+use super::groups::Name;
 use super::walk::Worker;
 use super::{Pass, place_of};
 use crate::fs::archive::Changes;
@@ -34,6 +35,8 @@ pub(super) struct Decided {
     pub(super) step: Step,
     /// What it means if the contents are found to differ; in two-way mode, where that is not known.
     pub(super) different: Option<Different>,
+    /// It goes with the other files of a database.
+    pub(super) in_database: bool,
 }
 
 impl Pass<'_> {
@@ -48,8 +51,14 @@ impl Worker<'_> {
     /// Decides one name; nothing where it is for the other direction.
     pub(super) fn decide_both(&mut self, node: &Node, path: &RelPath, case: &Case) -> Option<Decided> {
         let pair = self.pass.pair;
-        let Some(two_way) = &pair.two_way else { return Some(Decided { step: decide(case), different: None }) };
-        let only = |step| Some(Decided { step, different: None });
+        let Some(two_way) = &pair.two_way else {
+            return Some(Decided { step: decide(case), different: None, in_database: true });
+        };
+        self.pass.note_names_of_both(path, case.source, case.replica);
+        let of_file =
+            if case.agreed.is_none() { self.pass.agreed_of_file(path, case.source, case.replica) } else { None };
+        let case = &Case { agreed: case.agreed.or(of_file.as_ref()), ..*case };
+        let only = |step| Some(Decided { step, different: None, in_database: false });
         let heard = case.doubt.is_some_and(|d| d.contents && case.agreed.is_some_and(|a| d.at > a.looked));
         // Of two sides of which one has moved, that one was written, and the other was not.
         let is_as_agreed = case.source.stat().zip(case.replica.stat()).zip(case.agreed);
@@ -58,7 +67,11 @@ impl Worker<'_> {
         let all = case.compare == Compare::Contents && case.doubt.is_none() && is_as_agreed;
         let both =
             Both { source: case.source, replica: case.replica, agreed: case.agreed, doubted: (heard || all, all) };
-        match reconcile(&both) {
+        let verdict = reconcile(&both);
+        if let Some(decided) = self.decide_database(node, path, case, verdict) {
+            return decided;
+        }
+        match verdict {
             Verdict::Nothing => only(Step::Nothing),
             Verdict::Forget => only(Step::Forget),
             Verdict::LeaveAlone => only(Step::LeaveAlone),
@@ -75,7 +88,8 @@ impl Worker<'_> {
                 None
             }
             Verdict::Compare(different) => {
-                Some(Decided { step: Step::Examine(Contents::Compare), different: Some(different) })
+                let step = Step::Examine(Contents::Compare);
+                Some(Decided { step, different: Some(different), in_database: false })
             }
             Verdict::Conflict => self.conflict_of_kinds(node, path, case).and_then(only),
         }
@@ -157,12 +171,14 @@ impl Worker<'_> {
     }
 
     /// Under which name the replica's version is kept: that which an interrupted pass has given it, or a new one.
-    fn kept_name(&self, node: &Node, name: &[u8], replica: &Stat, loser: Side) -> Result<Vec<u8>, Stop> {
+    pub(super) fn kept_name(&self, node: &Node, name: &[u8], replica: &Stat, loser: Side) -> Result<Vec<u8>, Stop> {
         let pair = self.pass.pair;
         let unread = failed("cannot list the folder");
         let folder = node.replica().map_err(&unread)?;
         let beat = &mut || self.pass.pulse.beat();
-        let theirs = scan::list_with(&pair.replica, folder, beat).map_err(&unread)?;
+        // What is open has been listed before, and would begin at its end.
+        let again = open_child(folder, b".").map_err(&unread)?;
+        let theirs = scan::list_with(&pair.replica, again.as_fd(), beat).map_err(&unread)?;
         let again = theirs
             .iter()
             .find(|(other, seen)| is_conflict_of(other, name) && seen.stat().is_some_and(|s| s.id() == replica.id()));
@@ -200,8 +216,10 @@ impl Worker<'_> {
             let (from, to) = (open(node.source.as_fd())?, open(folder)?);
             self.lend_attributes([(from.as_fd(), source), (to.as_fd(), replica)], case.agreed)
         });
-        if let Err(error) = lent {
-            self.pass.failed(path, "cannot set the attributes", error);
+        match lent {
+            Ok(_) => {}
+            Err(Errno::AGAIN) => self.pass.again(path, Doubt::contents(clock::now())),
+            Err(error) => self.pass.failed(path, "cannot set the attributes", error),
         }
     }
 }
@@ -250,10 +268,23 @@ pub(super) fn lend(
     let (mode, owner, mtime) = (take(merged.mode), take(merged.owner), take(merged.mtime));
     let wanted = Stat { mode: mode.mode, uid: owner.uid, gid: owner.gid, mtime: mtime.mtime, ..*source };
     let have = metadata::xattrs(from)?;
-    let xattrs: Xattrs =
-        if merged.owner == Side::Source { have.clone() } else { metadata::wanted_xattrs(to, &pair.rights)? };
+    let xattrs: Xattrs = match merged.extended {
+        Some(Side::Source) => have.clone(),
+        Some(Side::Replica) => metadata::wanted_xattrs(to, &pair.rights)?,
+        None => {
+            let theirs = metadata::wanted_xattrs(to, &pair.rights)?;
+            let (mut all, later) =
+                if merged.later == Side::Source { (theirs, have.clone()) } else { (have.clone(), theirs) };
+            all.extend(later);
+            all
+        }
+    };
     if metadata::same_stat(&wanted, source, &pair.rights) && xattrs == have {
         return Ok(*source);
+    }
+    if source.kind == Kind::File && pair.source.stat(from)?.stamp() != source.stamp() {
+        // It has been written since: its new time must not be hidden.
+        return Err(Errno::AGAIN);
     }
     metadata::apply(from, &wanted, &xattrs, (source, Some(&have)), &pair.rights)?;
     pair.source.stat(from)
@@ -388,14 +419,22 @@ pub(super) fn is_emptied(pass: &Pass, removals: usize) -> bool {
         .is_ok_and(is_nothing)
 }
 
-/// Whether what the source has under a name is to be what the replica has, with nothing in the replica to be lost by that.
-pub(super) fn goes_this_way(pass: &Pass, ids: Ids, name: &[u8], (source, replica): (&Stat, Seen)) -> bool {
-    if pass.pair.two_way.is_none() {
-        return true;
-    }
+/// Which way a name goes that is looked at once more, outside the walk.
+pub(super) fn verdict(pass: &Pass, ids: Ids, name: &[u8], (source, replica): (&Stat, Seen)) -> Verdict {
     let agreed = pass.pair.agreed(ids, name);
-    let both = Both { source: Seen::Present(*source), replica, agreed: agreed.as_ref(), doubted: (false, false) };
-    matches!(reconcile(&both), Verdict::Nothing | Verdict::Take(Side::Source))
+    reconcile(&Both { source: Seen::Present(*source), replica, agreed: agreed.as_ref(), doubted: (false, false) })
+}
+
+/// Brings to the source's file, which has several names, what the replica has of newer attributes under this one. Returns
+/// whether it had.
+pub(super) fn lend_at(pass: &Pass, name: &Name, replica: Seen) -> Result<bool, Errno> {
+    let (pair, open) = (pass.pair, crate::fs::root::open_file);
+    let (folder, Some(replica)) = (pair.source.open_folder(&name.folder)?, replica.stat()) else { return Ok(false) };
+    let (from, to) = (open(folder.as_fd(), &name.name)?, open(name.replica.as_fd(), &name.name)?);
+    let source = pair.source.stat(from.as_fd())?;
+    let agreed = pair.agreed(name.ids, &name.name);
+    lend(pair, [(from.as_fd(), &source), (to.as_fd(), replica)], agreed.as_ref())
+        .map(|now| now.stamp() != source.stamp())
 }
 
 impl Worker<'_> {

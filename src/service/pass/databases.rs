@@ -2,6 +2,7 @@
 //! and published one right after another. A database of which a file is excluded, linked or no file at all is not dealt
 //! with here: its files are files like others.
 
+mod both_ways;
 mod reading;
 
 use std::os::fd::AsFd;
@@ -153,7 +154,9 @@ impl Worker<'_> {
         let (compare, lost) = (self.pass.rules.compare, pair.lost());
         let step = decide(&Case { source, replica, agreed: agreed.as_ref(), doubt, compare, lost });
         let is_plain = |seen: &Seen| seen.stat().is_none_or(|s| s.kind == Kind::File && !s.is_linked());
-        if !is_plain(&source) || !is_plain(&replica) {
+        // What is kept of a conflict has given it another name.
+        let is_plain_there = pair.two_way.is_some() || is_plain(&replica);
+        if !is_plain(&source) || !is_plain_there {
             return Err(Stop::Changed);
         }
         let (source, replica) = (source.stat().copied(), replica.stat().copied());
@@ -231,6 +234,7 @@ impl Worker<'_> {
 
     /// All files but the index. What turns out to be equal though nothing proves it needs no step.
     fn members(&mut self, place: &Place) -> Result<Vec<Member>, Stop> {
+        let is_kept = self.make_way(place)?;
         let mut members = Vec::new();
         for part in [Part::Database, Part::Log, Part::Journal] {
             let heard = place.in_doubt.iter().find(|(p, _)| *p == part).and_then(|(_, doubt)| *doubt);
@@ -243,6 +247,10 @@ impl Worker<'_> {
                 let job = Job::new(&name, step, &source, replica);
                 let differs = self.compare(place.node, &member.path, &job, contents)?;
                 member.step = if differs.is_some() { Step::Update } else { Step::Nothing };
+            }
+            // What is kept must not go on being the same file.
+            if is_kept && member.step == Step::Nothing && member.source.is_some() && member.replica.is_some() {
+                member.step = Step::Update;
             }
             members.push(member);
         }

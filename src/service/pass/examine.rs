@@ -13,6 +13,7 @@ use crate::fs::compare;
 use crate::fs::metadata::{self, Xattrs};
 use crate::fs::patch::{Old, Same};
 use crate::fs::root::open_file;
+use crate::plan::links::goes_back;
 use crate::plan::mirror::Contents;
 use crate::service::clock;
 use crate::service::restless::Look;
@@ -81,6 +82,11 @@ impl Worker<'_> {
         if Some(replica.id()) != job.replica.map(|r| r.id()) || replica.kind != Kind::File {
             return Err(Stop::Changed);
         }
+        let is_written = |now: &Stat, then: &Stat| !now.stamp().same_contents_if_explained(&then.stamp());
+        if pair.two_way.is_some() && job.replica.is_some_and(|then| is_written(&replica, &then)) {
+            // What was decided was decided of what it was.
+            return Err(Stop::Changed);
+        }
         if pair.two_way.is_some()
             && contents == Contents::Compare
             && self.difference(from.as_fd(), to.as_fd(), &reading, &replica)?.is_some()
@@ -88,9 +94,19 @@ impl Worker<'_> {
             return Ok(Some(Differs { replica, same: None, contents: true }));
         }
         let agreed = pair.two_way.as_ref().and_then(|_| pair.agreed(node.ids, &job.name));
+        if contents == Contents::Compare && goes_back(&reading.source, &replica, self.pass.was(path, agreed.as_ref())) {
+            self.pass.across(path);
+            return Ok(None);
+        }
         let lent = [(from.as_fd(), &reading.source), (to.as_fd(), &replica)];
-        let source = self.lend_attributes(lent, agreed.as_ref()).map_err(failed("cannot set the attributes"))?;
+        let source = self.lend_attributes(lent, agreed.as_ref()).map_err(|error| match error {
+            Errno::AGAIN => Stop::Changed,
+            error => failed("cannot set the attributes")(error),
+        })?;
         let reading = Reading { source, ..reading };
+        if job.parts {
+            return Ok(Some(Differs { replica, same: None, contents: false }));
+        }
         let both = [(from.as_fd(), &reading.source), (to.as_fd(), &replica)];
         if !self.may_change(path, folder, both, contents)? {
             return Ok(Some(Differs { replica, same: None, contents: false }));
@@ -114,6 +130,11 @@ impl Worker<'_> {
             // The replica's file is one whole version, and it was just found here.
             self.pass.looked(path, Look::Taken);
             return Ok(None);
+        }
+        let stat = |to: BorrowedFd| pair.replica.stat(to).map_err(failed("cannot read the attributes"));
+        if pair.two_way.is_some() && stat(to.as_fd())?.stamp() != replica.stamp() {
+            // Somebody has written to it since: its new time must not be hidden.
+            return Err(Stop::Changed);
         }
         let replica = self.set_attributes(path, to.as_fd(), &reading.source, &wanted, replica)?;
         if let Some(replica) = replica {

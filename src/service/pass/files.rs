@@ -40,6 +40,8 @@ pub struct Job {
     pub contents_in_doubt: bool,
     /// What it means if the contents differ, where both sides are worked in.
     pub different: Option<Different>,
+    /// It is to become a file of its own, also where it is equal.
+    pub parts: bool,
     /// The source's file, if it was opened when `source` was asked of it.
     pub opened: Cell<Option<OwnedFd>>,
     /// Where the replica may have the file.
@@ -49,7 +51,8 @@ pub struct Job {
 impl Job {
     pub fn new(name: &[u8], step: Step, source: &Stat, replica: Option<Stat>) -> Self {
         let (name, source, opened) = (name.into(), *source, Cell::new(None));
-        Self { name, step, source, replica, contents_in_doubt: true, different: None, opened, before: None }
+        let (different, before) = (None, None);
+        Self { name, step, source, replica, contents_in_doubt: true, different, parts: false, opened, before }
     }
 }
 
@@ -362,6 +365,9 @@ impl Worker<'_> {
         let path = node.path.join(name);
         node.touch(self.pass);
         self.pass.replaced(&path, expected.as_ref(), Kind::File);
+        if let Some(old) = &expected {
+            self.pass.left(&path, old, replica.id());
+        }
         let operation = match expected {
             Some(old) if old.kind == Kind::File => Operation::FileUpdated,
             _ => Operation::FileCopied,
@@ -396,9 +402,11 @@ impl Worker<'_> {
         let Reading { looked, racy, .. } = *reading;
         if racy && self.pass.pair.two_way.is_some() {
             // What is agreed must be sure: it is compared again when a write would show.
+            self.pass.note_made(path, &reading.source, replica);
             return self.pass.again(path, Doubt::contents(clock::now()));
         }
         node.change(name, Some(Agreed { source, replica: replica_stamp, racy, looked, provisional }));
+        self.pass.forget_made(path);
         if reading.source.is_linked() || replica.is_linked() {
             self.pass.note_links(path, &reading.source, replica);
         }

@@ -8,30 +8,36 @@ use rustix::io::Errno;
 
 use super::files::{Job, Stop, failed};
 use super::walk::{Worker, single};
-use super::{Group, Pass, both_ways, folders};
+use super::{Group, Pass, both_ways, folders, links_across};
 use crate::fs::archive::Changes;
 use crate::fs::stage::{Published, Target};
 use crate::fs::trust;
+use crate::plan::links::parts;
 use crate::plan::mirror::{Contents, Step};
+use crate::plan::two_way::{Different, Verdict};
 use crate::service::agreements::Ids;
 use crate::service::clock;
 use crate::tree::doubt::{Doubt, Moment};
 use crate::tree::entry::{InodeId, Kind, Seen, Stat};
+use crate::tree::identity::Side;
 use crate::tree::operation::Operation;
 use crate::tree::path::RelPath;
 use crate::tree::record::Agreed;
 use crate::tree::totals::Totals;
 
 /// One name of a group with its folders open.
-struct Name {
-    path: RelPath,
-    folder: RelPath,
-    name: Box<[u8]>,
-    ids: Ids,
-    replica: OwnedFd,
-    source_stat: Stat,
+pub(super) struct Name {
+    pub(super) path: RelPath,
+    pub(super) folder: RelPath,
+    pub(super) name: Box<[u8]>,
+    pub(super) ids: Ids,
+    pub(super) replica: OwnedFd,
+    pub(super) source_stat: Stat,
     seen: Seen,
 }
+
+/// What is said once of a side that has no links.
+pub(super) const NO_LINKS: &str = "links";
 
 impl Pass<'_> {
     /// Notes what names and inodes belong together, as found in agreement.
@@ -55,10 +61,13 @@ impl Pass<'_> {
             group.names.insert(path.clone());
             group.nlink = source.nlink;
         }
+        if self.pair.two_way.is_some() {
+            self.note_links_back(path, source, replica);
+        }
     }
 
     /// Lets a job pass as that of a file of its own, or keeps its path until the links are made.
-    pub fn admit_linked(&self, path: &RelPath, mut job: Job) -> Option<Job> {
+    pub fn admit_linked(&self, path: &RelPath, mut job: Job, agreed: Option<&Agreed>) -> Option<Job> {
         if job.source.is_linked() {
             let id = job.source.id();
             // In a sweep every name is met; else an event spoke of the new name alone, and the replica may well
@@ -70,10 +79,16 @@ impl Pass<'_> {
             group.names.insert(path.clone());
             group.nlink = job.source.nlink;
             group.contents_in_doubt |= job.contents_in_doubt;
-            if group.leader.is_some() || known_elsewhere {
+            // What the replica's name has may have to be kept first, or is equal: each such name is looked at by itself.
+            let is_doubtful = job.different.is_some() && job.replica.is_some();
+            if (group.leader.is_some() && !is_doubtful) || known_elsewhere {
                 return None;
             }
-            group.leader = Some(path.clone());
+            group.leader.get_or_insert_with(|| path.clone());
+        }
+        if self.pair.two_way.is_some() {
+            job.parts = job.replica.is_some_and(|replica| parts(&job.source, &replica, self.was(path, agreed)));
+            return Some(job);
         }
         // Two files in the source must not share one inode in the replica: the later one gets a new inode.
         if let Some(replica) = job.replica.filter(|r| r.is_linked())
@@ -160,6 +175,9 @@ pub fn settle(pass: &Pass) -> Totals {
             }
         }
     }
+    if pass.pair.two_way.is_some() && !pass.is_cancelled() {
+        links_across::follow(pass, &mut touched, &mut totals);
+    }
     folders::settle_all(pass, touched, &mut totals);
     totals
 }
@@ -182,14 +200,7 @@ fn find_names(pass: &Pass, groups: &BTreeMap<InodeId, Group>) {
 
 /// Notes the names under which the archive knows these inodes of the source.
 fn note_names(pass: &Pass, inodes: &HashSet<InodeId>) {
-    let Some(watches) = &pass.pair.watches else { return };
-    if inodes.is_empty() {
-        return;
-    }
-    let found = pass.pair.archive.find(inodes);
-    let folders = watches.find(&found.iter().map(|(_, folder, _)| *folder).collect());
-    for (id, folder, name) in found {
-        let Some(path) = folders.get(&folder).map(|folder| folder.join(&name)) else { continue };
+    for (id, path) in pass.pair.names_of(inodes) {
         // The archive may remember what is long gone.
         if pass.pair.source.look_at(&path).is_ok_and(|seen| seen.stat().is_some_and(|s| s.id() == id)) {
             pass.pair.links().note(id, &path);
@@ -212,7 +223,17 @@ fn settle_group(pass: &Pass, id: InodeId, group: Group, touched: &mut BTreeSet<R
     };
     let mut names: Vec<Name> = paths.iter().filter(|path| !excluded(path)).filter_map(open).collect();
     pair.links().set_names(id, names.iter().map(|n| n.path.clone()));
-    let Some((leader, agreed)) = find_leader(pass, &group, &names, totals) else {
+    let mut leader = known_leader(pass, &group, &names, totals);
+    if leader.is_none() && group.leader.is_none() {
+        if let Some((lender, agreed, before)) = links_across::lender(pass, &names) {
+            let others = names.iter().filter(|name| name.path != lender.path);
+            let linked = link_all(pass, (lender, before.id()), others, touched, totals);
+            pair.links().set(id, before.id());
+            return links_across::share_agreement(pass, (lender, agreed, before), &linked);
+        }
+        leader = made_leader(pass, &group, &names, totals);
+    }
+    let Some((leader, agreed)) = leader else {
         for name in names.iter().filter(|n| group.names.contains(&n.path)) {
             pass.again(&name.path, Doubt::contents(clock::now()));
         }
@@ -224,49 +245,82 @@ fn settle_group(pass: &Pass, id: InodeId, group: Group, touched: &mut BTreeSet<R
     let Some(inode) = look(&first).stat().map(|s| s.id()) else {
         return pass.again(&first.path, Doubt::contents(clock::now()));
     };
-    let mut linked: Vec<&Name> = vec![&first];
-    for name in &names {
+    let linked = link_all(pass, (&first, inode), names.iter(), touched, totals);
+    let Some(now) = look(&first).stat().copied() else { return };
+    let all = linked.into_iter().chain([&first]);
+    if now.id() != inode || !now.stamp().same_contents_if_explained(&agreed.replica) {
+        // Somebody else was at work in the replica: what is there now was not agreed.
+        return all.for_each(|name| pass.again(&name.path, Doubt::contents(clock::now())));
+    }
+    pair.links().set(id, inode);
+    if pair.two_way.is_some() {
+        pair.links_back().set(inode, id);
+        // Another name may have brought attributes to the source since the leader was read.
+        if pair.source.look_at(&first.path).is_ok_and(|seen| seen.stat().is_none_or(|s| s.stamp() != agreed.source)) {
+            pass.again(&first.path, Doubt::contents(clock::now()));
+        }
+    }
+    for name in all {
+        if pair.two_way.is_some() {
+            pair.links_back().note(inode, &name.path);
+        }
+        let agreed = Agreed { replica: now.stamp(), ..agreed };
+        pass.remember(&name.folder, name.ids, Changes::from([(name.name.clone(), Some(agreed))]));
+    }
+}
+
+/// Makes names links to the leader, which is this inode. Returns those that are names of it.
+fn link_all<'a>(
+    pass: &Pass,
+    (leader, inode): (&Name, InodeId),
+    names: impl Iterator<Item = &'a Name>,
+    touched: &mut BTreeSet<RelPath>,
+    totals: &mut Totals,
+) -> Vec<&'a Name> {
+    let mut linked = Vec::new();
+    for name in names {
         // Only now: each link moves the ctime of the names that the old inode still has.
-        let seen = look(name);
+        let seen = pass.pair.replica.look(name.replica.as_fd(), &name.name).unwrap_or(Seen::Unknown);
         if seen.stat().is_some_and(|s| s.id() == inode) {
             linked.push(name);
             continue;
         }
-        if !both_ways::goes_this_way(pass, name.ids, &name.name, (&name.source_stat, seen)) {
+        if !links_across::is_to_be_linked(pass, name, seen) {
             pass.again(&name.path, Doubt::contents(clock::now()));
             continue;
         }
-        match link(pass, &first, name, seen) {
+        match link(pass, leader, name, seen) {
             Ok(true) => {
                 pass.replaced(&name.path, seen.stat(), Kind::File);
                 let new = seen.stat().is_none_or(|old| old.kind != Kind::File);
                 pass.report(if new { Operation::LinkCreated } else { Operation::LinkUpdated }, &name.path);
                 totals.links += 1;
                 touched.insert(name.folder.clone());
+                if let Some(old) = seen.stat() {
+                    pass.left(&name.path, old, inode);
+                }
                 linked.push(name);
             }
             Ok(false) => {}
             Err(stop) => Worker::new(pass).stopped(&name.path, stop),
         }
     }
-    let Ok(Seen::Present(now)) = pair.replica.look(first.replica.as_fd(), &first.name) else { return };
-    pair.links().set(id, now.id());
-    for name in linked {
-        let agreed = Agreed { replica: now.stamp(), ..agreed };
-        pass.remember(&name.folder, name.ids, Changes::from([(name.name.clone(), Some(agreed))]));
-    }
+    linked
+}
+
+/// What is agreed of a name, if the replica is as it was agreed, and the source's contents are.
+fn agreed_of(pass: &Pass, names: &[Name], path: &RelPath) -> Option<Agreed> {
+    let name = names.iter().find(|n| n.path == *path)?;
+    let agreed = pass.pair.agreed(name.ids, &name.name)?;
+    let now = pass.pair.replica.look(name.replica.as_fd(), &name.name).ok()?;
+    let holds = now.stat().is_some_and(|s| s.stamp() == agreed.replica);
+    (holds && agreed.source.same_contents_if_explained(&name.source_stat.stamp())).then_some(agreed)
 }
 
 /// The name that the others become links to, and what is agreed of it.
-fn find_leader(pass: &Pass, group: &Group, names: &[Name], totals: &mut Totals) -> Option<(RelPath, Agreed)> {
+fn known_leader(pass: &Pass, group: &Group, names: &[Name], totals: &mut Totals) -> Option<(RelPath, Agreed)> {
     let pair = pass.pair;
-    let agreed_of = |path: &RelPath| {
-        let name = names.iter().find(|n| n.path == *path)?;
-        let agreed = pair.agreed(name.ids, &name.name)?;
-        let now = pair.replica.look(name.replica.as_fd(), &name.name).ok()?;
-        let holds = now.stat().is_some_and(|s| s.stamp() == agreed.replica);
-        (holds && agreed.source.same_contents_if_explained(&name.source_stat.stamp())).then_some(agreed)
-    };
+    let agreed_of = |path: &RelPath| agreed_of(pass, names, path);
     if let Some(leader) = &group.leader {
         let agreed = agreed_of(leader)?;
         if agreed.provisional && group.contents_in_doubt {
@@ -279,18 +333,25 @@ fn find_leader(pass: &Pass, group: &Group, names: &[Name], totals: &mut Totals) 
     }
     // A further name for a file that the replica has: it tells why the ctime moved, so that no more than the
     // attributes need a look, unless something was heard of the contents.
-    let known = names.iter().filter(|n| !group.names.contains(&n.path) && agreed_of(&n.path).is_some());
+    let is_other = |name: &&Name| pair.two_way.is_some() || !group.names.contains(&name.path);
+    let known = names.iter().filter(is_other).filter(|name| agreed_of(&name.path).is_some());
     for name in known {
-        let in_doubt = group.contents_in_doubt || pair.lost() > Moment::default();
+        // What is on trust is not kept by a single sync, and in two-way mode the archive must not be behind for long.
+        let is_certain_only = pair.two_way.is_some() && pair.watches.is_none();
+        let in_doubt = group.contents_in_doubt || is_certain_only || pair.lost() > Moment::default();
         examine(pass, name, if in_doubt { Contents::Compare } else { Contents::Explained }, totals)?;
         if let Some(agreed) = agreed_of(&name.path) {
             return Some((name.path.clone(), agreed));
         }
     }
-    // None that can be trusted: the first one is made as a file of its own.
+    None
+}
+
+/// Where none can be trusted, the first one is made as a file of its own.
+fn made_leader(pass: &Pass, group: &Group, names: &[Name], totals: &mut Totals) -> Option<(RelPath, Agreed)> {
     let first = names.iter().find(|n| group.names.contains(&n.path))?;
     let (step, replica) = match first.seen {
-        seen if !both_ways::goes_this_way(pass, first.ids, &first.name, (&first.source_stat, seen)) => return None,
+        seen if !links_across::is_to_be_linked(pass, first, seen) => return None,
         Seen::Present(stat) if stat.kind == Kind::Directory => return None,
         Seen::Present(stat) => (Step::Update, Some(stat)),
         Seen::Absent => (Step::Create, None),
@@ -299,14 +360,20 @@ fn find_leader(pass: &Pass, group: &Group, names: &[Name], totals: &mut Totals) 
     let job = Job::new(&first.name, step, &first.source_stat, replica);
     pass.queue.push(single(pass, &first.folder, job).ok()?);
     *totals += Worker::new(pass).work();
-    agreed_of(&first.path).map(|agreed| (first.path.clone(), agreed))
+    agreed_of(pass, names, &first.path).map(|agreed| (first.path.clone(), agreed))
 }
 
 /// Looks closely at one name, and makes it equal.
 fn examine(pass: &Pass, name: &Name, contents: Contents, totals: &mut Totals) -> Option<()> {
-    let replica = pass.pair.replica.look(name.replica.as_fd(), &name.name).ok()?.stat().copied();
+    let seen = pass.pair.replica.look(name.replica.as_fd(), &name.name).ok()?;
+    let different = match both_ways::verdict(pass, name.ids, &name.name, (&name.source_stat, seen)) {
+        _ if pass.pair.two_way.is_none() => None,
+        Verdict::Compare(different) => Some(different),
+        Verdict::Nothing | Verdict::Take(Side::Source) => Some(Different::Take(Side::Source)),
+        _ => return None,
+    };
     let (name, folder, source) = (name.name.clone(), &name.folder, name.source_stat);
-    let job = Job::new(&name, Step::Examine(contents), &source, replica);
+    let job = Job { different, ..Job::new(&name, Step::Examine(contents), &source, seen.stat().copied()) };
     pass.queue.push(single(pass, folder, job).ok()?);
     *totals += Worker::new(pass).work();
     Some(())
@@ -357,13 +424,16 @@ fn link(pass: &Pass, leader: &Name, name: &Name, seen: Seen) -> Result<bool, Sto
     pass.release(&name.path);
     match linked {
         Err(Stop::Failed(_, Errno::PERM | Errno::OPNOTSUPP | Errno::MLINK | Errno::XDEV)) => {
-            if pair.said.first("links") {
+            if pair.said.first(NO_LINKS) {
                 let shown = pair.shown(&name.path);
                 pair.log.warn(format_args!(
-                    "The replica cannot hold hard links: {shown} is the first that becomes a file of its own; this is not said again"
+                    "The {} cannot hold hard links: {shown} is the first that becomes a file of its own; this is not said again",
+                    pair.written_side()
                 ));
             }
-            copy_instead(pass, name, expected);
+            if !is_as_agreed(pass, name, expected) {
+                copy_instead(pass, name, expected);
+            }
             Ok(false)
         }
         done => done.map(|()| true),
@@ -386,6 +456,12 @@ fn link_claimed(pass: &Pass, leader: &Name, name: &Name, expected: Option<Stat>)
         Published::Yes => Ok(()),
         Published::Changed => Err(Stop::Changed),
     }
+}
+
+/// Whether a file of its own is already what it has to be.
+fn is_as_agreed(pass: &Pass, name: &Name, replica: Option<Stat>) -> bool {
+    let agreed = pass.pair.agreed(name.ids, &name.name);
+    agreed.zip(replica).is_some_and(|(agreed, replica)| agreed.holds(&name.source_stat.stamp(), &replica.stamp()))
 }
 
 /// Where there are no links, each name is a file of its own.

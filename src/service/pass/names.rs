@@ -189,12 +189,13 @@ impl Worker<'_> {
         }
         let (compare, lost) = (self.pass.rules.compare, pair.lost());
         let case = Case { source, replica, agreed, doubt, compare, lost };
-        let Some(Decided { step, different }) = self.decide_both(node, &path, &case) else { return };
+        let Some(Decided { step, different, in_database }) = self.decide_both(node, &path, &case) else { return };
         if pair.log.is_verbose() && (step != Step::Nothing || doubt.is_some()) {
             let asked = if doubt.is_some() { "named" } else { "listed" };
             pair.log.debug(format_args!("Decided: {step:?} ({asked}): {}", pair.shown(&path)));
         }
-        if let Some((base, part)) = self.database_of(node, name, step, (source, replica)) {
+        let database = if in_database { self.database_of(node, name, step, (source, replica)) } else { None };
+        if let Some((base, part)) = database {
             found.databases.entry(base).or_default().push((part, doubt));
             return;
         }
@@ -259,7 +260,7 @@ impl Worker<'_> {
                 // What had the name has gone aside, if anything had it.
                 let replica = replica.stat().copied().filter(|_| step != Step::Create);
                 let job = job(&source, replica, found.opened.take(name));
-                if let Some(job) = self.pass.admit_linked(&path, job) {
+                if let Some(job) = self.pass.admit_linked(&path, job, agreed) {
                     let job = Job { before, ..job };
                     if source.kind == Kind::File && job.before.is_none() && !matches!(step, Step::Examine(_)) {
                         self.pass.wanted(&source);

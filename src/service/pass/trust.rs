@@ -53,6 +53,9 @@ impl Worker<'_> {
         let mut names: BTreeSet<RelPath> = pair.links().names(source.id()).into_iter().collect();
         names.insert(path.clone());
         let mut before = stat()?;
+        if pair.two_way.is_some() {
+            names.extend(pair.links_back().names(before.id()));
+        }
         if (names.len() as u64) < u64::from(before.nlink) {
             return Ok(false);
         }
