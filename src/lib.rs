@@ -113,6 +113,11 @@
 //! in one file are several services, each with a process of its own (`commands::several`): what one waits for keeps no other
 //! one waiting, and what each has (its log lines, its socket, its archive, its second wall) is as if it were alone.
 //!
+//! Between the look and the deed others go on writing. What goes is moved to the reserved folder entry by entry, looked at
+//! there, and removed only if it is as agreed ([`fs::remove`]); what is replaced comes out by an exchange and is looked at
+//! too; a folder is emptied in that way before anything takes its place. What is not as expected goes back into its place,
+//! and into doubt.
+//!
 //! # What does not rest
 //!
 //! A file that changes while it is read goes into `service::restless`, which says when it is looked at again and when it

@@ -2,6 +2,7 @@
 //! counted is what goes: an entry that came later is left, and its folder with it. It decides nothing: who calls it has
 //! asked the guard.
 
+mod judged;
 mod tree;
 
 use std::os::fd::BorrowedFd;
@@ -11,10 +12,21 @@ use rustix::io::Errno;
 
 use crate::tree::entry::Kind;
 use crate::tree::path::RelPath;
+pub use judged::{Judged, Removed};
 pub use tree::{End, Tree};
 
 /// What removal asks and tells of the entries below a folder, from each of its threads.
 pub trait Below: Sync {
+    /// What has to be known of a folder to remove what is in it.
+    type Folder;
+
+    /// A folder is about to be emptied. `None` where it is not one that was judged, and stays.
+    fn enter(&self, path: &RelPath, folder: BorrowedFd) -> Option<Self::Folder>;
+    /// Removes an entry that is no folder; returns false if it is not what was judged, and stays.
+    ///
+    /// # Errors
+    /// As of unlinkat(2).
+    fn take(&self, known: &Self::Folder, folder: BorrowedFd, name: &[u8]) -> Result<bool, Errno>;
     /// Whether an entry goes. Asked while counting.
     fn goes(&self, path: &RelPath, is_folder: bool) -> bool;
     /// These entries of a folder are gone.
@@ -27,6 +39,16 @@ pub trait Below: Sync {
 struct Everything;
 
 impl Below for Everything {
+    type Folder = ();
+
+    fn enter(&self, _: &RelPath, _: BorrowedFd) -> Option<()> {
+        Some(())
+    }
+
+    fn take(&self, (): &(), folder: BorrowedFd, name: &[u8]) -> Result<bool, Errno> {
+        unlink(folder, name, AtFlags::empty()).map(|()| true)
+    }
+
     fn goes(&self, _: &RelPath, _: bool) -> bool {
         true
     }

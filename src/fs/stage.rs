@@ -5,13 +5,14 @@
 mod folder;
 mod nested;
 mod publish;
+mod put_back;
 
 use std::collections::HashSet;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock};
 
-use rustix::fs::{self, AtFlags, FileType, Mode, OFlags};
+use rustix::fs::{self, AtFlags, FileType, Mode, OFlags, RenameFlags};
 use rustix::io::Errno;
 
 use super::remove;
@@ -153,7 +154,10 @@ impl Stage {
     }
 
     /// The staging folder from which things can be published in `target`.
-    fn place(&self, root: &Root, target: &Target) -> Result<Arc<OwnedFd>, Errno> {
+    ///
+    /// # Errors
+    /// As of mkdirat(2), where it has to be made.
+    pub fn place(&self, root: &Root, target: &Target) -> Result<Arc<OwnedFd>, Errno> {
         match self.nested_of(root, target, self.look())? {
             None => self.folder(root),
             Some(at) => self.nested.folder(root, at, target).map(|(folder, _)| folder),
@@ -294,6 +298,16 @@ impl Stage {
         Ok(Staged { stage, name })
     }
 
+    /// Moves an entry out of the tree, into a staging folder, to where nobody else comes. It must not be discarded.
+    ///
+    /// # Errors
+    /// As of renameat2(2).
+    pub fn park(&self, place: &Arc<OwnedFd>, folder: BorrowedFd, name: &[u8]) -> Result<Staged, Errno> {
+        let move_here = |free: &[u8]| fs::renameat_with(folder, name, place, free, RenameFlags::NOREPLACE);
+        let ((), name) = self.fresh(move_here)?;
+        Ok(Staged { stage: place.clone(), name })
+    }
+
     /// Publishes a file as `name` in `folder`, where the plan was made from `expected`.
     ///
     /// # Errors
@@ -318,9 +332,11 @@ impl Stage {
         Ok((published, file.fd))
     }
 
-    /// Publishes a staged thing as `name` in `folder`, where the plan was made from `expected`.
+    /// Publishes a staged thing as `name` in `folder`, where the plan was made from `expected`. Where others write too, a
+    /// folder is replaced only if it is empty.
     ///
-    /// RACE: what is at the name is looked at and then replaced; somebody who writes there in between loses that write.
+    /// RACE: where nobody else is known to write, what is at the name is looked at and then replaced; somebody who writes
+    /// there in between loses that write.
     ///
     /// # Errors
     /// As of renameat2(2). The staged thing is gone in any case.
@@ -332,13 +348,20 @@ impl Stage {
         name: &[u8],
         expected: Option<&Stat>,
     ) -> Result<Published, Errno> {
-        let mut result = publish_named(root, &staged, folder, name, (expected, self.others_write));
+        let is_shared = self.others_write && expected.is_some();
+        let ours = if is_shared { root.look(staged.folder(), &staged.name)?.stat().copied() } else { None };
+        let mut result = publish_named(root, &staged, (folder, name), (expected, ours.as_ref()));
         if result == Err(Errno::XDEV) && is_apart(&staged, folder) {
             // Staged before that was known. From now on it is looked for.
             self.has_projects.store(true, Ordering::Relaxed);
             result = Ok(Published::Changed);
         }
-        if !matches!(result, Ok(Published::Yes)) || expected.is_some_and(|e| e.kind == Kind::Directory) {
+        if let (Some(ours), Err(_)) = (&ours, &result)
+            && root.look(staged.folder(), &staged.name)?.stat().is_some_and(|now| now.id() != ours.id())
+        {
+            // It could not be put back.
+            staged.put_beside(root, folder, name)?;
+        } else if !matches!(result, Ok(Published::Yes)) || expected.is_some_and(|e| e.kind == Kind::Directory) {
             staged.discard(root);
         }
         result

@@ -81,6 +81,9 @@ impl Intake {
     /// Takes in what the watcher heard. Called in its thread.
     pub fn hear(self: &Arc<Self>, heard: Heard) {
         let now = clock::now();
+        if self.is_nothing(&heard) {
+            return;
+        }
         match heard {
             Heard::Written(path) => self.finished(path, Doubt::contents(now), now),
             Heard::Modified(path) => self.unfinished(path, Doubt::contents(now), now),
@@ -140,6 +143,23 @@ impl Intake {
                 drop(state);
                 self.wake();
             }
+        }
+    }
+
+    /// Whether this is said of what no look could find: of a file that has no name (`O_TMPFILE`), which the kernel calls by
+    /// its number, as it does those that a pass builds in a folder that is followed too; and that something has left a name
+    /// in exchange for what has come there, of which the word was the one before.
+    fn is_nothing(&self, heard: &Heard) -> bool {
+        let before = match heard {
+            Heard::Came(path) => self.lock().came.replace(path.clone()),
+            _ => self.lock().came.take(),
+        };
+        match heard {
+            Heard::Left(path) => before.as_ref() == Some(path) && self.probe(path).is_some(),
+            Heard::Written(path) | Heard::Modified(path) | Heard::Attributes(path) => {
+                path.split().is_some_and(|(_, name)| is_number(name)) && self.probe(path).is_none()
+            }
+            _ => false,
         }
     }
 
@@ -365,6 +385,11 @@ impl Intake {
     fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(|e| e.into_inner())
     }
+}
+
+/// As the kernel writes the number of an inode in the place of a name.
+fn is_number(name: &[u8]) -> bool {
+    name.strip_prefix(b"#").is_some_and(|digits| !digits.is_empty() && digits.iter().all(u8::is_ascii_digit))
 }
 
 #[cfg(test)]

@@ -21,6 +21,7 @@ mod renames;
 mod reserved;
 
 mod specials;
+mod survey;
 mod take_over;
 mod touched;
 mod trust;

@@ -102,13 +102,27 @@ impl Places {
             let is_other = self.memory().root(side).is_some_and(|known| !known.identity.is_same(found));
             // In an empty folder that is written to there is nothing to lose.
             let is_written = side == Side::Replica || both_ways;
-            let is_fresh =
-                || is_written && self.no_disk_is_missing(side, root) && scan::is_empty(root).is_ok_and(|empty| empty);
+            let is_fresh = || {
+                is_written && self.no_disk_is_missing(side, root) && scan::is_empty(root).is_ok_and(|empty| empty)
+                    || both_ways && self.is_fresh_disk(side, root)
+            };
             if is_other && !is_fresh() {
                 return Err(Misplaced::Other(side, root.path().into()));
             }
         }
         Ok(())
+    }
+
+    /// Whether an empty disk is mounted where a root was one before. Where both sides are worked in, what an empty one lacks
+    /// is brought there, and nothing is removed for it.
+    fn is_fresh_disk(&self, side: Side, root: &Root) -> bool {
+        let was_disk = self.memory().root(side).is_some_and(|known| known.above.is_none());
+        // What mkfs makes is nobody's.
+        let is_nothing = |name: &[u8]| name == b"lost+found";
+        was_disk
+            && root.path().parent().is_some()
+            && identity::above(root.fd(), root.path()).is_none()
+            && scan::names(root.fd(), &mut || {}).is_ok_and(|names| names.names(0..names.len()).all(is_nothing))
     }
 
     /// Whether a root is not the folder that is remembered, so that nothing was agreed with it; also where none is.

@@ -11,7 +11,7 @@ use crate::fixture::{Pair, Watch, eventually};
 const OBSERVED: Duration = Duration::from_secs(3);
 
 /// Clock ticks (of 10 ms) that the process has used.
-fn cpu_ticks(watch: &Watch<'_>) -> u64 {
+pub fn cpu_ticks(watch: &Watch<'_>) -> u64 {
     let stat = fs::read_to_string(format!("/proc/{}/stat", watch.pid())).expect("stat");
     let after_name = stat.rsplit_once(')').expect("a name").1;
     // The name is field 2, so that utime and stime (14 and 15) are 11 and 12 after it.
@@ -20,7 +20,7 @@ fn cpu_ticks(watch: &Watch<'_>) -> u64 {
 }
 
 /// How often any thread of the process has gone to sleep: each was a waking before.
-fn wakeups(watch: &Watch<'_>) -> u64 {
+pub fn wakeups(watch: &Watch<'_>) -> u64 {
     let tasks = fs::read_dir(format!("/proc/{}/task", watch.pid())).expect("tasks").flatten();
     let of_task = |task: fs::DirEntry| -> Option<u64> {
         let status = fs::read_to_string(task.path().join("status")).ok()?;

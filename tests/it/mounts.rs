@@ -11,7 +11,7 @@ use crate::disk;
 use crate::fixture::{Pair, Ran, eventually, run, wrapped};
 
 /// A mount namespace, there as long as this is.
-struct Namespace<'a> {
+pub struct Namespace<'a> {
     pair: &'a Pair,
     holder: Child,
 }
@@ -24,7 +24,7 @@ const REPLICA: &str = "mount -t tmpfs other replica/m";
 
 impl<'a> Namespace<'a> {
     /// One in which `script` has mounted what it wants in `source/m` and `replica/m`, which exist.
-    fn with(pair: &'a Pair, script: &str) -> Option<Self> {
+    pub fn with(pair: &'a Pair, script: &str) -> Option<Self> {
         if !disk::is_root() {
             disk::skipped("mounts inside the folders: only root makes them");
             return None;
@@ -50,15 +50,15 @@ impl<'a> Namespace<'a> {
         root.join(path.strip_prefix("/").expect("an absolute path"))
     }
 
-    fn source(&self) -> PathBuf {
+    pub fn source(&self) -> PathBuf {
         self.seen(&self.pair.source())
     }
 
-    fn replica(&self) -> PathBuf {
+    pub fn replica(&self) -> PathBuf {
         self.seen(&self.pair.replica())
     }
 
-    fn command(&self, command: &Command) -> Command {
+    pub fn command(&self, command: &Command) -> Command {
         wrapped(&["nsenter", "--target", &self.holder.id().to_string(), "--mount", "--"], command)
     }
 

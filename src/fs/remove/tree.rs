@@ -155,9 +155,20 @@ impl Tree {
     /// # Errors
     /// The first failure; what was removed by then is gone.
     pub fn remove(&self, parent: BorrowedFd, below: &impl Below, jobs: usize) -> Result<End, Errno> {
+        Work::new(self, (parent, false), below).share(self.helpers(jobs))
+    }
+
+    /// The same, but for the folder itself, which is empty then if this returns `Gone`.
+    ///
+    /// # Errors
+    /// As of `remove`.
+    pub fn empty(&self, parent: BorrowedFd, below: &impl Below, jobs: usize) -> Result<End, Errno> {
+        Work::new(self, (parent, true), below).share(self.helpers(jobs))
+    }
+
+    fn helpers(&self, jobs: usize) -> usize {
         let is_much = self.entries >= WORTH_SHARING && self.folders.len() > 1;
-        let helpers = if is_much { jobs.saturating_sub(1) } else { 0 };
-        Work::new(self, parent, below).share(helpers)
+        if is_much { jobs.saturating_sub(1) } else { 0 }
     }
 }
 
@@ -196,6 +207,16 @@ mod tests {
     struct AllBut(&'static str);
 
     impl Below for AllBut {
+        type Folder = ();
+
+        fn enter(&self, _: &RelPath, _: BorrowedFd) -> Option<()> {
+            Some(())
+        }
+
+        fn take(&self, (): &(), folder: BorrowedFd, name: &[u8]) -> Result<bool, Errno> {
+            Everything.take(&(), folder, name)
+        }
+
         fn goes(&self, path: &RelPath, _: bool) -> bool {
             path.as_bytes() != self.0.as_bytes()
         }
@@ -228,6 +249,10 @@ mod tests {
             assert_eq!(tree.listed().last(), Some(&(path, Kind::Directory)));
             assert_eq!(tree.remove(fd.as_fd(), &Everything, jobs), Ok(End::Gone));
             assert_eq!(fs::read_dir(top.path()).expect("a list").count(), 0);
+            let (top, fd, path) = filled();
+            let tree = Tree::survey(fd.as_fd(), &path, &Everything).expect("a survey");
+            assert_eq!(tree.empty(fd.as_fd(), &Everything, jobs), Ok(End::Gone));
+            assert_eq!(fs::read_dir(top.path().join("t")).expect("it stays").count(), 0);
         }
     }
 

@@ -2,21 +2,22 @@
 
 use std::os::fd::{AsRawFd, BorrowedFd};
 
-use rustix::fs::{self, AtFlags, CWD, RenameFlags};
+use rustix::fs::{self, AtFlags, CWD};
 use rustix::io::Errno;
 
+use super::put_back::{put_back, swap};
 use super::{Published, Staged};
 use crate::fs::rename;
 use crate::fs::root::Root;
 use crate::fs::volume::{self, Look};
 use crate::tree::entry::{Kind, Seen, Stat};
 
+/// `ours`: what is staged, where others work at the name too.
 pub(super) fn publish_named(
     root: &Root,
     staged: &Staged,
-    folder: BorrowedFd,
-    name: &[u8],
-    (expected, others_write): (Option<&Stat>, bool),
+    (folder, name): (BorrowedFd, &[u8]),
+    (expected, ours): (Option<&Stat>, Option<&Stat>),
 ) -> Result<Published, Errno> {
     let from = staged.name.as_slice();
     let Some(expected) = expected else {
@@ -25,12 +26,20 @@ pub(super) fn publish_named(
     };
     match root.look(folder, name)? {
         Seen::Present(now) if expected.kind == Kind::Directory && now.id() == expected.id() => {
-            exchange(root, staged, folder, name, expected)
+            let done = exchange(root, staged, (folder, name), (expected, ours))?;
+            let Some(ours) = ours.filter(|_| done == Published::Yes) else { return Ok(done) };
+            match fs::unlinkat(staged.folder(), from, AtFlags::REMOVEDIR) {
+                // Something has come into it.
+                Err(Errno::NOTEMPTY | Errno::EXIST) => {
+                    put_back(root, staged, (folder, name), ours).map(|()| Published::Changed)
+                }
+                removed => removed.map(|()| Published::Yes),
+            }
         }
         Seen::Present(now) if expected.stamp() == now.stamp() => {
-            let becomes_folder = root.look(staged.folder(), from)?.stat().is_some_and(|s| s.kind == Kind::Directory);
-            if becomes_folder || others_write {
-                if exchange(root, staged, folder, name, expected)? == Published::Changed {
+            let is_folder = |seen: Seen| seen.stat().is_some_and(|s| s.kind == Kind::Directory);
+            if ours.is_some() || is_folder(root.look(staged.folder(), from)?) {
+                if exchange(root, staged, (folder, name), (expected, ours))? == Published::Changed {
                     return Ok(Published::Changed);
                 }
                 // Under the staged name lies now what was replaced.
@@ -53,35 +62,26 @@ pub(super) fn is_apart(staged: &Staged, folder: BorrowedFd) -> bool {
 fn exchange(
     root: &Root,
     staged: &Staged,
-    folder: BorrowedFd,
-    name: &[u8],
-    expected: &Stat,
+    (folder, name): (BorrowedFd, &[u8]),
+    (expected, ours): (&Stat, Option<&Stat>),
 ) -> Result<Published, Errno> {
-    let from = staged.name.as_slice();
-    match fs::renameat_with(staged.folder(), from, folder, name, RenameFlags::EXCHANGE) {
-        // RACE: without the call the name is missing for a moment, and a crash there leaves it so until the next pass.
-        Err(Errno::INVAL | Errno::NOSYS) => {
-            let aside = [from, b".old"].concat();
-            fs::renameat(folder, name, staged.folder(), aside.as_slice())?;
-            if let Err(error) = fs::renameat(staged.folder(), from, folder, name) {
-                // What was there is put back rather than lost.
-                fs::renameat(staged.folder(), aside.as_slice(), folder, name)?;
-                return Err(error);
-            }
-            fs::renameat(staged.folder(), aside.as_slice(), staged.folder(), from)?;
-        }
+    match swap(root, staged, (folder, name)) {
+        Err(Errno::EXIST) => return Ok(Published::Changed),
         done => done?,
     }
-    // What came there since it was looked at is nobody's to remove: it goes back.
-    let is_expected = |now: &Stat| {
-        let is_written = now.kind != Kind::Directory && (now.size, now.mtime) != (expected.size, expected.mtime);
-        now.id() == expected.id() && !is_written
+    let is_expected = |now: &Stat| match now.kind {
+        Kind::Directory => now.id() == expected.id(),
+        _ => now.stamp().same_contents_if_explained(&expected.stamp()),
     };
-    if !root.look(staged.folder(), from)?.stat().is_some_and(is_expected) {
-        fs::renameat_with(staged.folder(), from, folder, name, RenameFlags::EXCHANGE)?;
-        return Ok(Published::Changed);
+    if root.look(staged.folder(), &staged.name)?.stat().is_some_and(is_expected) {
+        return Ok(Published::Yes);
     }
-    Ok(Published::Yes)
+    // What came there since it was looked at is nobody's to remove: it goes back.
+    match ours {
+        Some(ours) => put_back(root, staged, (folder, name), ours)?,
+        None => swap(root, staged, (folder, name))?,
+    }
+    Ok(Published::Changed)
 }
 
 /// Gives a file without a name its name.
@@ -113,9 +113,9 @@ mod tests {
         let stage = Stage::new();
         let target = Target { folder: root.fd(), path: &RelPath::root() };
         let staged = stage.special(&root, &target, Kind::Symlink, b"nowhere", 0).expect("staged");
-        let done = exchange(&root, &staged, root.fd(), b"precious", &known).expect("no error");
+        let done = exchange(&root, &staged, (root.fd(), b"precious"), (&known, None)).expect("no error");
         assert_eq!((done, look(b"precious").id()), (Published::Changed, precious.id()));
-        let done = exchange(&root, &staged, root.fd(), b"known", &known).expect("no error");
+        let done = exchange(&root, &staged, (root.fd(), b"known"), (&known, None)).expect("no error");
         assert_eq!((done, look(b"known").kind), (Published::Yes, Kind::Symlink));
     }
 }

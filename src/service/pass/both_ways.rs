@@ -1,6 +1,6 @@
 //! Owns what two-way mode adds to a pass. A pass goes one way all the same: what is for the other way is noted for the
 //! pass that goes there. Here it is asked which way a name goes, conflicts are resolved, what both sides have changed of
-//! the attributes is brought to the source first, and what goes is looked through for what must not.
+//! the attributes is brought to the source first.
 
 use std::os::fd::{AsFd, BorrowedFd};
 
@@ -16,11 +16,10 @@ use super::walk::Worker;
 use super::{Pass, place_of};
 use crate::fs::archive::Changes;
 use crate::fs::metadata::{self, Xattrs};
-use crate::fs::root::open_child;
 use crate::fs::scan;
 use crate::plan::conflict::{conflict_name, is_conflict_of, resolve};
 use crate::plan::mirror::{Case, Compare, Contents, Step, decide};
-use crate::plan::two_way::{Both, Different, Verdict, is_unwritten, merge_attributes, reconcile};
+use crate::plan::two_way::{Both, Different, Verdict, merge_attributes, reconcile};
 use crate::service::agreements::Ids;
 use crate::service::clock;
 use crate::tree::doubt::Doubt;
@@ -294,68 +293,6 @@ pub(super) fn lend(
 fn shown(time: Time) -> String {
     let time = Timestamp::new(time.sec, 0).unwrap_or_default();
     time.to_zoned(TimeZone::system()).strftime("%Y%m%d-%H%M%S").to_string()
-}
-
-/// A folder that is looked through.
-struct Below {
-    path: RelPath,
-    ids: Ids,
-    /// Where the folder is that holds it.
-    above: Option<usize>,
-    stays: bool,
-}
-
-/// Whether all below a folder of the replica that is gone from the source is as it was agreed. Else the folders that
-/// stay are noted, which the other direction will make.
-///
-/// # Errors
-/// What keeps it from being known.
-pub(super) fn may_go(pass: &Pass, folder: BorrowedFd, path: &RelPath, agreed: &Agreed) -> Result<bool, Errno> {
-    let pair = pass.pair;
-    let Some(two_way) = &pair.two_way else { return Ok(true) };
-    let Some((_, name)) = path.split() else { return Ok(false) };
-    let ids_of = |agreed: &Agreed| Ids { source: agreed.source.id, replica: Some(agreed.replica.id) };
-    let mut folders = vec![Below { path: path.clone(), ids: ids_of(agreed), above: None, stays: false }];
-    let mut todo = vec![(0, open_child(folder, name)?)];
-    folders[0].stays = pair.replica.stat(todo[0].1.as_fd())?.id() != agreed.replica.id;
-    while let Some((at, fd)) = todo.pop() {
-        if pass.is_cancelled() {
-            return Err(Errno::CANCELED);
-        }
-        let listing = scan::list_with(&pair.replica, fd.as_fd(), &mut || pass.pulse.beat())?;
-        let record = pair.record(folders[at].ids);
-        for (name, seen) in listing.iter() {
-            let below = folders[at].path.join(name);
-            let Some(stat) = seen.stat() else { return Err(Errno::IO) };
-            let is_folder = stat.kind == Kind::Directory;
-            if pass.skips(&below, is_folder) {
-                continue;
-            }
-            match record.get(name) {
-                Some(agreed) if is_folder && stat.id() == agreed.replica.id => {
-                    todo.push((folders.len(), open_child(fd.as_fd(), name)?));
-                    folders.push(Below { path: below, ids: ids_of(agreed), above: Some(at), stays: false });
-                }
-                Some(agreed) if !is_folder && is_unwritten(stat, &agreed.replica) => {}
-                _ => folders[at].stays = true,
-            }
-        }
-    }
-    // Each comes after the one that holds it.
-    for at in (0..folders.len()).rev() {
-        let (stays, above) = (folders[at].stays, folders[at].above);
-        if let Some(above) = above.filter(|_| stays) {
-            folders[above].stays = true;
-        }
-    }
-    let stays = folders[0].stays;
-    for folder in folders.into_iter().filter(|folder| folder.stays) {
-        let ids = if pair.is_turned() { folder.ids.turned() } else { Some(folder.ids) };
-        if let Some(ids) = ids {
-            two_way.survivors.insert(folder.path, ids);
-        }
-    }
-    Ok(!stays)
 }
 
 /// Resolves the conflict between what is new in a folder and what has its name on the source.

@@ -145,7 +145,7 @@ impl Pass<'_> {
             let Ok(ids) = pair.ids(source.as_fd(), replica.as_ref().map(AsFd::as_fd)) else { continue };
             if let Some(agreed) = pair.agreed(ids, name)
                 && agreed.replica == before.stamp()
-                && now.id() == before.id()
+                && now.stamp().same_contents_if_explained(&agreed.replica)
             {
                 let agreed = Agreed { replica: now.stamp(), ..agreed };
                 pair.remember(ids, Changes::from([(name.into(), Some(agreed))]));

@@ -22,7 +22,7 @@ use crate::plan::mirror::{Case, Step};
 use crate::service::claims::Which;
 use crate::service::clock;
 use crate::tree::doubt::{Doubt, Extent};
-use crate::tree::entry::{Kind, Seen, Stat};
+use crate::tree::entry::{InodeId, Kind, Seen, Stat};
 use crate::tree::listing::{Listing, merge};
 use crate::tree::path::RelPath;
 use crate::tree::record::{Agreed, Record};
@@ -241,8 +241,8 @@ impl Worker<'_> {
             (Step::Create, Seen::Present(stat), _) if stat.kind == Kind::Directory => {
                 self.make_folder(node, path, &stat, None);
             }
-            (Step::Folder { attributes_agreed }, Seen::Present(stat), _) => {
-                self.folder_on_both(node, path, &stat, doubt, extent, attributes_agreed);
+            (Step::Folder { attributes_agreed }, Seen::Present(stat), replica) => {
+                self.folder_on_both(node, path, (&stat, replica), doubt, extent, attributes_agreed);
             }
             (Step::Replace, Seen::Present(stat), Seen::Present(old)) if stat.kind == Kind::Directory => {
                 self.make_folder(node, path, &stat, Some(old));
@@ -287,13 +287,16 @@ impl Worker<'_> {
         &mut self,
         node: &Arc<Node>,
         path: RelPath,
-        stat: &Stat,
+        (stat, replica): (&Stat, Seen),
         doubt: Option<Doubt>,
         extent: Extent,
         attributes_agreed: bool,
     ) {
         let pair = self.pass.pair;
-        let elsewhere = pair.options.one_file_system && stat.dev != node.id.dev;
+        // Where both sides are worked in, a mount on either is one.
+        let is_other = |id: InodeId| replica.stat().is_some_and(|replica| replica.dev != id.dev);
+        let is_mount = stat.dev != node.id.dev || node.ids.replica.is_some_and(is_other);
+        let elsewhere = pair.options.one_file_system && is_mount;
         let unwatched = pair.watches.as_ref().is_some_and(|w| !w.has(&path, stat.id()));
         let below = !elsewhere && (extent == Extent::Tree || unwatched || doubt.is_some_and(|d| d.below));
         if !below && attributes_agreed {

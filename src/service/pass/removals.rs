@@ -1,28 +1,29 @@
 //! Owns what a pass takes away: after all else, judged together, and only what the disk still shows to be gone from
 //! the source. Also folders in whose place the source has something else: their contents count as removals.
 
+mod deed;
+
 use std::collections::BTreeMap;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::Ordering;
 use std::sync::{Mutex, PoisonError};
 
-use rustix::fs::AtFlags;
 use rustix::io::Errno;
 
 use super::files::Job;
 use super::queue::Task;
-use super::{Brake, Pass, both_ways, folders, place_of, walk};
-use crate::fs::archive::Changes;
-use crate::fs::remove::{self, End, Tree};
+use super::{Brake, Pass, both_ways, folders, place_of, survey, walk};
+use crate::fs::remove::{End, Tree};
 use crate::fs::root::Root;
 use crate::plan::guard::Verdict;
 use crate::plan::mirror::Step;
 use crate::service::{clock, report};
 use crate::tree::doubt::Doubt;
 use crate::tree::entry::{Kind, Seen, Stat};
-use crate::tree::operation::{Cause, Operation};
+use crate::tree::operation::Cause;
 use crate::tree::path::RelPath;
 use crate::tree::totals::Totals;
+use deed::{Going, empty, remove_in};
 
 /// What is to go: a whole entry, or a folder that something else replaces.
 struct Removal {
@@ -37,7 +38,8 @@ struct Removal {
 enum What {
     /// It holds nothing.
     Entry,
-    Folder(Tree),
+    /// Where both sides are worked in, with what it takes to know that nothing in it is new.
+    Folder(Tree, Option<survey::Going>),
 }
 
 impl Removal {
@@ -45,7 +47,14 @@ impl Removal {
     fn entries(&self) -> u64 {
         match &self.what {
             What::Entry => 1,
-            What::Folder(tree) => tree.entries(),
+            What::Folder(tree, _) => tree.entries(),
+        }
+    }
+
+    fn known(&self) -> Option<&survey::Going> {
+        match &self.what {
+            What::Folder(_, known) => known.as_ref(),
+            What::Entry => None,
         }
     }
 
@@ -53,7 +62,7 @@ impl Removal {
     fn listed(&self) -> Vec<(RelPath, Kind)> {
         match &self.what {
             What::Entry => vec![(self.path.clone(), self.replica.kind)],
-            What::Folder(tree) => tree.listed(),
+            What::Folder(tree, _) => tree.listed(),
         }
     }
 }
@@ -78,7 +87,7 @@ pub fn carry_out(pass: &Pass, brake: &Brake, jobs: usize) -> (Totals, Vec<Task>)
     for removal in let_through(pass, brake, removals) {
         let Some((parent, _)) = removal.path.split() else { continue };
         match removal.replaced_by {
-            Some(source) => late.extend(replacement(pass, removal, &source)),
+            Some(source) => late.extend(replacement(pass, removal, &source, (jobs, &mut totals))),
             None => by_folder.entry(parent).or_default().push(removal),
         }
     }
@@ -156,8 +165,27 @@ fn let_through(pass: &Pass, brake: &Brake, removals: Vec<Removal>) -> Vec<Remova
 }
 
 /// The task that puts the source's entry in the place of a folder.
-fn replacement(pass: &Pass, removal: Removal, source: &Stat) -> Option<Task> {
-    let (parent, name) = removal.path.split()?;
+fn replacement(pass: &Pass, mut removal: Removal, source: &Stat, (jobs, totals): (usize, &mut Totals)) -> Option<Task> {
+    let path = removal.path.clone();
+    let (parent, name) = path.split()?;
+    if pass.pair.two_way.is_some() && !pass.pair.options.dry_run {
+        match empty(pass, &removal, source, jobs) {
+            Ok((End::Gone, removed)) => totals.removed += removed,
+            Ok((end, removed)) => {
+                totals.removed += removed;
+                if end == End::Changed {
+                    pass.again(&path, Doubt::subtree(clock::now()));
+                }
+                return None;
+            }
+            Err(error) => {
+                pass.failed(&path, "cannot be replaced", error);
+                return None;
+            }
+        }
+        // The rest has been told.
+        removal.what = What::Entry;
+    }
     if source.is_linked() {
         let mut shared = pass.shared();
         let group = shared.groups.entry(source.id()).or_default();
@@ -211,9 +239,9 @@ fn confirmed(pass: &Pass) -> Vec<Removal> {
                 continue;
             }
         }
-        match may_go_across(pass, &mut replicas, &path, &replica, replaced_by.as_ref()) {
-            Ok(true) => {}
-            Ok(false) => continue,
+        let going = match may_go_across(pass, &mut replicas, &path, &replica, replaced_by.as_ref()) {
+            Ok(Some(going)) => going,
+            Ok(None) => continue,
             Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP) => {
                 pass.again(&path, Doubt::subtree(clock::now()));
                 continue;
@@ -223,13 +251,13 @@ fn confirmed(pass: &Pass) -> Vec<Removal> {
                 pass.failed(&path, "cannot be looked through, so it is left alone", error);
                 continue;
             }
-        }
+        };
         let cause = pass.asked(&path);
-        match survey(pass, &mut replicas, &path, &replica) {
-            Ok(What::Folder(tree)) if tree.stays() && replaced_by.is_some() => {
+        match counted(pass, &mut replicas, &path, &replica, going) {
+            Ok(What::Folder(tree, _)) if tree.stays() && replaced_by.is_some() => {
                 pass.problem(&path, "cannot be replaced: the folder holds excluded entries".into());
             }
-            Ok(What::Folder(tree)) if tree.entries() == 0 => {}
+            Ok(What::Folder(tree, _)) if tree.entries() == 0 => {}
             Ok(what) => out.push(Removal { path, replica, replaced_by, what, cause }),
             Err(Errno::NOENT) => {}
             // Something else is there by now.
@@ -241,38 +269,41 @@ fn confirmed(pass: &Pass) -> Vec<Removal> {
     out
 }
 
-/// Whether an entry may go as far as the other side of a pair is concerned that is worked in on both.
+/// What is known to be as agreed.
+type Known = Option<survey::Going>;
+
+/// Whether an entry may go as far as the other side of a pair is concerned that is worked in on both: nothing if not.
 fn may_go_across(
     pass: &Pass,
     replicas: &mut Last,
     path: &RelPath,
     replica: &Stat,
     replaced_by: Option<&Stat>,
-) -> Result<bool, Errno> {
+) -> Result<Option<Known>, Errno> {
     if pass.pair.two_way.is_none() || replica.kind != Kind::Directory {
-        return Ok(true);
+        return Ok(Some(None));
     }
-    let (Some((ids, name)), Some((parent, _))) = (place_of(pass.pair, path), path.split()) else { return Ok(false) };
-    let Some(agreed) = pass.pair.agreed(ids, &name) else { return Ok(replaced_by.is_some()) };
-    if both_ways::may_go(pass, replicas.folder(&parent)?, path, &agreed)? {
-        return Ok(true);
+    let (Some((ids, name)), Some((parent, _))) = (place_of(pass.pair, path), path.split()) else { return Ok(None) };
+    let Some(agreed) = pass.pair.agreed(ids, &name) else { return Ok(replaced_by.map(|_| None)) };
+    if let Some(going) = survey::may_go(pass, replicas.folder(&parent)?, path, &agreed)? {
+        return Ok(Some(Some(going)));
     }
     match replaced_by {
         // Something else has its name on the source, and what is new in it is not to be lost.
         Some(source) => both_ways::move_aside(pass, replicas.folder(&parent)?, path, source, replica)?,
         None => pass.across(path),
     }
-    Ok(false)
+    Ok(None)
 }
 
 /// What would go with an entry.
-fn survey(pass: &Pass, replicas: &mut Last, path: &RelPath, replica: &Stat) -> Result<What, Errno> {
+fn counted(pass: &Pass, replicas: &mut Last, path: &RelPath, replica: &Stat, known: Known) -> Result<What, Errno> {
     if replica.kind != Kind::Directory {
         return Ok(What::Entry);
     }
     let Some((parent, _)) = path.split() else { return Err(Errno::NOENT) };
-    let going = Going { pass, cause: pass.cause, removed: AtomicU64::new(0) };
-    Tree::survey(replicas.folder(&parent)?, path, &going).map(What::Folder)
+    let going = Going::new(pass, pass.cause, None);
+    Ok(What::Folder(Tree::survey(replicas.folder(&parent)?, path, &going)?, known))
 }
 
 /// The folder that was asked for last: what comes after it in order is mostly in the same one.
@@ -302,129 +333,6 @@ impl<'a> Last<'a> {
             Ok(folder) => root.look(folder, name),
             Err(Errno::NOENT | Errno::NOTDIR) => Ok(Seen::Absent),
             Err(error) => Err(error),
-        }
-    }
-}
-
-/// A removal under way, and how many entries are gone by it.
-struct Going<'a> {
-    pass: &'a Pass<'a>,
-    cause: Cause,
-    removed: AtomicU64,
-}
-
-impl remove::Below for Going<'_> {
-    fn goes(&self, path: &RelPath, is_folder: bool) -> bool {
-        self.pass.pulse.beat();
-        // Not the reserved folder of a subvolume: it goes with that.
-        !self.pass.is_excluded(path, is_folder)
-    }
-
-    fn removed(&self, folder: &RelPath, entries: &[(&[u8], Kind)]) {
-        self.pass.pulse.beat();
-        self.removed.fetch_add(entries.len() as u64, Ordering::Relaxed);
-        self.pass.report_removals(folder, entries, self.cause);
-    }
-
-    fn is_stopped(&self) -> bool {
-        self.pass.is_cancelled()
-    }
-}
-
-/// Removes entries of one folder. Returns how many are gone; in a dry run, how many would be.
-fn remove_in(pass: &Pass, folder: &RelPath, removals: Vec<Removal>, jobs: usize) -> u64 {
-    let pair = pass.pair;
-    let mut all = 0;
-    if pair.options.dry_run {
-        for removal in removals {
-            for (path, kind) in &removal.listed() {
-                pass.report_removal(Operation::removal_of(*kind), path, removal.cause);
-            }
-            all += removal.entries();
-        }
-        return all;
-    }
-    let replica = match pair.replica.open_folder(folder) {
-        Ok(replica) => replica,
-        Err(error) => {
-            pass.failed(folder, "cannot open the folder", error);
-            return all;
-        }
-    };
-    let ids = pair.source.open_folder(folder).and_then(|fd| pair.ids(fd.as_fd(), Some(replica.as_fd())));
-    let mut forgotten = Changes::new();
-    for removal in removals {
-        let Some((_, name)) = removal.path.split() else { continue };
-        if pass.is_cancelled() {
-            break;
-        }
-        if !pair.claims.subtree(&removal.path) {
-            pass.again(&removal.path, Doubt::contents(clock::now()));
-            continue;
-        }
-        let going = Going { pass, cause: removal.cause, removed: AtomicU64::new(0) };
-        let result = remove_one(&going, replica.as_fd(), folder, name, &removal, jobs);
-        pair.claims.release_subtree(&removal.path);
-        let removed = going.removed.into_inner();
-        all += removed;
-        if removal.cause != Cause::Release {
-            pass.shared().outcome.unasked += removed;
-        }
-        match result {
-            Ok(true) => {
-                forgotten.insert(name.into(), None);
-            }
-            Ok(false) => {}
-            Err(error) => pass.failed(&removal.path, "cannot be removed", error),
-        }
-    }
-    if let Ok(ids) = ids {
-        pair.remember(ids, forgotten);
-    }
-    all
-}
-
-/// Whether nobody has written to it since.
-fn is_as_judged(now: &Stat, judged: &Stat) -> bool {
-    now.kind == Kind::Directory || now.stamp() == judged.stamp()
-}
-
-/// Returns whether the entry is gone.
-fn remove_one(
-    going: &Going,
-    replica: BorrowedFd,
-    folder: &RelPath,
-    name: &[u8],
-    removal: &Removal,
-    jobs: usize,
-) -> Result<bool, Errno> {
-    let pass = going.pass;
-    // Somebody else's work in the replica in this moment is not what was judged.
-    match pass.pair.replica.look(replica, name)? {
-        Seen::Present(now) if pass.pair.two_way.is_some() && !is_as_judged(&now, &removal.replica) => {
-            pass.again(&removal.path, Doubt::contents(clock::now()));
-            return Ok(false);
-        }
-        Seen::Present(now) if now.id() == removal.replica.id() && now.kind == removal.replica.kind => {}
-        Seen::Absent => return Ok(true),
-        _ => {
-            pass.again(&removal.path, Doubt::contents(clock::now()));
-            return Ok(false);
-        }
-    }
-    let What::Folder(tree) = &removal.what else {
-        remove::unlink(replica, name, AtFlags::empty())?;
-        remove::Below::removed(going, folder, &[(name, removal.replica.kind)]);
-        pass.name_removed(&removal.path, &removal.replica);
-        return Ok(true);
-    };
-    match tree.remove(replica, going, jobs)? {
-        End::Gone => Ok(true),
-        End::Stays => Ok(false),
-        // What came meanwhile has not been judged.
-        End::Changed => {
-            pass.again(&removal.path, Doubt::subtree(clock::now()));
-            Ok(false)
         }
     }
 }

@@ -244,7 +244,9 @@ fn remember(pass: &Pass, (old, new): (&End, &End), agreed: Agreed, back: Option<
         if now.kind == Kind::Directory {
             return Ok(None);
         }
-        Ok(Some(Agreed { replica: now.stamp(), ..agreed }))
+        // What was written to in this moment, or has come there since, is not what was agreed.
+        let is_moved = now.stamp().same_contents_if_explained(&agreed.replica);
+        Ok(Some(if is_moved { Agreed { replica: now.stamp(), ..agreed } } else { agreed }))
     };
     pair.remember(new.ids, Changes::from([(new.name.clone(), restamped(new, agreed)?)]));
     let back = match back {

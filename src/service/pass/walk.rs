@@ -24,6 +24,7 @@ use crate::fs::scan::Opened;
 use crate::fs::stage::Staged;
 use crate::fs::trust;
 use crate::fs::watch::{NoWatch, Watching};
+use crate::service::agreements::Ids;
 use crate::service::clock;
 use crate::service::pair::Pair;
 use crate::service::status;
@@ -211,13 +212,13 @@ impl<'a> Worker<'a> {
         if watching == Watching::Unsure {
             self.pass.shared().outcome.again.insert_extent(task.path.clone(), Extent::Listing);
         }
+        let ids = pair.ids(source.as_fd(), replica.as_ref().map(AsFd::as_fd))?;
         if matches!(watching, Watching::Now | Watching::Unsure)
             && task.extent != Extent::Tree
-            && !task.is_mount(id, self.pass)
+            && !task.is_mount(ids, self.pass)
         {
             task.extent = Extent::Tree;
         }
-        let ids = pair.ids(source.as_fd(), replica.as_ref().map(AsFd::as_fd))?;
         let node = Node::new(task.path.clone(), (source, ids), replica, task.parent.clone());
         let node = node.with(task.made.is_some(), task.attributes_agreed);
         let node = Arc::new(if pair.two_way.is_some() { node.with_found(pair)? } else { node });
@@ -344,8 +345,12 @@ fn limit_advice(pair: &Pair) -> String {
 
 impl FolderTask {
     /// Whether the folder is where another filesystem is mounted that is not to be entered.
-    fn is_mount(&self, id: InodeId, pass: &Pass) -> bool {
-        pass.pair.options.one_file_system && self.parent.as_ref().is_some_and(|p| p.id.dev != id.dev)
+    fn is_mount(&self, ids: Ids, pass: &Pass) -> bool {
+        let differs = |of_parent: Ids| {
+            let replicas = of_parent.replica.zip(ids.replica);
+            of_parent.source.dev != ids.source.dev || replicas.is_some_and(|(above, own)| above.dev != own.dev)
+        };
+        pass.pair.options.one_file_system && self.parent.as_ref().is_some_and(|parent| differs(parent.ids))
     }
 }
 

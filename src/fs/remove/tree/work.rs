@@ -20,6 +20,8 @@ const BLOCK: usize = 64;
 pub struct Work<'a, B> {
     tree: &'a Tree,
     parent: BorrowedFd<'a>,
+    /// The uppermost folder is emptied, and not removed.
+    keeps_top: bool,
     below: &'a B,
     state: Mutex<State>,
     woken: Condvar,
@@ -59,10 +61,11 @@ impl Open {
 }
 
 impl<'a, B: Below> Work<'a, B> {
-    pub fn new(tree: &'a Tree, parent: BorrowedFd<'a>, below: &'a B) -> Self {
+    pub fn new(tree: &'a Tree, (parent, keeps_top): (BorrowedFd<'a>, bool), below: &'a B) -> Self {
         Self {
             tree,
             parent,
+            keeps_top,
             below,
             state: Mutex::new(State { todo: vec![0], busy: 0, end: None }),
             woken: Condvar::new(),
@@ -146,12 +149,20 @@ impl<'a, B: Below> Work<'a, B> {
             }
             Err(error) => return Err(error),
         };
+        let Some(known) = self.below.enter(&folder.path, fd.as_fd()) else {
+            if at == 0 {
+                return Ok(Some(End::Changed));
+            }
+            self.open[folder.above].change();
+            return self.complete(folder.above);
+        };
         let mut others = folder.others.iter().peekable();
         loop {
             let mut done = Vec::new();
             let result = others.by_ref().take(BLOCK).try_for_each(|(name, kind)| {
-                match unlink(fd.as_fd(), name, AtFlags::empty()) {
-                    Ok(()) => done.push((name, kind)),
+                match self.below.take(&known, fd.as_fd(), name) {
+                    Ok(true) => done.push((name, kind)),
+                    Ok(false) => open.change(),
                     Err(Errno::NOENT) => {}
                     Err(Errno::ISDIR) => open.change(),
                     Err(error) => return Err(error),
@@ -183,7 +194,8 @@ impl<'a, B: Below> Work<'a, B> {
                 return Ok(None);
             }
             let fd = open.fd().take();
-            if !folder.keeps && !open.is_changed.load(Ordering::Relaxed) {
+            let stays = folder.keeps || (at == 0 && self.keeps_top);
+            if !stays && !open.is_changed.load(Ordering::Relaxed) {
                 match self.in_parent(at, |parent, name| unlink(parent, name, AtFlags::REMOVEDIR)) {
                     Ok(()) => {
                         let (parent, name) = folder.path.split().unwrap_or_default();

@@ -156,7 +156,7 @@ impl Worker<'_> {
         let (source, replica) = (newest(files.map(|f| f.0)), newest(files.map(|f| f.1)));
         let (Some(two_way), Some(source), Some(replica)) = (&pair.two_way, source, replica) else { return Way::Apart };
         let true_sides = if pair.is_turned() { (replica, source) } else { (source, replica) };
-        let resolution = resolve(two_way.policy, &true_sides.0, &true_sides.1);
+        let resolution = resolve(self.pass.rules.policy, &true_sides.0, &true_sides.1);
         Way::Conflict { here: resolution.winner == two_way.source_is, keeps_both: resolution.keeps_both }
     }
 

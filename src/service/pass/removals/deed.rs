@@ -1,0 +1,204 @@
+//! Owns the removal of what has been judged, entry by entry. Where both sides are worked in, each is looked at once more in
+//! the moment when it goes: what is new by then stays, and goes back into doubt.
+
+use std::os::fd::{AsFd, BorrowedFd};
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use rustix::fs::AtFlags;
+use rustix::io::Errno;
+
+use super::{Removal, What};
+use crate::fs::archive::Changes;
+use crate::fs::remove::{self, End, Judged, Removed};
+use crate::fs::root::open_file;
+use crate::fs::stage::Target;
+use crate::fs::volume;
+use crate::service::clock;
+use crate::service::pass::{Pass, survey};
+use crate::tree::doubt::Doubt;
+use crate::tree::entry::{Kind, Seen, Stat};
+use crate::tree::operation::{Cause, Operation};
+use crate::tree::path::RelPath;
+use crate::tree::record::Record;
+
+/// A removal under way, and how many entries are gone by it.
+pub(super) struct Going<'a> {
+    pass: &'a Pass<'a>,
+    cause: Cause,
+    known: Option<&'a survey::Going>,
+    removed: AtomicU64,
+}
+
+impl<'a> Going<'a> {
+    pub(super) fn new(pass: &'a Pass<'a>, cause: Cause, known: Option<&'a survey::Going>) -> Self {
+        Self { pass, cause, known, removed: AtomicU64::new(0) }
+    }
+}
+
+impl<'a> remove::Below for Going<'a> {
+    type Folder = Option<(Judged<'a>, Record)>;
+
+    fn enter(&self, path: &RelPath, folder: BorrowedFd) -> Option<Self::Folder> {
+        let pair = self.pass.pair;
+        // The program's own in a subvolume is not agreed.
+        let Some(known) = self.known.filter(|_| !volume::is_within_reserved(&pair.replica, path)) else {
+            return Some(None);
+        };
+        let judged = Judged::new(&pair.replica, &pair.stage, &Target { folder, path });
+        Some(Some((judged, pair.record(*known.get(path)?))))
+    }
+
+    fn take(&self, known: &Self::Folder, folder: BorrowedFd, name: &[u8]) -> Result<bool, Errno> {
+        self.pass.pulse.beat();
+        let Some((judged, record)) = known else {
+            return remove::unlink(folder, name, AtFlags::empty()).map(|()| true);
+        };
+        let Some(agreed) = record.get(name) else { return Ok(false) };
+        match judged.remove(folder, name, &agreed.replica)? {
+            Removed::Yes => Ok(true),
+            Removed::Changed => Ok(false),
+            Removed::Absent => Err(Errno::NOENT),
+        }
+    }
+
+    fn goes(&self, path: &RelPath, is_folder: bool) -> bool {
+        self.pass.pulse.beat();
+        // Not the reserved folder of a subvolume: it goes with that.
+        !self.pass.is_excluded(path, is_folder)
+    }
+
+    fn removed(&self, folder: &RelPath, entries: &[(&[u8], Kind)]) {
+        self.pass.pulse.beat();
+        self.removed.fetch_add(entries.len() as u64, Ordering::Relaxed);
+        self.pass.report_removals(folder, entries, self.cause);
+    }
+
+    fn is_stopped(&self) -> bool {
+        self.pass.is_cancelled()
+    }
+}
+
+/// Removes entries of one folder. Returns how many are gone; in a dry run, how many would be.
+pub(super) fn remove_in(pass: &Pass, folder: &RelPath, removals: Vec<Removal>, jobs: usize) -> u64 {
+    let pair = pass.pair;
+    let mut all = 0;
+    if pair.options.dry_run {
+        for removal in removals {
+            for (path, kind) in &removal.listed() {
+                pass.report_removal(Operation::removal_of(*kind), path, removal.cause);
+            }
+            all += removal.entries();
+        }
+        return all;
+    }
+    let replica = match pair.replica.open_folder(folder) {
+        Ok(replica) => replica,
+        Err(error) => {
+            pass.failed(folder, "cannot open the folder", error);
+            return all;
+        }
+    };
+    let ids = pair.source.open_folder(folder).and_then(|fd| pair.ids(fd.as_fd(), Some(replica.as_fd())));
+    let (mut forgotten, mut judged) = (Changes::new(), None);
+    for removal in &removals {
+        let Some((_, name)) = removal.path.split() else { continue };
+        if pass.is_cancelled() {
+            break;
+        }
+        if !pair.claims.subtree(&removal.path) {
+            pass.again(&removal.path, Doubt::contents(clock::now()));
+            continue;
+        }
+        let going = Going::new(pass, removal.cause, removal.known());
+        let result = remove_one(&going, replica.as_fd(), folder, removal, (jobs, &mut judged));
+        pair.claims.release_subtree(&removal.path);
+        let removed = going.removed.into_inner();
+        all += removed;
+        if removal.cause != Cause::Release {
+            pass.shared().outcome.unasked += removed;
+        }
+        match result {
+            Ok(true) => {
+                forgotten.insert(name.into(), None);
+            }
+            Ok(false) => {}
+            Err(error) => pass.failed(&removal.path, "cannot be removed", error),
+        }
+    }
+    if let Ok(ids) = ids {
+        pair.remember(ids, forgotten);
+    }
+    all
+}
+
+/// Removes what is in a folder that something else is to replace, so that nothing is lost that comes into it meanwhile.
+/// Returns how many entries are gone, too.
+pub(super) fn empty(pass: &Pass, removal: &Removal, source: &Stat, jobs: usize) -> Result<(End, u64), Errno> {
+    let pair = pass.pair;
+    let (What::Folder(tree, _), Some((parent, name))) = (&removal.what, removal.path.split()) else {
+        return Ok((End::Gone, 0));
+    };
+    if source.kind == Kind::File {
+        // What cannot be read is no reason to give up what is there.
+        drop(open_file(pair.source.open_folder(&parent)?.as_fd(), name)?);
+    }
+    let replica = pair.replica.open_folder(&parent)?;
+    if !pair.claims.subtree(&removal.path) {
+        return Ok((End::Changed, 0));
+    }
+    let going = Going::new(pass, removal.cause, removal.known());
+    let ended = tree.empty(replica.as_fd(), &going, jobs);
+    pair.claims.release_subtree(&removal.path);
+    let removed = going.removed.into_inner();
+    if removal.cause != Cause::Release {
+        pass.shared().outcome.unasked += removed;
+    }
+    Ok((ended?, removed))
+}
+
+/// Returns whether the entry is gone.
+fn remove_one<'a>(
+    going: &Going<'a>,
+    replica: BorrowedFd,
+    folder: &RelPath,
+    removal: &Removal,
+    (jobs, judged): (usize, &mut Option<Judged<'a>>),
+) -> Result<bool, Errno> {
+    let pass = going.pass;
+    let Some((_, name)) = removal.path.split() else { return Ok(false) };
+    let pair = pass.pair;
+    let not_as_judged = || {
+        pass.again(&removal.path, Doubt::contents(clock::now()));
+        Ok(false)
+    };
+    match pair.replica.look(replica, name)? {
+        Seen::Present(now) if now.id() == removal.replica.id() && now.kind == removal.replica.kind => {}
+        Seen::Absent => return Ok(true),
+        _ => return not_as_judged(),
+    }
+    let What::Folder(tree, _) = &removal.what else {
+        if pair.two_way.is_some() {
+            // Somebody else's work in the replica in this moment is not what was judged.
+            let new = || Judged::new(&pair.replica, &pair.stage, &Target { folder: replica, path: folder });
+            match judged.get_or_insert_with(new).remove(replica, name, &removal.replica.stamp())? {
+                Removed::Yes => {}
+                Removed::Absent => return Ok(true),
+                Removed::Changed => return not_as_judged(),
+            }
+        } else {
+            remove::unlink(replica, name, AtFlags::empty())?;
+        }
+        remove::Below::removed(going, folder, &[(name, removal.replica.kind)]);
+        pass.name_removed(&removal.path, &removal.replica);
+        return Ok(true);
+    };
+    match tree.remove(replica, going, jobs)? {
+        End::Gone => Ok(true),
+        End::Stays => Ok(false),
+        // What came meanwhile has not been judged.
+        End::Changed => {
+            pass.again(&removal.path, Doubt::subtree(clock::now()));
+            Ok(false)
+        }
+    }
+}
