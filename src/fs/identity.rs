@@ -3,7 +3,7 @@
 use std::os::fd::BorrowedFd;
 use std::path::Path;
 
-use rustix::fs::{self, AtFlags, CWD, Mode, OFlags, StatxFlags};
+use rustix::fs::{self, AtFlags, CWD, Mode, OFlags, StatxAttributes, StatxFlags};
 use rustix::io::Errno;
 
 use crate::tree::entry::Time;
@@ -34,12 +34,19 @@ pub fn of_path(path: &Path) -> Result<Identity, Errno> {
     of(std::os::fd::AsFd::as_fd(&folder))
 }
 
-/// The folder that this one lies in, if both are on one filesystem.
+/// The folder that this one lies in, if both are on one filesystem and nothing is mounted here: a folder of the same
+/// filesystem can be mounted as well, and be taken away.
 pub fn above(folder: BorrowedFd, path: &Path) -> Option<Identity> {
     let parent = path.parent()?;
     let device = |stat: fs::Stat| stat.st_dev;
     let is_inside = fs::fstat(folder).map(device) == fs::stat(parent).map(device);
-    is_inside.then(|| of_path(parent).ok()).flatten()
+    (is_inside && !is_mounted(folder)).then(|| of_path(parent).ok()).flatten()
+}
+
+/// Whether this is where a mount begins; older kernels do not tell.
+fn is_mounted(folder: BorrowedFd) -> bool {
+    let stat = fs::statx(folder, c"", AtFlags::EMPTY_PATH, StatxFlags::empty());
+    stat.is_ok_and(|stat| stat.stx_attributes.contains(StatxAttributes::MOUNT_ROOT))
 }
 
 /// When it was made; not every filesystem keeps that, and not every kernel tells.

@@ -16,18 +16,23 @@ use crate::random_work::Work;
 
 const ROUNDS: usize = 5;
 
-fn number(variable: &str, default: u64) -> u64 {
+pub fn number(variable: &str, default: u64) -> u64 {
     std::env::var(variable).map_or(default, |text| text.parse().unwrap_or_else(|_| panic!("{variable}: {text}")))
 }
 
 /// The kernel's event queue at another length while this lives.
-struct Queue {
+pub struct Queue {
     before: String,
 }
 
 const QUEUE: &str = "/proc/sys/fs/inotify/max_queued_events";
 
 impl Queue {
+    /// As the environment says.
+    pub fn wanted() -> Option<Self> {
+        std::env::var("DRIFTLESS_QUEUE").ok().map(|length| Self::at(&length))
+    }
+
     fn at(length: &str) -> Self {
         let before = fs::read_to_string(QUEUE).expect("the queue's length");
         fs::write(QUEUE, length).expect("set the queue's length (as root)");
@@ -43,10 +48,15 @@ impl Drop for Queue {
 
 #[test]
 fn random_work_is_identical_at_every_flush() {
-    let _queue = std::env::var("DRIFTLESS_QUEUE").ok().map(|length| Queue::at(&length));
+    let _queue = Queue::wanted();
+    each_seed(4, one_seed);
+}
+
+/// Tries as many seeds as the environment says, a few at a time, and panics with what failed.
+pub fn each_seed(default: u64, one_seed: impl Fn(u64) -> Result<(), String> + Sync) {
     let first = number("DRIFTLESS_FIRST_SEED", 1);
     let next = AtomicU64::new(first);
-    let end = first + number("DRIFTLESS_SEEDS", 4);
+    let end = first + number("DRIFTLESS_SEEDS", default);
     let workers = thread::available_parallelism().map_or(1, usize::from).min(4);
     let failures: Vec<String> = thread::scope(|scope| {
         let run_seeds = || {

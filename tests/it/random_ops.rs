@@ -11,7 +11,7 @@ use rustix::fs::{AtFlags, CWD, FileType, Mode, Timespec, Timestamps, XattrFlags}
 use crate::disk;
 use crate::random_work::Work;
 
-type Done = io::Result<String>;
+pub type Done = io::Result<String>;
 type Operation = fn(&mut Work) -> Done;
 
 /// How often each operation is chosen, out of the sum of all, with its name.
@@ -120,7 +120,7 @@ impl Work {
         Ok(path.display().to_string())
     }
 
-    fn make_folder(&mut self) -> Done {
+    pub fn make_folder(&mut self) -> Done {
         let path = self.any_place();
         fs::create_dir(&path)?;
         Ok(path.display().to_string())
@@ -186,7 +186,7 @@ impl Work {
         Ok(format!("{} by {}", path.display(), ["a file", "a symlink", "a fifo", "a folder"][kind as usize]))
     }
 
-    fn hard_link(&mut self) -> Done {
+    pub fn hard_link(&mut self) -> Done {
         let (existing, new) = (self.any_file()?, self.any_place());
         fs::hard_link(&existing, &new)?;
         Ok(format!("{} = {}", new.display(), existing.display()))
@@ -194,18 +194,18 @@ impl Work {
 
     fn symlink(&mut self) -> Done {
         let path = self.any_place();
-        let target = ["a", "../b", "/etc", "nowhere", "."][self.one_of(5)];
+        let target = ["a", "../b", "/proc/self", "nowhere", "."][self.one_of(5)];
         std::os::unix::fs::symlink(target, &path)?;
         Ok(format!("{} -> {target}", path.display()))
     }
 
-    fn fifo(&mut self) -> Done {
+    pub fn fifo(&mut self) -> Done {
         let path = self.any_place();
         rustix::fs::mknodat(CWD, &path, FileType::Fifo, Mode::from_raw_mode(0o600), 0)?;
         Ok(path.display().to_string())
     }
 
-    fn chmod(&mut self) -> Done {
+    pub fn chmod(&mut self) -> Done {
         let path = if self.chance(3) { self.any_folder() } else { self.any_file()? };
         let folder = fs::symlink_metadata(&path)?.is_dir();
         let modes = if folder { [0o755, 0o700, 0o1777, 0o2755] } else { [0o644, 0o600, 0o4755, 0o444] };
@@ -229,7 +229,7 @@ impl Work {
         Ok(folder.display().to_string())
     }
 
-    fn xattr(&mut self) -> Done {
+    pub fn xattr(&mut self) -> Done {
         let path = if self.chance(3) { self.any_folder() } else { self.any_file()? };
         if self.chance(3) {
             rustix::fs::lremovexattr(&path, "user.tag")?;
@@ -240,7 +240,7 @@ impl Work {
         Ok(path.display().to_string())
     }
 
-    fn chown(&mut self) -> Done {
+    pub fn chown(&mut self) -> Done {
         if !disk::is_root() {
             return Err(io::Error::other("not root"));
         }
@@ -303,7 +303,7 @@ impl Work {
     }
 }
 
-fn set_mtime(path: &Path, seconds: i64, nanoseconds: i64) -> io::Result<()> {
+pub fn set_mtime(path: &Path, seconds: i64, nanoseconds: i64) -> io::Result<()> {
     let keep = Timespec { tv_sec: 0, tv_nsec: rustix::fs::UTIME_OMIT };
     let last_modification = Timespec { tv_sec: seconds, tv_nsec: nanoseconds };
     let times = Timestamps { last_access: keep, last_modification };

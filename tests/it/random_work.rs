@@ -53,7 +53,9 @@ impl Work {
     }
 
     pub fn list(&mut self) {
-        let all = walkdir::WalkDir::new(&self.source).sort_by_file_name().into_iter().flatten();
+        let all = walkdir::WalkDir::new(&self.source).sort_by_file_name().into_iter();
+        let is_reserved = |entry: &walkdir::DirEntry| entry.depth() == 1 && entry.file_name() == ".driftless";
+        let all = all.filter_entry(move |entry| !is_reserved(entry)).flatten();
         let (folders, others): (Vec<_>, Vec<_>) = all.partition(|entry| entry.file_type().is_dir());
         self.folders = folders.into_iter().map(walkdir::DirEntry::into_path).collect();
         self.others = others.into_iter().map(walkdir::DirEntry::into_path).collect();

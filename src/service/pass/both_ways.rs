@@ -16,6 +16,7 @@ use super::walk::Worker;
 use super::{Pass, place_of};
 use crate::fs::archive::Changes;
 use crate::fs::metadata::{self, Xattrs};
+use crate::fs::root::open_child;
 use crate::fs::scan;
 use crate::plan::conflict::{conflict_name, is_conflict_of, resolve};
 use crate::plan::mirror::{Case, Compare, Contents, Step, decide};
@@ -36,6 +37,8 @@ pub(super) struct Decided {
     pub(super) different: Option<Different>,
     /// It goes with the other files of a database.
     pub(super) in_database: bool,
+    /// What the replica has by now, where a conflict was resolved.
+    pub(super) replica: Option<Seen>,
 }
 
 impl Pass<'_> {
@@ -51,13 +54,13 @@ impl Worker<'_> {
     pub(super) fn decide_both(&mut self, node: &Node, path: &RelPath, case: &Case) -> Option<Decided> {
         let pair = self.pass.pair;
         let Some(two_way) = &pair.two_way else {
-            return Some(Decided { step: decide(case), different: None, in_database: true });
+            return Some(Decided { step: decide(case), different: None, in_database: true, replica: None });
         };
         self.pass.note_names_of_both(path, case.source, case.replica);
         let of_file =
             if case.agreed.is_none() { self.pass.agreed_of_file(path, case.source, case.replica) } else { None };
         let case = &Case { agreed: case.agreed.or(of_file.as_ref()), ..*case };
-        let only = |step| Some(Decided { step, different: None, in_database: false });
+        let only = |step| Some(Decided { step, different: None, in_database: false, replica: None });
         let heard = case.doubt.is_some_and(|d| d.contents && case.agreed.is_some_and(|a| d.at > a.looked));
         // Of two sides of which one has moved, that one was written, and the other was not.
         let is_as_agreed = case.source.stat().zip(case.replica.stat()).zip(case.agreed);
@@ -87,15 +90,14 @@ impl Worker<'_> {
                 None
             }
             Verdict::Compare(different) => {
-                let step = Step::Examine(Contents::Compare);
-                Some(Decided { step, different: Some(different), in_database: false })
+                Some(Decided { different: Some(different), ..only(Step::Examine(Contents::Compare))? })
             }
-            Verdict::Conflict => self.conflict_of_kinds(node, path, case).and_then(only),
+            Verdict::Conflict => self.conflict_of_kinds(node, path, case),
         }
     }
 
     /// Two different kinds have one name, and both are new.
-    fn conflict_of_kinds(&mut self, node: &Node, path: &RelPath, case: &Case) -> Option<Step> {
+    fn conflict_of_kinds(&mut self, node: &Node, path: &RelPath, case: &Case) -> Option<Decided> {
         let (Some(source), Some(replica)) = (case.source.stat(), case.replica.stat()) else { return None };
         if !self.pass.claim(path) {
             self.pass.again(path, Doubt::subtree(clock::now()));
@@ -103,10 +105,13 @@ impl Worker<'_> {
         }
         let yielded = self.yields(node, path, source, replica);
         self.pass.release(path);
+        let decided =
+            |step, replica| Some(Decided { step, different: None, in_database: false, replica: Some(replica) });
         match yielded {
             Ok(None) => None,
-            Ok(Some(Yielded::Kept(_))) => Some(Step::Replace),
-            Ok(Some(Yielded::Moved)) => Some(Step::Create),
+            // The link has moved its ctime.
+            Ok(Some(Yielded::Kept(now))) => decided(Step::Replace, Seen::Present(now)),
+            Ok(Some(Yielded::Moved)) => decided(Step::Create, Seen::Absent),
             Err(stop) => {
                 self.stopped(path, stop);
                 None

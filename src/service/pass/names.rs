@@ -189,7 +189,10 @@ impl Worker<'_> {
         }
         let (compare, lost) = (self.pass.rules.compare, pair.lost());
         let case = Case { source, replica, agreed, doubt, compare, lost };
-        let Some(Decided { step, different, in_database }) = self.decide_both(node, &path, &case) else { return };
+        let Some(Decided { step, different, in_database, replica: now }) = self.decide_both(node, &path, &case) else {
+            return;
+        };
+        let replica = now.unwrap_or(replica);
         if pair.log.is_verbose() && (step != Step::Nothing || doubt.is_some()) {
             let asked = if doubt.is_some() { "named" } else { "listed" };
             pair.log.debug(format_args!("Decided: {step:?} ({asked}): {}", pair.shown(&path)));
@@ -257,9 +260,7 @@ impl Worker<'_> {
                 self.pass.shared().replacements.insert(path, (stat, old));
             }
             (Step::Create | Step::Update | Step::Replace | Step::Examine(_), Seen::Present(source), replica) => {
-                // What had the name has gone aside, if anything had it.
-                let replica = replica.stat().copied().filter(|_| step != Step::Create);
-                let job = job(&source, replica, found.opened.take(name));
+                let job = job(&source, replica.stat().copied(), found.opened.take(name));
                 if let Some(job) = self.pass.admit_linked(&path, job, agreed) {
                     let job = Job { before, ..job };
                     if source.kind == Kind::File && job.before.is_none() && !matches!(step, Step::Examine(_)) {

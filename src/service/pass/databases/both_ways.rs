@@ -64,7 +64,7 @@ impl Worker<'_> {
         let here = |different| {
             let is_on_both = case.source.stat().is_some() && case.replica.stat().is_some();
             let step = if is_on_both { Step::Examine(Contents::Compare) } else { decide(case) };
-            Some(Some(Decided { step, different: Some(different), in_database: true }))
+            Some(Some(Decided { step, different: Some(different), in_database: true, replica: None }))
         };
         match self.way_of(node, base) {
             Ok(Way::Apart) if part == Part::Index && matches!(verdict, Verdict::Compare(_)) => {
@@ -76,7 +76,7 @@ impl Worker<'_> {
                     return Some(None);
                 }
                 let (step, different) = (decide(case), Some(Different::Take(newer)));
-                Some(Some(Decided { step, different, in_database: false }))
+                Some(Some(Decided { step, different, in_database: false, replica: None }))
             }
             Ok(Way::Apart) => None,
             Ok(Way::Here) => here(Different::Take(Side::Source)),
