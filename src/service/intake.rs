@@ -147,15 +147,9 @@ impl Intake {
     }
 
     /// Whether this is said of what no look could find: of a file that has no name (`O_TMPFILE`), which the kernel calls by
-    /// its number, as it does those that a pass builds in a folder that is followed too; and that something has left a name
-    /// in exchange for what has come there, of which the word was the one before.
+    /// its number, as it does those that a pass builds in a folder that is followed too.
     fn is_nothing(&self, heard: &Heard) -> bool {
-        let before = match heard {
-            Heard::Came(path) => self.lock().came.replace(path.clone()),
-            _ => self.lock().came.take(),
-        };
         match heard {
-            Heard::Left(path) => before.as_ref() == Some(path) && self.probe(path).is_some(),
             Heard::Written(path) | Heard::Modified(path) | Heard::Attributes(path) => {
                 path.split().is_some_and(|(_, name)| is_number(name)) && self.probe(path).is_none()
             }

@@ -163,3 +163,18 @@ fn mode_of_a_large_file_changes_without_reading_it() {
         watch.assert_follows();
     }
 }
+
+#[test]
+fn what_changes_places_with_something_outside_is_replaced_whatever_it_is() {
+    let pair = Pair::of("x/in \"1\"\n y \"2\"");
+    let outside = [pair.top().join("a file"), pair.top().join("a folder")];
+    disk::write(&outside[0], "outside");
+    disk::write(&outside[1].join("in"), "outside");
+    let watch = pair.watch(&[]);
+    for _ in 0..3 {
+        for (name, outside) in ["x", "y"].iter().zip(&outside) {
+            disk::exchange(&pair.source().join(name), outside).expect("an exchange");
+        }
+        watch.assert_follows();
+    }
+}

@@ -24,8 +24,6 @@ pub(super) struct State {
     pub(super) fed: Moment,
     pub(super) removals: Removals,
     pub(super) vanished: Vanished,
-    /// What came to a name, if that was the last that was heard.
-    pub(super) came: Option<RelPath>,
 }
 
 #[derive(Clone, Copy, Debug)]
