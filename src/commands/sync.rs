@@ -17,7 +17,7 @@ use crate::service::clock;
 use crate::service::lane;
 use crate::service::log;
 use crate::service::onlooker::Onlooker;
-use crate::service::pair::Pair;
+use crate::service::pair::{Pair, clear_leftovers};
 use crate::service::pass::{self, Brake, Order, Outcome, Release};
 use crate::service::places::{Misplaced, REMEDY_OF_SYNC};
 use crate::service::report::{self, Common};
@@ -91,6 +91,9 @@ fn one(settings: &Settings, stop: Arc<AtomicBool>, place: Option<(usize, usize)>
                 // Nothing can be opened any more by those who are confined.
                 let reverse = pair.two_way.clone().map(|two_way| pair.reversed(two_way)).transpose();
                 let reverse = reverse.map_err(|e| Refusal::Start(pass::describe(e)))?;
+                if let Some(reverse) = reverse.as_ref().filter(|_| !settings.dry_run) {
+                    clear_leftovers(&reverse.replica, &reverse.stage, &reverse.log);
+                }
                 let sweep = || match &reverse {
                     Some(reverse) => both_ways((&pair, reverse), settings.release, &pulse, &onlooker),
                     None => sweep(&pair, settings.release, &pulse, &onlooker),

@@ -28,7 +28,7 @@ use crate::service::intake::{Found, Intake};
 use crate::service::log::{self, Log};
 use crate::service::look::Renew;
 use crate::service::metrics::Figures;
-use crate::service::pair::Pair;
+use crate::service::pair::{Pair, clear_leftovers};
 use crate::service::pass::describe;
 use crate::service::rules::InForce;
 use crate::tree::entry::Seen;
@@ -113,6 +113,9 @@ fn serve(
     };
     let back = pair.two_way.clone().map(|two_way| pair.reversed(two_way)).transpose();
     let back = back.map_err(|e| Refusal::Start(describe(e)))?;
+    if let Some(back) = back.as_ref().filter(|_| misplaced.is_none()) {
+        clear_leftovers(&back.replica, &back.stage, &back.log);
+    }
     let ways: Vec<_> = [Some(pair), back].into_iter().flatten().filter_map(&mut way).collect();
     let Some((pair, _)) = ways.first() else { return Err(Refusal::Start("there is nothing to follow".into())) };
     let pair = Arc::clone(pair);

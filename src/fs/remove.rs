@@ -33,6 +33,10 @@ pub trait Below: Sync {
     fn removed(&self, folder: &RelPath, entries: &[(&[u8], Kind)]);
     /// Whether to leave the rest where it is.
     fn is_stopped(&self) -> bool;
+    /// Whether others work there too: a folder is then looked at once more before it goes.
+    fn is_shared(&self) -> bool {
+        false
+    }
 }
 
 /// Everything goes, and nobody wants to know.

@@ -126,6 +126,12 @@ impl Root {
         }
     }
 
+    /// Whether a folder that is open is at this path in the tree.
+    pub fn is_at(&self, folder: BorrowedFd, path: &RelPath) -> bool {
+        let id = |folder: BorrowedFd| self.stat(folder).map(|stat| stat.id()).ok();
+        self.open_folder(path).is_ok_and(|there| id(there.as_fd()).is_some_and(|there| Some(there) == id(folder)))
+    }
+
     /// Looks at an entry by its path; absent if a folder above it is. ELOOP, a link in the way, is no answer.
     pub fn look_at(&self, path: &RelPath) -> Result<Seen, Errno> {
         let Some((parent, name)) = path.split() else {

@@ -6,6 +6,7 @@ mod folder;
 mod nested;
 mod publish;
 mod put_back;
+mod taken;
 
 use std::collections::HashSet;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -18,12 +19,13 @@ use rustix::io::Errno;
 use super::remove;
 use super::root::{Root, open_child};
 use super::volume::{self, Look, Volume};
-use crate::tree::entry::{Kind, Seen, Stat};
+use crate::tree::entry::{Kind, Seen, Stamp, Stat};
 use crate::tree::exclude::RESERVED;
 use crate::tree::path::RelPath;
 use folder::{is_there, open_stage, remove_reserved};
 use nested::Nested;
 use publish::{is_apart, link_open, publish_named};
+use taken::{remove_stage, taken_name};
 
 const STAGE: &[u8] = b"stage";
 const PRIVATE: Mode = Mode::from_raw_mode(0o700);
@@ -183,8 +185,16 @@ impl Stage {
 
     /// Makes something under a name that nothing has, not even what an interrupted run left and nobody could remove.
     fn fresh<T>(&self, make: impl Fn(&[u8]) -> Result<T, Errno>) -> Result<(T, Vec<u8>), Errno> {
+        self.fresh_as(|number| number.to_string().into_bytes(), make)
+    }
+
+    fn fresh_as<T>(
+        &self,
+        name_of: impl Fn(u64) -> Vec<u8>,
+        make: impl Fn(&[u8]) -> Result<T, Errno>,
+    ) -> Result<(T, Vec<u8>), Errno> {
         loop {
-            let name = self.next.fetch_add(1, Ordering::Relaxed).to_string().into_bytes();
+            let name = name_of(self.next.fetch_add(1, Ordering::Relaxed));
             match make(&name) {
                 Err(Errno::EXIST) => {}
                 made => return made.map(|made| (made, name)),
@@ -298,13 +308,15 @@ impl Stage {
         Ok(Staged { stage, name })
     }
 
-    /// Moves an entry out of the tree, into a staging folder, to where nobody else comes. It must not be discarded.
+    /// Moves an entry out of the tree, into a staging folder, to where nobody else comes. It must not be discarded. After a
+    /// crash it is kept, unless it is what has been judged.
     ///
     /// # Errors
     /// As of renameat2(2).
-    pub fn park(&self, place: &Arc<OwnedFd>, folder: BorrowedFd, name: &[u8]) -> Result<Staged, Errno> {
+    pub fn park(&self, place: &Arc<OwnedFd>, folder: BorrowedFd, name: &[u8], judged: &Stamp) -> Result<Staged, Errno> {
+        let as_taken = |number| taken_name(number, None, judged, name);
         let move_here = |free: &[u8]| fs::renameat_with(folder, name, place, free, RenameFlags::NOREPLACE);
-        let ((), name) = self.fresh(move_here)?;
+        let ((), name) = self.fresh_as(as_taken, move_here)?;
         Ok(Staged { stage: place.clone(), name })
     }
 
@@ -343,13 +355,21 @@ impl Stage {
     pub fn publish(
         &self,
         root: &Root,
-        staged: Staged,
+        mut staged: Staged,
         folder: BorrowedFd,
         name: &[u8],
         expected: Option<&Stat>,
     ) -> Result<Published, Errno> {
-        let is_shared = self.others_write && expected.is_some();
-        let ours = if is_shared { root.look(staged.folder(), &staged.name)?.stat().copied() } else { None };
+        let mut ours = None;
+        if let Some(expected) = expected.filter(|_| self.others_write) {
+            ours = root.look(staged.folder(), &staged.name)?.stat().copied();
+            if let Some(ours) = &ours
+                && let Err(error) = self.mark(&mut staged, ours, &expected.stamp(), name)
+            {
+                staged.discard(root);
+                return Err(error);
+            }
+        }
         let mut result = publish_named(root, &staged, (folder, name), (expected, ours.as_ref()));
         if result == Err(Errno::XDEV) && is_apart(&staged, folder) {
             // Staged before that was known. From now on it is looked for.
@@ -367,17 +387,14 @@ impl Stage {
         result
     }
 
-    /// Removes what an earlier run left, if anything.
+    /// Removes what an earlier run left, if anything. Returns the names, at the top, of what was in it and others'.
     ///
     /// # Errors
-    /// As of unlinkat(2).
-    pub fn clear_leftovers(&self, root: &Root) -> Result<bool, Errno> {
+    /// As of unlinkat(2) and renameat2(2).
+    pub fn clear_leftovers(&self, root: &Root) -> Result<Option<Vec<Vec<u8>>>, Errno> {
         match open_child(root.fd(), RESERVED) {
-            Ok(reserved) => {
-                remove::tree(reserved.as_fd(), STAGE)?;
-                Ok(true)
-            }
-            Err(Errno::NOENT) => Ok(false),
+            Ok(reserved) => remove_stage(root.fd(), reserved.as_fd()).map(Some),
+            Err(Errno::NOENT) => Ok(None),
             Err(error) => Err(error),
         }
     }

@@ -206,9 +206,23 @@ impl Pair {
 
 /// Removes what an interrupted run has left in the replica.
 pub fn clear_leftovers(replica: &Root, stage: &Stage, log: &Log) {
-    if stage.clear_leftovers(replica).is_ok_and(|found| found) {
-        log.info("Removed what an interrupted run had left in the reserved folder");
-        stage.close(replica);
+    match stage.clear_leftovers(replica) {
+        Ok(None) => {}
+        Ok(Some(kept)) => {
+            log.info("Removed what an interrupted run had left in the reserved folder");
+            for name in kept {
+                let shown = quoted_path(replica, &RelPath::root().join(&name));
+                log.warn(format_args!("Kept what had just come when that run was interrupted: {shown}"));
+            }
+            stage.close(replica);
+        }
+        Err(error) => {
+            let shown = quoted_path(replica, &RelPath::root());
+            log.warn(format_args!(
+                "Cannot remove what an interrupted run had left in {shown}: {}",
+                super::pass::describe(error)
+            ));
+        }
     }
 }
 

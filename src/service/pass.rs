@@ -300,6 +300,7 @@ impl<'a> Pass<'a> {
         self.rules.exclude.skips_within(path, is_folder)
             || self.gone.iter().any(|mount| path.is_within(mount))
             || volume::is_within_reserved(&self.pair.replica, path)
+            || (self.pair.two_way.is_some() && volume::is_within_reserved(&self.pair.source, path))
     }
 
     /// Whether the source, or a mount below one of the roots, has gone since the pass began.

@@ -8,7 +8,7 @@
 use std::fs;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crate::compare::{self, Difference, Reserved, differences};
 use crate::fixture::{Pair, Watch, eventually};
@@ -52,18 +52,23 @@ fn random_work_is_identical_at_every_flush() {
     each_seed(4, one_seed);
 }
 
-/// Tries as many seeds as the environment says, a few at a time, and panics with what failed.
+/// Tries as many seeds as the environment says, a few at a time, and panics with what failed. After `DRIFTLESS_SECONDS` none
+/// is begun any more; how many were tried is printed then.
 pub fn each_seed(default: u64, one_seed: impl Fn(u64) -> Result<(), String> + Sync) {
     let first = number("DRIFTLESS_FIRST_SEED", 1);
     let next = AtomicU64::new(first);
     let end = first + number("DRIFTLESS_SEEDS", default);
     let workers = thread::available_parallelism().map_or(1, usize::from).min(4);
+    let (began, limit) = (Instant::now(), Duration::from_secs(number("DRIFTLESS_SECONDS", u64::from(u32::MAX))));
     let failures: Vec<String> = thread::scope(|scope| {
         let run_seeds = || {
             let mut failures = Vec::new();
             loop {
+                if failures.len() == 3 || began.elapsed() > limit {
+                    return failures;
+                }
                 let seed = next.fetch_add(1, Ordering::Relaxed);
-                if seed >= end || failures.len() == 3 {
+                if seed >= end {
                     return failures;
                 }
                 failures.extend(one_seed(seed).err());
@@ -72,6 +77,9 @@ pub fn each_seed(default: u64, one_seed: impl Fn(u64) -> Result<(), String> + Sy
         let running: Vec<_> = (0..workers).map(|_| scope.spawn(run_seeds)).collect();
         running.into_iter().flat_map(|worker| worker.join().expect("a worker")).collect()
     });
+    if std::env::var_os("DRIFTLESS_SECONDS").is_some() {
+        eprintln!("seeds tried: {}", next.into_inner().min(end) - first);
+    }
     assert!(failures.is_empty(), "{}", failures.join("\n\n"));
 }
 

@@ -249,6 +249,98 @@ fn what_is_saved_twice_around_a_replacement_is_the_later_one() {
     assert_contents(&pair, &["first", "theirs", "o"]);
 }
 
+/// Ends the program that strace holds, by one of its threads.
+fn kill_held(calls: &Path) {
+    let text = fs::read_to_string(calls).expect("calls");
+    let thread = text.split_whitespace().next().and_then(|word| word.parse().ok()).expect("a thread");
+    let pid = rustix::process::Pid::from_raw(thread).expect("its number");
+    rustix::process::kill_process(pid, Signal::KILL).expect("killed");
+}
+
+#[test]
+fn what_is_saved_in_the_moment_of_its_removal_or_replacement_stays_where_the_program_is_killed_just_then() {
+    if !may_trace() {
+        return;
+    }
+    for side in ["source", "replica"] {
+        for is_replaced in [false, true] {
+            let pair = agreed("f \"old\"\n o \"o\"");
+            let (from, to) = match side {
+                "source" => (pair.source(), pair.replica()),
+                _ => (pair.replica(), pair.source()),
+            };
+            disk::remove(&from.join("f"));
+            if is_replaced {
+                disk::write(&from.join("f"), "theirs");
+            }
+            rest();
+            let calls = pair.top().join("calls");
+            let work: [(At, &dyn Fn()); 2] =
+                [(At::Enter, &|| disk::save_atomically(&to.join("f"), b"mine")), (At::Exit, &|| kill_held(&calls))];
+            sync_held(&pair, PARK, &work);
+            let expected: &[&str] = if is_replaced { &["mine", "theirs", "o"] } else { &["mine", "o"] };
+            assert_contents(&pair, expected);
+        }
+    }
+}
+
+#[test]
+fn what_was_judged_does_not_come_back_after_a_kill() {
+    if !may_trace() {
+        return;
+    }
+    for is_replaced in [false, true] {
+        let pair = agreed("f \"old\"\n o \"o\"");
+        disk::remove(&pair.source().join("f"));
+        if is_replaced {
+            disk::write(&pair.source().join("f"), "theirs");
+        }
+        rest();
+        let calls = pair.top().join("calls");
+        sync_held(&pair, PARK, &[(At::Exit, &|| kill_held(&calls))]);
+        assert_contents(&pair, if is_replaced { &["theirs", "o"] } else { &["o"] });
+    }
+}
+
+#[test]
+fn what_is_written_in_the_moment_when_its_time_is_set_is_not_hidden_by_that() {
+    if !may_trace() {
+        return;
+    }
+    for older in ["source", "replica"] {
+        let pair = Pair::of("f \"same\"");
+        let (older, newer) =
+            if older == "source" { (pair.source(), pair.replica()) } else { (pair.replica(), pair.source()) };
+        for (side, seconds) in [(&older, 1_000_000_000), (&newer, 1_100_000_000)] {
+            disk::write(&side.join("f"), "same");
+            crate::random_ops::set_mtime(&side.join("f"), seconds, 0).expect("set");
+        }
+        rest();
+        let work = || {
+            let mut file = fs::File::options().write(true).open(older.join("f")).expect("open");
+            append_to(&mut file, "SAME");
+        };
+        sync_held(&pair, Call("utimensat", 1), &[(At::Enter, &work)]);
+        assert_contents(&pair, &["same", "SAME"]);
+    }
+}
+
+#[test]
+fn what_is_written_to_a_file_that_has_just_been_published_is_not_agreed() {
+    if !may_trace() {
+        return;
+    }
+    for call in ["renameat2", "linkat"] {
+        let pair = agreed("f \"old\"\n o \"o\"");
+        let name = if call == "linkat" { "new" } else { "f" };
+        disk::write(&pair.source().join(name), "theirs");
+        rest();
+        sync_held(&pair, Call(call, 1), &[(At::Exit, &|| disk::append(&pair.replica().join(name), b" and mine"))]);
+        let expected: &[&str] = if name == "f" { &["theirs and mine", "o"] } else { &["theirs and mine", "old", "o"] };
+        assert_contents(&pair, expected);
+    }
+}
+
 /// strace, attached to a running service. It lets go when this goes.
 fn attached(watch: &crate::fixture::Watch, call: Call, at: At, calls: &Path) -> Running {
     let options = holding(call, &[at], calls);

@@ -11,6 +11,7 @@ use super::unlink;
 use crate::fs::root::Root;
 use crate::fs::stage::{Stage, Target};
 use crate::tree::entry::{Kind, Seen, Stamp};
+use crate::tree::path::RelPath;
 
 /// What has become of one entry.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -25,19 +26,21 @@ pub enum Removed {
 pub struct Judged<'a> {
     root: &'a Root,
     stage: &'a Stage,
+    path: RelPath,
     /// Where they are looked at once more. There is none where nothing can be made, as on a full disk.
     place: Option<Arc<OwnedFd>>,
 }
 
 impl<'a> Judged<'a> {
     pub fn new(root: &'a Root, stage: &'a Stage, target: &Target) -> Self {
-        Self { root, stage, place: stage.place(root, target).ok() }
+        Self { root, stage, path: target.path.clone(), place: stage.place(root, target).ok() }
     }
 
     /// Removes an entry that is no folder if it holds what it did when it had this stamp.
     ///
     /// RACE: a process that has opened the file for writing before, and writes after the last look, loses that, as it does
-    /// whoever removes the file. After a crash between the move and the return of what has just come, that is gone.
+    /// whoever removes the file. After a crash between the move and the return of what has just come, that is at the top of
+    /// its filesystem, as `Stage` puts it there.
     ///
     /// # Errors
     /// As of renameat2(2) and unlinkat(2).
@@ -51,7 +54,7 @@ impl<'a> Judged<'a> {
             seen if !is_judged(seen) => return Ok(Removed::Changed),
             _ => {}
         }
-        let parked = self.place.as_ref().and_then(|place| match self.stage.park(place, folder, name) {
+        let parked = self.place.as_ref().and_then(|place| match self.stage.park(place, folder, name, judged) {
             Err(Errno::NOENT) => Some(Err(Errno::NOENT)),
             // It has just been looked at, which has to do.
             parked => parked.ok().map(Ok),
@@ -61,7 +64,8 @@ impl<'a> Judged<'a> {
             Some(Err(_)) => return Ok(Removed::Absent),
             Some(Ok(parked)) => parked,
         };
-        if is_judged(self.root.look(parked.folder(), parked.name())?) {
+        // In a folder that others have moved away by now, even out of the tree, it is theirs.
+        if is_judged(self.root.look(parked.folder(), parked.name())?) && self.root.is_at(folder, &self.path) {
             rustix::fs::unlinkat(parked.folder().as_fd(), parked.name(), AtFlags::empty())?;
             return Ok(Removed::Yes);
         }

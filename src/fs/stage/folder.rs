@@ -6,8 +6,8 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use rustix::fs::{self, AtFlags};
 use rustix::io::Errno;
 
+use super::taken::remove_stage;
 use super::{PRIVATE, STAGE};
-use crate::fs::remove;
 use crate::fs::root::{open_child, open_child_unmounted};
 use crate::tree::exclude::RESERVED;
 
@@ -19,12 +19,13 @@ pub(super) fn open_stage(top: BorrowedFd) -> Result<OwnedFd, Errno> {
     make_folder(reserved.as_fd(), STAGE)
 }
 
-/// Removes the staging folder, and the reserved folder if nothing else is in it. Returns whether that is gone.
+/// Removes the staging folder, but for what is in it and others', and the reserved folder if nothing else is in it. Returns
+/// whether that is gone.
 pub(super) fn remove_reserved(top: BorrowedFd) -> bool {
     let Ok(reserved) = open_child(top, RESERVED) else {
         return false;
     };
-    let _ = remove::tree(reserved.as_fd(), STAGE);
+    let _ = remove_stage(top, reserved.as_fd());
     fs::unlinkat(top, RESERVED, AtFlags::REMOVEDIR).is_ok()
 }
 

@@ -92,12 +92,27 @@ impl Staged {
     /// # Errors
     /// As of renameat2(2).
     pub(super) fn put_beside(self, root: &Root, folder: BorrowedFd, name: &[u8]) -> Result<(), Errno> {
-        for n in 1..u32::MAX {
-            let beside = [name, format!(".kept-{n}").as_bytes()].concat();
-            if rename::to_free_name(root, (self.folder(), &self.name), (folder, &beside))? {
+        for free in beside(name) {
+            if rename::to_free_name(root, (self.folder(), &self.name), (folder, &free))? {
                 return Ok(());
             }
         }
         Err(Errno::EXIST)
     }
+}
+
+/// The longest name that Linux's filesystems take, in bytes.
+const LONGEST: usize = 255;
+
+/// Names that are like this one.
+pub(super) fn beside(name: &[u8]) -> impl Iterator<Item = Vec<u8>> {
+    (1..u32::MAX).map(move |n| {
+        let tail = format!(".kept-{n}");
+        let mut end = name.len().min(LONGEST - tail.len());
+        // Not within a character.
+        while end < name.len() && end > 1 && name[end] & 0b1100_0000 == 0b1000_0000 {
+            end -= 1;
+        }
+        [&name[..end], tail.as_bytes()].concat()
+    })
 }

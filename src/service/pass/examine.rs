@@ -136,7 +136,17 @@ impl Worker<'_> {
             // Somebody has written to it since: its new time must not be hidden.
             return Err(Stop::Changed);
         }
+        let had_mtime = (replica.mtime, job.source.mtime);
         let replica = self.set_attributes(path, to.as_fd(), &reading.source, &wanted, replica)?;
+        if pair.two_way.is_some()
+            && contents == Contents::Compare
+            && had_mtime != (reading.source.mtime, reading.source.mtime)
+            && let Some(replica) = &replica
+            && self.difference(from.as_fd(), to.as_fd(), &reading, replica)?.is_some()
+        {
+            // Written in the moment when its time was set, which hides that.
+            return Err(Stop::Changed);
+        }
         if let Some(replica) = replica {
             self.agree(node, path, &job.name, &reading, &replica, contents == Contents::Explained);
         }
@@ -200,6 +210,12 @@ impl Worker<'_> {
         if pair.options.dry_run {
             return Ok(None);
         }
-        pair.replica.stat(to).map(Some).map_err(failed("cannot read the attributes"))
+        let now = pair.replica.stat(to).map_err(failed("cannot read the attributes"))?;
+        let is_written = now.size != replica.size || ![source.mtime, replica.mtime].contains(&now.mtime);
+        if pair.two_way.is_some() && replica.kind == Kind::File && is_written {
+            // Since the attributes were read.
+            return Err(Stop::Changed);
+        }
+        Ok(Some(now))
     }
 }

@@ -341,10 +341,21 @@ impl Worker<'_> {
         let pair = self.pass.pair;
         let Ready { node, name, file, expected, about } = ready;
         let path = node.path.join(&name);
+        // What others write to it as soon as it has its name is not agreed.
+        let staged = pair.two_way.as_ref().and_then(|_| pair.replica.stat(file.fd()).ok());
+        let as_published =
+            |now: Stat| staged.filter(|staged| !now.stamp().same_contents_if_explained(&staged.stamp())).unwrap_or(now);
+        // In a folder that others have moved away meanwhile, even out of the tree, nothing is replaced.
+        let is_replaced = pair.two_way.is_some() && expected.is_some();
+        if is_replaced && !node.replica().is_ok_and(|folder| pair.replica.is_at(folder, &node.path)) {
+            file.discard(&pair.replica);
+            self.pass.again(&path, Doubt::contents(clock::now()));
+            return self.pass.release(&path);
+        }
         let result = node
             .replica()
             .and_then(|folder| pair.stage.publish_file(&pair.replica, file, folder, &name, expected.as_ref()))
-            .and_then(|(published, fd)| Ok((published, pair.replica.stat(fd.as_fd())?)));
+            .and_then(|(published, fd)| Ok((published, as_published(pair.replica.stat(fd.as_fd())?))));
         match result {
             Ok((Published::Yes, replica)) => self.published(&node, &name, expected, &about, &replica),
             Ok((Published::Changed, _)) => self.pass.again(&path, Doubt::contents(clock::now())),

@@ -19,6 +19,7 @@ use crate::plan::mirror::Contents;
 use crate::tree::entry::{Kind, Seen, Stat};
 use crate::tree::operation::Operation;
 use crate::tree::path::RelPath;
+use crate::tree::record::Agreed;
 
 impl Worker<'_> {
     /// Makes a file: of one that has moved, or anew.
@@ -74,7 +75,7 @@ impl Worker<'_> {
             return Ok(false);
         }
         self.taken_over(node, path, before);
-        self.finish_taken_over(node, path, job, &reading, (&from, &to))?;
+        self.finish_taken_over((node, path, job), agreed, &reading, (&from, &to))?;
         Ok(true)
     }
 
@@ -112,9 +113,8 @@ impl Worker<'_> {
 
     fn finish_taken_over(
         &mut self,
-        node: &Node,
-        path: &RelPath,
-        job: &Job,
+        (node, path, job): (&Node, &RelPath, &Job),
+        agreed: &Agreed,
         reading: &Reading,
         (from, to): (&OwnedFd, &OwnedFd),
     ) -> Result<(), Stop> {
@@ -123,6 +123,9 @@ impl Worker<'_> {
         let wanted = crate::fs::metadata::wanted_xattrs(from.as_fd(), &pair.rights)
             .map_err(failed("cannot read the extended attributes"))?;
         let replica = pair.replica.stat(to.as_fd()).map_err(&unread)?;
+        if pair.two_way.is_some() && !replica.stamp().same_contents_if_explained(&agreed.replica) {
+            return Err(Stop::Changed);
+        }
         if let Some(replica) = self.set_attributes(path, to.as_fd(), &reading.source, &wanted, replica)? {
             self.agree(node, path, &job.name, reading, &replica, false);
         }

@@ -6,7 +6,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard};
 
-use rustix::fs::AtFlags;
+use rustix::fs::{self, AtFlags};
 use rustix::io::Errno;
 
 use super::{End, Folder, Tree, each_entry, open_folder};
@@ -196,12 +196,18 @@ impl<'a, B: Below> Work<'a, B> {
             let fd = open.fd().take();
             let stays = folder.keeps || (at == 0 && self.keeps_top);
             if !stays && !open.is_changed.load(Ordering::Relaxed) {
-                match self.in_parent(at, |parent, name| unlink(parent, name, AtFlags::REMOVEDIR)) {
+                let remove = |parent: BorrowedFd, name: &[u8]| match fd.as_deref().filter(|_| self.below.is_shared()) {
+                    Some(fd) if !is_at(fd, parent, name)? => Err(Errno::NOTDIR),
+                    _ => unlink(parent, name, AtFlags::REMOVEDIR),
+                };
+                match self.in_parent(at, remove) {
                     Ok(()) => {
                         let (parent, name) = folder.path.split().unwrap_or_default();
                         self.below.removed(&parent, &[(name, Kind::Directory)]);
                     }
                     Err(Errno::NOENT) => {}
+                    // Something else has the name.
+                    Err(Errno::NOTDIR) if self.below.is_shared() => open.change(),
                     Err(Errno::NOTEMPTY | Errno::EXIST) if self.has_others(folder, fd.as_deref()) => open.change(),
                     Err(error) => return Err(error),
                 }
@@ -227,4 +233,10 @@ impl<'a, B: Below> Work<'a, B> {
         let listed = fd.map(|fd| each_entry(fd, |name, _| others |= !counted.contains(name)));
         others && listed.is_some_and(|result| result.is_ok())
     }
+}
+
+/// Whether a folder that is open still has this name.
+fn is_at(fd: &OwnedFd, parent: BorrowedFd, name: &[u8]) -> Result<bool, Errno> {
+    let (own, now) = (fs::fstat(fd)?, fs::statat(parent, name, AtFlags::SYMLINK_NOFOLLOW)?);
+    Ok((own.st_dev, own.st_ino) == (now.st_dev, now.st_ino))
 }

@@ -76,6 +76,10 @@ impl<'a> remove::Below for Going<'a> {
     fn is_stopped(&self) -> bool {
         self.pass.is_cancelled()
     }
+
+    fn is_shared(&self) -> bool {
+        self.pass.pair.two_way.is_some()
+    }
 }
 
 /// Removes entries of one folder. Returns how many are gone; in a dry run, how many would be.
