@@ -58,8 +58,14 @@ fn record(names: &[Vec<u8>]) -> Record {
     let mut record = Record::default();
     record.merge(sorted.into_iter().map(|(i, name)| {
         let stamp = stat(i).stamp();
-        let agreed =
-            Agreed { source: stamp, replica: stamp, racy: false, looked: Moment::default(), provisional: false };
+        let agreed = Agreed {
+            source: stamp,
+            replica: stamp,
+            racy: false,
+            looked: Moment::default(),
+            provisional: false,
+            base: None,
+        };
         (name.as_slice(), Some(agreed))
     }));
     record

@@ -60,8 +60,7 @@ const MARK: &[u8] = b".conflict-";
 /// `time` is when it was last written, as `YYYYMMDD-HHMMSS`. `is_taken` is asked of both sides.
 pub fn conflict_name(name: &[u8], time: &str, side: Side, is_taken: impl Fn(&[u8]) -> bool) -> Vec<u8> {
     let (stem, extension) = split_extension(name);
-    // A conflict about what is kept of a conflict is one more version of the same file.
-    let stem = stem.windows(MARK.len()).position(|at| at == MARK).filter(|at| *at > 0).map_or(stem, |at| &stem[..at]);
+    let stem = original(stem);
     for number in 1u64.. {
         let numbered = if number == 1 { String::new() } else { format!("-{number}") };
         let tail = [MARK, time.as_bytes(), format!("-{side}{numbered}").as_bytes(), extension].concat();
@@ -77,10 +76,17 @@ pub fn conflict_name(name: &[u8], time: &str, side: Side, is_taken: impl Fn(&[u8
 /// Whether a name is one that `conflict_name` gives to versions of `name`.
 pub fn is_conflict_of(conflict: &[u8], name: &[u8]) -> bool {
     let (stem, extension) = split_extension(name);
-    conflict.len() > stem.len() + extension.len()
+    let stem = original(stem);
+    conflict != name
+        && conflict.len() > stem.len() + extension.len()
         && conflict.starts_with(stem)
         && conflict[stem.len()..].starts_with(MARK)
         && conflict.ends_with(extension)
+}
+
+/// A conflict about what is kept of a conflict is one more version of the same file.
+fn original(stem: &[u8]) -> &[u8] {
+    stem.windows(MARK.len()).position(|at| at == MARK).filter(|at| *at > 0).map_or(stem, |at| &stem[..at])
 }
 
 /// A name without its extension, and the extension with its dot.

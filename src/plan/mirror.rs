@@ -151,6 +151,7 @@ mod tests {
             racy,
             looked: Moment(looked),
             provisional: false,
+            base: None,
         }))
     }
 
@@ -199,6 +200,7 @@ mod tests {
         ) {
             let agreed = Agreed {
                 source: source.stamp(), replica: replica.stamp(), racy: false, looked: Moment(0), provisional: false,
+                base: None,
             };
             let mut later = source;
             later.ctime.sec += moved;
@@ -217,6 +219,7 @@ mod tests {
         ) {
             let mut agreed = Agreed {
                 source: source.stamp(), replica: replica.stamp(), racy: false, looked: Moment(looked), provisional: false,
+                base: None,
             };
             agreed.source.ctime.sec -= moved;
             let case = Case {
@@ -234,6 +237,7 @@ mod tests {
             source.kind = Kind::File;
             let agreed = Agreed {
                 source: source.stamp(), replica: source.stamp(), racy: false, looked: Moment(looked), provisional: false,
+                base: None,
             };
             let case = Case {
                 source: Seen::Present(source),

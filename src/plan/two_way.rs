@@ -76,15 +76,20 @@ enum Since {
 }
 
 impl Since {
-    fn of(seen: Option<&Stat>, agreed: &Stamp, is_doubted: bool) -> Self {
+    /// `is_racy`: it may have been written in the instant in which it was agreed.
+    fn of(seen: Option<&Stat>, agreed: &Stamp, (is_doubted, is_racy): (bool, bool)) -> Self {
         let Some(now) = seen.map(Stat::stamp) else { return Since::Gone };
         let has_contents = now.kind == Kind::File;
         if now == *agreed {
-            return if is_doubted && has_contents { Since::Unsure } else { Since::Same };
+            return if (is_doubted || is_racy) && has_contents { Since::Unsure } else { Since::Same };
         }
         let is_folder = (now.kind, agreed.kind) == (Kind::Directory, Kind::Directory);
         // What a folder holds is decided one by one.
-        if is_folder || now.same_contents_if_explained(agreed) { Since::Attributes } else { Since::Contents }
+        match is_folder || now.same_contents_if_explained(agreed) {
+            true if is_racy && has_contents => Since::Unsure,
+            true => Since::Attributes,
+            false => Since::Contents,
+        }
     }
 }
 
@@ -100,8 +105,8 @@ pub fn reconcile(both: &Both) -> Verdict {
     {
         return Verdict::Folder { attributes_agreed: agreed.holds(&source.stamp(), &replica.stamp()) };
     }
-    let of_source = Since::of(source, &agreed.source, agreed.racy || both.doubted.0);
-    let of_replica = Since::of(replica, &agreed.replica, agreed.racy || both.doubted.1);
+    let of_source = Since::of(source, &agreed.source, (both.doubted.0, agreed.hides_a_write(&agreed.source)));
+    let of_replica = Since::of(replica, &agreed.replica, (both.doubted.1, agreed.hides_a_write(&agreed.replica)));
     let is_other_kind = source.zip(replica).is_some_and(|(source, replica)| source.kind != replica.kind);
     match decide(of_source, of_replica) {
         Verdict::Merge(side) if is_other_kind => Verdict::Take(side),
@@ -148,20 +153,21 @@ fn decide(source: Since, replica: Since) -> Verdict {
 pub fn written(both: &Both) -> (bool, bool) {
     let Some(agreed) = both.agreed else { return (both.source.stat().is_some(), both.replica.stat().is_some()) };
     let is_written =
-        |now: Seen, was: &Stamp| matches!(Since::of(now.stat(), was, false), Since::Contents | Since::Gone);
+        |now: Seen, was: &Stamp| matches!(Since::of(now.stat(), was, (false, false)), Since::Contents | Since::Gone);
     (is_written(both.source, &agreed.source), is_written(both.replica, &agreed.replica))
 }
 
 /// Whether all that may have become of one side's entry since both agreed is a change of its attributes.
 pub fn is_unwritten(now: &Stat, agreed: &Stamp) -> bool {
-    matches!(Since::of(Some(now), agreed, false), Since::Same | Since::Attributes)
+    matches!(Since::of(Some(now), agreed, (false, false)), Since::Same | Since::Attributes)
 }
 
 /// Whose attributes an entry has that both sides have.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Attributes {
     pub mode: Side,
-    pub owner: Side,
+    pub uid: Side,
+    pub gid: Side,
     pub mtime: Side,
     /// The extended ones, whole; nothing where both sides may have changed them. Then those of both are taken, and where they
     /// differ those of the `later` side, so that nothing that was set is lost.
@@ -170,27 +176,41 @@ pub struct Attributes {
 }
 
 /// Merges attributes: each is that of the side that has changed it. What both have changed, or what does not show who
-/// has, is the later one's.
-pub fn merge_attributes(source: &Stat, replica: &Stat, agreed: Option<&Agreed>) -> Attributes {
+/// has, is the later one's. `hashes`: of the extended ones of both sides.
+pub fn merge_attributes(source: &Stat, replica: &Stat, agreed: Option<&Agreed>, hashes: (u64, u64)) -> Attributes {
     let later = if source.ctime >= replica.ctime { Side::Source } else { Side::Replica };
-    let changed = |of_source: bool, of_replica: bool| match (of_source, of_replica) {
+    let changed = |(of_source, of_replica): (bool, bool)| match (of_source, of_replica) {
         (true, false) => Side::Source,
         (false, true) => Side::Replica,
         _ => later,
     };
     let newer = if source.mtime >= replica.mtime { Side::Source } else { Side::Replica };
     let Some(agreed) = agreed else {
-        return Attributes { mode: later, owner: later, mtime: newer, extended: None, later };
+        return Attributes { mode: later, uid: later, gid: later, mtime: newer, extended: None, later };
     };
     let (was_source, was_replica) = (&agreed.source, &agreed.replica);
     let mtime = (source.mtime != was_source.mtime, replica.mtime != was_replica.mtime);
     let ctime = (source.ctime != was_source.ctime, replica.ctime != was_replica.ctime);
+    // Without a base, whatever may have changed has.
+    let since = |(now, there): (u64, u64), was: Option<u64>| match was.map(|was| (now != was, there != was)) {
+        Some((false, false)) if now == there => (false, false),
+        Some((of_source, of_replica)) if of_source || of_replica => (of_source && ctime.0, of_replica && ctime.1),
+        _ => ctime,
+    };
+    let id = |of: fn(&Stat) -> u32, was: Option<u32>| {
+        changed(since((of(source).into(), of(replica).into()), was.map(u64::from)))
+    };
+    let extended = match since(hashes, agreed.base.map(|base| base.extended)) {
+        (of_source, of_replica) if of_source == of_replica => None,
+        one => Some(changed(one)),
+    };
     Attributes {
-        extended: if ctime.0 == ctime.1 { None } else { Some(changed(ctime.0, ctime.1)) },
+        extended,
         later,
-        mode: changed(source.mode != was_source.mode, replica.mode != was_replica.mode),
-        owner: changed(ctime.0, ctime.1),
-        mtime: if mtime.0 == mtime.1 { newer } else { changed(mtime.0, mtime.1) },
+        mode: changed((source.mode != was_source.mode, replica.mode != was_replica.mode)),
+        uid: id(|stat| stat.uid, agreed.base.map(|base| base.uid)),
+        gid: id(|stat| stat.gid, agreed.base.map(|base| base.gid)),
+        mtime: if mtime.0 == mtime.1 { newer } else { changed(mtime) },
     }
 }
 
@@ -242,6 +262,7 @@ mod tests {
             racy: false,
             looked: Moment::default(),
             provisional: false,
+            base: None,
         })
     }
 
@@ -400,12 +421,55 @@ mod tests {
     #[test]
     fn extended_attributes_are_those_of_the_side_that_has_changed_or_of_both() {
         let agreed = agreed(Some((BASE, BASE)));
-        let merged = |source: Item, replica: Item| merge_attributes(&source.stat(1), &replica.stat(2), agreed.as_ref());
+        let merged =
+            |source: Item, replica: Item| merge_attributes(&source.stat(1), &replica.stat(2), agreed.as_ref(), (0, 0));
         let later = Item { ctime: 3, ..TOUCHED };
         assert_eq!(merged(TOUCHED, BASE).extended, Some(Side::Source));
         assert_eq!(merged(BASE, TOUCHED).extended, Some(Side::Replica));
         assert_eq!((merged(TOUCHED, later).extended, merged(TOUCHED, later).later), (None, Side::Replica));
-        assert_eq!(merge_attributes(&BASE.stat(1), &BASE.stat(2), None).extended, None);
+        assert_eq!(merge_attributes(&BASE.stat(1), &BASE.stat(2), None, (0, 0)).extended, None);
+    }
+
+    #[test]
+    fn attributes_that_no_stamp_shows_are_those_of_the_side_that_differs_from_what_was_agreed() {
+        use crate::tree::record::Base;
+        let base = Some(Base { uid: 0, gid: 0, extended: 7 });
+        let agreed = agreed(Some((BASE, BASE))).map(|agreed| Agreed { base, ..agreed });
+        let later = Item { ctime: 3, ..TOUCHED };
+        let owned = |item: Item, (uid, gid), ino| Stat { uid, gid, ..item.stat(ino) };
+        let merged = |(source, of_source), (replica, of_replica), hashes| {
+            let (source, replica) = (owned(source, of_source, 1), owned(replica, of_replica, 2));
+            merge_attributes(&source, &replica, agreed.as_ref(), hashes)
+        };
+        // Both ctimes have moved, and the later one tells nothing.
+        let one = merged((TOUCHED, (5, 0)), (later, (0, 6)), (8, 7));
+        assert_eq!((one.uid, one.gid, one.extended), (Side::Source, Side::Replica, Some(Side::Source)));
+        let other = merged((later, (0, 6)), (TOUCHED, (5, 0)), (7, 8));
+        assert_eq!((other.uid, other.gid, other.extended), (Side::Replica, Side::Source, Some(Side::Replica)));
+        // Both have changed the same.
+        let same = merged((TOUCHED, (5, 0)), (later, (6, 0)), (8, 9));
+        assert_eq!((same.uid, same.extended), (Side::Replica, None));
+        // What differs where no ctime has moved could not be set.
+        assert_eq!(merged((BASE, (5, 0)), (TOUCHED, (0, 0)), (8, 7)).uid, Side::Replica);
+    }
+
+    #[test]
+    fn a_save_within_the_grain_of_what_was_copied_is_no_conflict() {
+        let racy = |source: Item, replica: Item| agreed(Some((source, replica))).map(|a| Agreed { racy: true, ..a });
+        // Both times of what was just saved are one; those of a copy are not.
+        let saved = Item { contents: 5, ctime: 5, ..BASE };
+        let copied = Item { contents: 5, ctime: 6, ..BASE };
+        let agreed = racy(saved, copied);
+        let case = |source: Item, replica: Item| {
+            let (source, replica) = (seen(Some(source), 1), seen(Some(replica), 2));
+            reconcile(&Both { source, replica, agreed: agreed.as_ref(), doubted: (false, false) })
+        };
+        let again = Item { contents: 7, ctime: 7, ..BASE };
+        assert_eq!(case(saved, copied), Verdict::Compare(Different::Take(Side::Source)));
+        assert_eq!(case(again, copied), Verdict::Take(Side::Source));
+        assert_eq!(case(saved, again), Verdict::Compare(Different::Conflict), "the source may hide a write");
+        let touched = Item { mode: 0o600, ctime: 8, ..saved };
+        assert_eq!(case(touched, copied), Verdict::Compare(Different::Take(Side::Source)), "it may hide one too");
     }
 
     proptest! {

@@ -9,6 +9,7 @@ mod folders;
 mod groups;
 mod heard;
 mod large;
+mod lend;
 mod links_across;
 mod make;
 mod moved;
@@ -146,6 +147,8 @@ struct Shared {
     replaced: BTreeMap<RelPath, (Vec<(RelPath, Kind)>, Cause)>,
     groups: BTreeMap<InodeId, Group>,
     left: Vec<Left>,
+    /// Files of the replica that have got a name by which they are kept.
+    kept: HashSet<InodeId>,
     moves: Moves,
     /// Folders of the replica whose lists changed, for the disk; more than a few are not counted.
     touched: BTreeSet<RelPath>,

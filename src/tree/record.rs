@@ -18,6 +18,17 @@ pub struct Agreed {
     /// The contents were not compared, because the events told why the ctime had moved. Not stored until no event
     /// can be on its way any more that says otherwise.
     pub provisional: bool,
+    /// Kept where both folders are worked in.
+    pub base: Option<Base>,
+}
+
+/// What both sides had of the attributes that a stamp does not show: by that it is known which side has changed them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Base {
+    pub uid: u32,
+    pub gid: u32,
+    /// A hash of the extended ones, ACLs among them.
+    pub extended: u64,
 }
 
 impl Agreed {
@@ -25,6 +36,12 @@ impl Agreed {
     #[must_use]
     pub fn turned(self) -> Self {
         Self { source: self.replica, replica: self.source, ..self }
+    }
+
+    /// Whether one side's file can have been written since without showing another stamp than this, which was agreed. A write
+    /// sets both times to the same instant.
+    pub fn hides_a_write(&self, stamp: &Stamp) -> bool {
+        self.racy && stamp.kind == Kind::File && stamp.mtime == stamp.ctime
     }
 
     /// Whether both sides still show what they showed then.
@@ -192,11 +209,10 @@ impl Record {
         let mut record = Self { names: Vec::new(), rows: Vec::with_capacity(room) };
         let mut last: Option<&[u8]> = None;
         while !bytes.is_empty() {
-            let (name, racy, source, replica) = take_row(&mut bytes, last)?;
+            let (name, agreed) = take_row(&mut bytes, last)?;
             last = Some(name);
-            let looked = Moment::default();
             if wanted(name) {
-                let row = record.row(name, Agreed { source, replica, racy, looked, provisional: false });
+                let row = record.row(name, agreed);
                 record.rows.push(row);
             }
         }
@@ -206,29 +222,40 @@ impl Record {
 
 /// Bytes that a row mostly takes.
 const TYPICAL: usize = 64;
+/// The flags of a row.
+const RACY: u8 = 1;
+const WITH_BASE: u8 = 2;
 
 const KINDS: [Kind; 7] =
     [Kind::File, Kind::Directory, Kind::Symlink, Kind::Fifo, Kind::Socket, Kind::CharDevice, Kind::BlockDevice];
 
 fn put_row(out: &mut Vec<u8>, name: &[u8], agreed: &Agreed) {
     put_bytes(out, name);
-    out.push(u8::from(agreed.racy));
+    out.push(if agreed.racy { RACY } else { 0 } | if agreed.base.is_some() { WITH_BASE } else { 0 });
     put_stamp(out, &agreed.source);
     put_stamp(out, &agreed.replica);
+    if let Some(Base { uid, gid, extended }) = agreed.base {
+        [u64::from(uid), u64::from(gid), extended].into_iter().for_each(|number| put(out, number));
+    }
 }
 
 /// The next row, whose name comes after the `last` one.
-fn take_row<'a>(bytes: &mut &'a [u8], last: Option<&[u8]>) -> Option<(&'a [u8], bool, Stamp, Stamp)> {
+fn take_row<'a>(bytes: &mut &'a [u8], last: Option<&[u8]>) -> Option<(&'a [u8], Agreed)> {
     let name = take_counted(bytes)?;
     if (!super::path::is_name(name) && !name.is_empty()) || last.is_some_and(|last| last >= name) {
         return None;
     }
-    let racy = match take_bytes(bytes, 1)? {
-        [0] => false,
-        [1] => true,
-        _ => return None,
-    };
-    Some((name, racy, take_stamp(bytes)?, take_stamp(bytes)?))
+    let flags = *take_bytes(bytes, 1)?.first().filter(|flags| **flags & !(RACY | WITH_BASE) == 0)?;
+    let (source, replica) = (take_stamp(bytes)?, take_stamp(bytes)?);
+    let base = if flags & WITH_BASE == 0 { None } else { Some(take_base(bytes)?) };
+    let (racy, looked) = (flags & RACY != 0, Moment::default());
+    Some((name, Agreed { source, replica, racy, looked, provisional: false, base }))
+}
+
+fn take_base(bytes: &mut &[u8]) -> Option<Base> {
+    let mut id = || u32::try_from(take(bytes)?).ok();
+    let (uid, gid) = (id()?, id()?);
+    Some(Base { uid, gid, extended: take(bytes)? })
 }
 
 fn put_time(out: &mut Vec<u8>, time: Time) {
@@ -285,13 +312,18 @@ mod tests {
     }
 
     fn agreed() -> impl Strategy<Value = Agreed> {
-        (stamp(), stamp(), any::<bool>()).prop_map(|(source, replica, racy)| Agreed {
+        (stamp(), stamp(), any::<bool>(), prop::option::of(base())).prop_map(|(source, replica, racy, base)| Agreed {
             source,
             replica,
             racy,
             looked: Moment::default(),
             provisional: false,
+            base,
         })
+    }
+
+    fn base() -> impl Strategy<Value = Base> {
+        (any::<u32>(), any::<u32>(), any::<u64>()).prop_map(|(uid, gid, extended)| Base { uid, gid, extended })
     }
 
     fn name() -> impl Strategy<Value = Vec<u8>> {
@@ -306,6 +338,29 @@ mod tests {
         let mut out = Record::default();
         map.iter().for_each(|(name, agreed)| out.set(name, *agreed));
         out
+    }
+
+    #[test]
+    fn a_row_without_a_base_takes_no_more_room_and_unknown_flags_are_refused() {
+        let stamp = |ino| Stamp {
+            id: InodeId { dev: 1, ino },
+            kind: Kind::File,
+            mode: 0o644,
+            size: 3,
+            mtime: Time::default(),
+            ctime: Time::default(),
+        };
+        let (source, replica, looked) = (stamp(1), stamp(2), Moment::default());
+        let plain = Agreed { source, replica, racy: true, looked, provisional: false, base: None };
+        let base = Some(Base { uid: 1, gid: 2, extended: 3 });
+        let encoded = |agreed: Agreed| from_map(&BTreeMap::from([(b"f".to_vec(), agreed)])).encode();
+        let (short, long) = (encoded(plain), encoded(Agreed { base, ..plain }));
+        assert_eq!((short[2], long[2], long.len()), (1, 3, short.len() + 3));
+        for flags in 4..=u8::MAX {
+            let mut bytes = short.clone();
+            bytes[2] = flags;
+            assert_eq!(Record::decode(&bytes), None, "{flags}");
+        }
     }
 
     proptest! {

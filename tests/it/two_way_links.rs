@@ -168,6 +168,62 @@ fn the_service_keeps_names_together_that_either_side_joins() {
     assert_ne!(disk::inode(&pair.source().join("two")), disk::inode(&pair.source().join("folder/three")));
 }
 
+/// More names than a pass looks again at what has changed under it.
+const MANY_NAMES: usize = 12;
+
+#[test]
+fn conflict_about_a_file_of_many_names_ends_in_one_pass() {
+    for a_is_newer in [true, false] {
+        let text: String = (1..MANY_NAMES).map(|nth| format!("\n n{nth} = n0")).collect();
+        let sides = Sides::of(&format!("n0 \"0\"{text}"));
+        let (older, newer) = if a_is_newer { (sides.b("n0"), sides.a("n0")) } else { (sides.a("n0"), sides.b("n0")) };
+        disk::write(&older, "older");
+        rest();
+        disk::write(&newer, "the newer");
+        sides.sync();
+        let (kept, own): (Vec<_>, Vec<_>) = sides.names().into_iter().partition(|name| name.contains(".conflict-"));
+        assert_eq!((own.len(), kept.len()), (MANY_NAMES, MANY_NAMES), "{kept:?}");
+        assert_one_file(&own.iter().map(|name| sides.a(name)).collect::<Vec<_>>(), "the newer");
+        assert_one_file(&kept.iter().map(|name| sides.a(name)).collect::<Vec<_>>(), "older");
+    }
+}
+
+#[test]
+fn name_that_is_excluded_or_outside_keeps_what_it_had_and_the_others_go_on() {
+    for (is_excluded, other_writes) in [(true, true), (true, false), (false, true), (false, false)] {
+        let sides = Sides(Pair::of("one \"1\"\n two = one"));
+        let apart = if is_excluded { sides.a("apart.skip") } else { sides.0.top().join("outside") };
+        disk::hard_link(&sides.a("one"), &apart);
+        let sync = || {
+            rest();
+            sides.0.sync(&["--two-way", "--exclude", "*.skip"]).text()
+        };
+        sync();
+        let is_alone = |name: &str| !disk::exists(&sides.b(name));
+        assert!(is_alone("apart.skip"), "what is excluded goes nowhere");
+        assert_one_file(&[sides.b("one"), sides.b("two")], "1");
+        if other_writes {
+            // The new version takes the place of the old one, which stays where nobody may touch it.
+            disk::write(&sides.b("two"), "written there");
+            sync();
+            assert_one_file(&[sides.a("one"), sides.a("two")], "written there");
+            assert_eq!(fs::read_to_string(&apart).expect("a file"), "1");
+        } else {
+            disk::write(&apart, "written through it");
+            sync();
+            assert_one_file(&[sides.b("one"), sides.b("two")], "written through it");
+        }
+        disk::hard_link(&sides.b("one"), &sides.b("three"));
+        sync();
+        let names = ["one", "two", "three"];
+        assert_one_file(&names.map(|name| sides.b(name)), &fs::read_to_string(sides.b("one")).expect("a file"));
+        assert_one_file(&names.map(|name| sides.a(name)), &fs::read_to_string(sides.b("one")).expect("a file"));
+        let again = sync();
+        let is_idle = again.contains("0 copied, 0 updated, 0 removed, 0 renamed, 0 metadata, 0 directories, 0 links");
+        assert!(is_idle, "excluded: {is_excluded}, the other writes: {other_writes}\n{again}");
+    }
+}
+
 #[test]
 fn extended_attributes_that_each_side_has_set_are_all_kept() {
     let sides = Sides::of("file \"1\"\n folder/in \"2\"");

@@ -1,6 +1,5 @@
 //! Owns what two-way mode adds to a pass. A pass goes one way all the same: what is for the other way is noted for the
-//! pass that goes there. Here it is asked which way a name goes, conflicts are resolved, what both sides have changed of
-//! the attributes is brought to the source first.
+//! pass that goes there. Here it is asked which way a name goes, and conflicts are resolved.
 
 use std::os::fd::{AsFd, BorrowedFd};
 
@@ -11,16 +10,14 @@ use rustix::io::Errno;
 
 use super::files::{Job, Stop, failed};
 use super::folders::Node;
-use super::groups::Name;
 use super::walk::Worker;
 use super::{Pass, place_of};
 use crate::fs::archive::Changes;
-use crate::fs::metadata::{self, Xattrs};
 use crate::fs::root::open_child;
 use crate::fs::scan;
 use crate::plan::conflict::{conflict_name, is_conflict_of, resolve};
 use crate::plan::mirror::{Case, Compare, Contents, Step, decide};
-use crate::plan::two_way::{Both, Different, Verdict, merge_attributes, reconcile};
+use crate::plan::two_way::{Both, Different, Verdict, is_unwritten, reconcile};
 use crate::service::agreements::Ids;
 use crate::service::clock;
 use crate::tree::doubt::Doubt;
@@ -28,7 +25,6 @@ use crate::tree::entry::{Kind, Seen, Stat, Time};
 use crate::tree::identity::Side;
 use crate::tree::listing::Listing;
 use crate::tree::path::RelPath;
-use crate::tree::record::Agreed;
 
 /// What a pass does about one name.
 pub(super) struct Decided {
@@ -135,12 +131,28 @@ impl Worker<'_> {
                 self.pass.across(path);
                 Ok(None)
             }
+            // Since the name was looked at, another pass may have made both equal, and one been saved again.
+            Some(Different::Conflict) if !self.is_conflict_still(node, job, &replica) => Err(Stop::Changed),
             Some(Different::Conflict) => Ok(match self.yields(node, path, &job.source, &replica)? {
                 None => None,
                 Some(Yielded::Kept(now)) => Some(Some(now)),
                 Some(Yielded::Moved) => Some(None),
             }),
         }
+    }
+
+    fn is_conflict_still(&self, node: &Node, job: &Job, replica: &Stat) -> bool {
+        let pair = self.pass.pair;
+        let Some(agreed) = pair.agreed(node.ids, &job.name) else { return true };
+        if agreed.holds(&job.source.stamp(), &replica.stamp()) {
+            // Nothing shows it, and all are compared.
+            return true;
+        }
+        // At least what was doubted before.
+        let doubted = (job.contents_in_doubt, false);
+        let (source, replica) = (Seen::Present(job.source), Seen::Present(*replica));
+        let verdict = reconcile(&Both { source, replica, agreed: Some(&agreed), doubted });
+        matches!(verdict, Verdict::Compare(Different::Conflict) | Verdict::Conflict)
     }
 
     /// Resolves a conflict as far as the replica's version is to yield. Nothing where the source's is.
@@ -168,10 +180,28 @@ impl Worker<'_> {
         }
         let yielded = put_aside(pair, folder, name, &kept, replica).map_err(failed("cannot keep the other version"))?;
         node.touch(self.pass);
+        if let Yielded::Kept(now) = &yielded {
+            self.pass.shared().kept.insert(now.id());
+        }
         let kept = parent.join(&kept);
         self.pass.conflict(path, resolution.winner, Some(&kept));
         self.pass.across(&kept);
         Ok(Some(yielded))
+    }
+
+    /// Whether what the replica has under another name is not about to be replaced or removed itself.
+    fn stays(&self, node: &Node, name: &[u8], replica: &Stat) -> bool {
+        let pair = self.pass.pair;
+        let Ok(source) = pair.source.look(node.source.as_fd(), name) else { return false };
+        match (source.stat(), pair.agreed(node.ids, name)) {
+            (None, None) => source == Seen::Absent,
+            // It has gone across, and only that is not remembered.
+            (Some(source), None) => (source.size, source.mtime) == (replica.size, replica.mtime),
+            (Some(source), Some(agreed)) => {
+                is_unwritten(source, &agreed.source) && is_unwritten(replica, &agreed.replica)
+            }
+            (None, Some(_)) => false,
+        }
     }
 
     /// Under which name the replica's version is kept: that which an interrupted pass has given it, or a new one.
@@ -183,9 +213,10 @@ impl Worker<'_> {
         // What is open has been listed before, and would begin at its end.
         let again = open_child(folder, b".").map_err(&unread)?;
         let theirs = scan::list_with(&pair.replica, again.as_fd(), beat).map_err(&unread)?;
-        let again = theirs
-            .iter()
-            .find(|(other, seen)| is_conflict_of(other, name) && seen.stat().is_some_and(|s| s.id() == replica.id()));
+        let again = theirs.iter().find(|(other, seen)| {
+            let is_it = is_conflict_of(other, name) && seen.stat().is_some_and(|s| s.id() == replica.id());
+            is_it && self.stays(node, other, replica)
+        });
         if let Some((known, _)) = again {
             return Ok(known.to_vec());
         }
@@ -193,38 +224,6 @@ impl Worker<'_> {
             theirs.get(name) != Seen::Absent || pair.source.look(node.source.as_fd(), name) != Ok(Seen::Absent)
         };
         Ok(conflict_name(name, &shown(replica.mtime), loser, is_taken))
-    }
-
-    /// Brings to the source's file what the replica's has of newer attributes. Returns the source's stat then.
-    pub(super) fn lend_attributes(
-        &self,
-        [(from, source), (to, replica)]: [(BorrowedFd, &Stat); 2],
-        agreed: Option<&Agreed>,
-    ) -> Result<Stat, Errno> {
-        let pair = self.pass.pair;
-        if pair.two_way.is_none() || pair.options.dry_run {
-            return Ok(*source);
-        }
-        lend(pair, [(from, source), (to, replica)], agreed)
-    }
-
-    /// The same for a file that is to be copied whole.
-    fn lend_attributes_at(&self, node: &Node, path: &RelPath, case: &Case) {
-        let (Some(source), Some(replica)) = (case.source.stat(), case.replica.stat()) else { return };
-        let Some((_, name)) = path.split() else { return };
-        if source.kind != Kind::File {
-            return;
-        }
-        let open = |folder: BorrowedFd| crate::fs::root::open_file(folder, name);
-        let lent = node.replica().and_then(|folder| {
-            let (from, to) = (open(node.source.as_fd())?, open(folder)?);
-            self.lend_attributes([(from.as_fd(), source), (to.as_fd(), replica)], case.agreed)
-        });
-        match lent {
-            Ok(_) => {}
-            Err(Errno::AGAIN) => self.pass.again(path, Doubt::contents(clock::now())),
-            Err(error) => self.pass.failed(path, "cannot set the attributes", error),
-        }
     }
 }
 
@@ -259,39 +258,6 @@ fn put_aside(
         }
     }
     renameat_with(folder, name, folder, kept, RenameFlags::NOREPLACE).map(|()| Yielded::Moved)
-}
-
-/// Brings to the source's entry what the replica's has of newer attributes. Returns the source's stat then.
-pub(super) fn lend(
-    pair: &crate::service::pair::Pair,
-    [(from, source), (to, replica)]: [(BorrowedFd, &Stat); 2],
-    agreed: Option<&Agreed>,
-) -> Result<Stat, Errno> {
-    let merged = merge_attributes(source, replica, agreed);
-    let take = |side: Side| if side == Side::Source { source } else { replica };
-    let (mode, owner, mtime) = (take(merged.mode), take(merged.owner), take(merged.mtime));
-    let wanted = Stat { mode: mode.mode, uid: owner.uid, gid: owner.gid, mtime: mtime.mtime, ..*source };
-    let have = metadata::xattrs(from)?;
-    let xattrs: Xattrs = match merged.extended {
-        Some(Side::Source) => have.clone(),
-        Some(Side::Replica) => metadata::wanted_xattrs(to, &pair.rights)?,
-        None => {
-            let theirs = metadata::wanted_xattrs(to, &pair.rights)?;
-            let (mut all, later) =
-                if merged.later == Side::Source { (theirs, have.clone()) } else { (have.clone(), theirs) };
-            all.extend(later);
-            all
-        }
-    };
-    if metadata::same_stat(&wanted, source, &pair.rights) && xattrs == have {
-        return Ok(*source);
-    }
-    if source.kind == Kind::File && pair.source.stat(from)?.stamp() != source.stamp() {
-        // It has been written since: its new time must not be hidden.
-        return Err(Errno::AGAIN);
-    }
-    metadata::apply(from, &wanted, &xattrs, (source, Some(&have)), &pair.rights)?;
-    pair.source.stat(from)
 }
 
 /// When a version was last written, as its name says it.
@@ -365,18 +331,6 @@ pub(super) fn is_emptied(pass: &Pass, removals: usize) -> bool {
 pub(super) fn verdict(pass: &Pass, ids: Ids, name: &[u8], (source, replica): (&Stat, Seen)) -> Verdict {
     let agreed = pass.pair.agreed(ids, name);
     reconcile(&Both { source: Seen::Present(*source), replica, agreed: agreed.as_ref(), doubted: (false, false) })
-}
-
-/// Brings to the source's file, which has several names, what the replica has of newer attributes under this one. Returns
-/// whether it had.
-pub(super) fn lend_at(pass: &Pass, name: &Name, replica: Seen) -> Result<bool, Errno> {
-    let (pair, open) = (pass.pair, crate::fs::root::open_file);
-    let (folder, Some(replica)) = (pair.source.open_folder(&name.folder)?, replica.stat()) else { return Ok(false) };
-    let (from, to) = (open(folder.as_fd(), &name.name)?, open(name.replica.as_fd(), &name.name)?);
-    let source = pair.source.stat(from.as_fd())?;
-    let agreed = pair.agreed(name.ids, &name.name);
-    lend(pair, [(from.as_fd(), &source), (to.as_fd(), replica)], agreed.as_ref())
-        .map(|now| now.stamp() != source.stamp())
 }
 
 impl Worker<'_> {

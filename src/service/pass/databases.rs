@@ -287,7 +287,7 @@ impl Worker<'_> {
             same_log: self.is_same_log(place, &before),
         });
         let ready = copies.iter().try_for_each(|copy| {
-            let lost = self.dress(copy.from.as_fd(), &copy.file, &copy.stat)?;
+            let (lost, _) = self.dress(copy.from.as_fd(), &copy.file, &copy.stat)?;
             pair.report_lost(lost, &place.node.path.join(&copy.part.name(place.base)));
             if pair.options.durable {
                 fs::fsync(copy.file.fd()).map_err(failed("cannot bring the copy to disk"))
@@ -361,7 +361,7 @@ impl Worker<'_> {
             let replica = pair.replica.stat(fd.as_fd()).map_err(failed("cannot read the attributes"))?;
             let racy = clock::is_racy(copy.stat.ctime);
             let (source, replica) = (copy.stat.stamp(), replica.stamp());
-            node.change(&member.name, Some(Agreed { source, replica, racy, looked, provisional: false }));
+            node.change(&member.name, Some(Agreed { source, replica, racy, looked, provisional: false, base: None }));
         }
         Ok(())
     }

@@ -122,6 +122,7 @@ impl Worker<'_> {
         }
         let wanted = metadata::wanted_xattrs(from.as_fd(), &pair.rights)
             .map_err(failed("cannot read the extended attributes"))?;
+        let reading = Reading { extended: self.pass.hash_of(&wanted), ..reading };
         let after = pair.source.stat(from.as_fd()).map_err(failed("cannot read the attributes"))?;
         if after.stamp() != reading.source.stamp() {
             if contents == Contents::Explained {

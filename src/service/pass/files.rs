@@ -12,6 +12,7 @@ use rustix::io::Errno;
 use super::folders::Node;
 use super::moved::Before;
 use super::walk::Worker;
+use crate::fs::archive::Changes;
 use crate::fs::copy::{self, Fault, Manner, Reflink};
 use crate::fs::disk::Disk;
 use crate::fs::metadata;
@@ -78,6 +79,8 @@ pub(super) struct Reading {
     pub(super) source: Stat,
     pub(super) looked: Moment,
     pub(super) racy: bool,
+    /// A hash of the extended attributes, once they were read.
+    pub(super) extended: Option<u64>,
 }
 
 /// What a reading is worth.
@@ -236,9 +239,9 @@ impl Worker<'_> {
         let helpers = self.pass.readers();
         let manner = Manner { reflink, old: old.as_ref(), helpers, durable, abilities: &pair.abilities };
         match self.fill(from.as_fd(), &file, &reading, manner) {
-            Ok((worth, lost)) => {
+            Ok((worth, (lost, extended))) => {
                 pair.report_lost(lost, &node.path.join(&job.name));
-                Ok((file, reading, worth))
+                Ok((file, Reading { extended, ..reading }, worth))
             }
             Err(stop) => {
                 file.discard(&pair.replica);
@@ -264,7 +267,7 @@ impl Worker<'_> {
         file: &StagedFile,
         reading: &Reading,
         manner: Manner,
-    ) -> Result<(Worth, Lost), Stop> {
+    ) -> Result<(Worth, (Lost, Option<u64>)), Stop> {
         let pair = self.pass.pair;
         let (source, pulse) = (&reading.source, self.pass.pulse);
         let copied = copy::contents(from, file.fd(), source, manner, pulse).map_err(fault)?;
@@ -296,17 +299,24 @@ impl Worker<'_> {
         compare::same_contents(from, file.fd(), false, self.pass.pulse).map_err(fault)
     }
 
-    /// Gives a staged file the attributes of the source's.
-    pub(super) fn dress(&self, from: BorrowedFd, file: &StagedFile, source: &Stat) -> Result<Lost, Stop> {
+    /// Gives a staged file the attributes of the source's. Returns what was lost, and the hash of the extended ones.
+    pub(super) fn dress(
+        &self,
+        from: BorrowedFd,
+        file: &StagedFile,
+        source: &Stat,
+    ) -> Result<(Lost, Option<u64>), Stop> {
         let pair = self.pass.pair;
         let wanted =
             metadata::wanted_xattrs(from, &pair.rights).map_err(failed("cannot read the extended attributes"))?;
-        if let (true, Some(born)) = (file.is_within(), self.pass.born()) {
-            return born.dress(file.fd(), source, &wanted, pair).map_err(failed("cannot set the attributes"));
-        }
-        let now = pair.replica.stat(file.fd()).map_err(failed("cannot read the attributes"))?;
-        metadata::apply(file.fd(), source, &wanted, (&now, None), &pair.rights)
-            .map_err(failed("cannot set the attributes"))
+        let unset = failed("cannot set the attributes");
+        let lost = if let (true, Some(born)) = (file.is_within(), self.pass.born()) {
+            born.dress(file.fd(), source, &wanted, pair).map_err(unset)?
+        } else {
+            let now = pair.replica.stat(file.fd()).map_err(failed("cannot read the attributes"))?;
+            metadata::apply(file.fd(), source, &wanted, (&now, None), &pair.rights).map_err(unset)?
+        };
+        Ok((lost, self.pass.hash_of(&wanted)))
     }
 
     pub(super) fn open_source(&self, node: &Node, job: &Job) -> Result<(OwnedFd, Reading), Stop> {
@@ -334,7 +344,7 @@ impl Worker<'_> {
         if source.kind != Kind::File || source.id() != job.source.id() {
             return Err(Stop::Changed);
         }
-        Ok((from, Reading { source, looked, racy }))
+        Ok((from, Reading { source, looked, racy, extended: None }))
     }
 
     pub(super) fn publish(&mut self, ready: Ready) {
@@ -352,6 +362,7 @@ impl Worker<'_> {
             self.pass.again(&path, Doubt::contents(clock::now()));
             return self.pass.release(&path);
         }
+        let expected = node.replica().map_or(expected, |folder| self.pass.refreshed(folder, &name, expected));
         let result = node
             .replica()
             .and_then(|folder| pair.stage.publish_file(&pair.replica, file, folder, &name, expected.as_ref()))
@@ -411,12 +422,20 @@ impl Worker<'_> {
     ) {
         let (source, replica_stamp) = (reading.source.stamp(), replica.stamp());
         let Reading { looked, racy, .. } = *reading;
+        let base = self.pass.base(reading, replica);
+        let agreed = Some(Agreed { source, replica: replica_stamp, racy, looked, provisional, base });
+        if self.pass.pair.two_way.is_some() && self.pass.pair.watches.is_some() && !node.fresh {
+            // Who looks at the name next, once it is released, must not take what was done here for a change of both sides.
+            self.pass.remember(&node.path, node.ids, Changes::from([(name.into(), agreed)]));
+        } else {
+            node.change(name, agreed);
+        }
         if racy && self.pass.pair.two_way.is_some() {
-            // What is agreed must be sure: it is compared again when a write would show.
+            // It is agreed that both were this, but not that the source has not been written since: it is compared again
+            // when a write would show.
             self.pass.note_made(path, &reading.source, replica);
             return self.pass.again(path, Doubt::contents(clock::now()));
         }
-        node.change(name, Some(Agreed { source, replica: replica_stamp, racy, looked, provisional }));
         self.pass.forget_made(path);
         if reading.source.is_linked() || replica.is_linked() {
             self.pass.note_links(path, &reading.source, replica);

@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, MutexGuard};
 
 use rustix::io::Errno;
 
-use super::both_ways::lend;
+use super::lend::{base_of, hash, lend};
 use super::{Pass, place_of};
 use crate::fs::archive::Changes;
 use crate::fs::stage::Target;
@@ -213,6 +213,8 @@ fn settle(
     let Some(replica_fd) = &node.replica else { return Ok(None) };
     let replica_fd = replica_fd.as_fd();
     let wanted = metadata::xattrs(node.source.as_fd())?;
+    let is_one_state = || pair.source.stat(node.source.as_fd()).is_ok_and(|now| now.stamp() == source.stamp());
+    let extended = (pair.two_way.is_some() && is_one_state()).then(|| hash(&wanted));
     let mut replica = pair.replica.stat(replica_fd)?;
     let stat_differs = !metadata::same_stat(&source, &replica, &pair.rights);
     let have = metadata::xattrs(replica_fd)?;
@@ -236,7 +238,15 @@ fn settle(
         }
         replica = pair.replica.stat(replica_fd)?;
     }
-    Ok(Some(Agreed { source: source.stamp(), replica: replica.stamp(), racy, looked, provisional: false }))
+    let agreed = Agreed {
+        source: source.stamp(),
+        replica: replica.stamp(),
+        racy,
+        looked,
+        provisional: false,
+        base: extended.and_then(|extended| base_of(pair, (&source, &replica), extended)),
+    };
+    Ok(Some(agreed))
 }
 
 /// Opens a folder that exists on both sides, outside the walk.

@@ -313,7 +313,9 @@ fn agreed_of(pass: &Pass, names: &[Name], path: &RelPath) -> Option<Agreed> {
     let name = names.iter().find(|n| n.path == *path)?;
     let agreed = pass.pair.agreed(name.ids, &name.name)?;
     let now = pass.pair.replica.look(name.replica.as_fd(), &name.name).ok()?;
-    let holds = now.stat().is_some_and(|s| s.stamp() == agreed.replica);
+    // In two-way mode a leader has to be sure.
+    let is_sure = !agreed.racy || pass.pair.two_way.is_none();
+    let holds = is_sure && now.stat().is_some_and(|s| s.stamp() == agreed.replica);
     (holds && agreed.source.same_contents_if_explained(&name.source_stat.stamp())).then_some(agreed)
 }
 

@@ -1,12 +1,12 @@
 //! Owns what two-way mode adds to files with several names: names of both sides are noted for both directions, a new
 //! name shares what was agreed of its file, and names that the replica has given to a file go with it to its new version.
 
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, BorrowedFd};
 
 use super::files::{Stop, failed};
 use super::groups::Name;
 use super::walk::Worker;
-use super::{Pass, both_ways, place_of};
+use super::{Pass, both_ways, lend, place_of};
 use crate::fs::archive::Changes;
 use crate::fs::stage::{Published, Target};
 use crate::plan::links::{Was, lends_agreement, was_joined};
@@ -69,7 +69,8 @@ impl Pass<'_> {
         names.into_iter().filter(|name| name != path).find_map(|name| {
             let (ids, name) = place_of(self.pair, &name)?;
             let agreed = self.pair.agreed(ids, &name)?;
-            (agreed.source.id == source.id() && agreed.replica.id == replica.id()).then_some(agreed)
+            let is_of_it = agreed.source.id == source.id() && agreed.replica.id == replica.id();
+            (is_of_it && !agreed.racy).then_some(agreed)
         })
     }
 
@@ -107,6 +108,18 @@ impl Pass<'_> {
 }
 
 impl Pass<'_> {
+    /// What is expected at a name. Where this pass has given the file one more name, to keep it, its ctime has moved: of
+    /// several names that conflict, each would find the last one changed.
+    pub(super) fn refreshed(&self, folder: BorrowedFd, name: &[u8], expected: Option<Stat>) -> Option<Stat> {
+        let kept = expected.filter(|old| self.shared().kept.contains(&old.id()));
+        let now = kept.and_then(|_| self.pair.replica.look(folder, name).ok()?.stat().copied());
+        let is_it = |now: &Stat| {
+            let as_expected = |old: Stat| now.mode == old.mode && now.stamp().same_contents_if_explained(&old.stamp());
+            expected.is_some_and(as_expected)
+        };
+        now.filter(is_it).or(expected)
+    }
+
     /// Takes the ctime that a file of the replica has since it lost a name over into what was agreed of its other names. The
     /// change was the program's own. Whether they still belong together as in the source is looked at.
     fn restamp_left(&self, but: &RelPath, before: &Stat) {
@@ -134,7 +147,7 @@ impl Pass<'_> {
 pub(super) fn lender<'a>(pass: &Pass, names: &'a [Name]) -> Option<(&'a Name, Agreed, Stat)> {
     pass.pair.two_way.as_ref()?;
     names.iter().find_map(|name| {
-        let agreed = pass.pair.agreed(name.ids, &name.name)?;
+        let agreed = pass.pair.agreed(name.ids, &name.name).filter(|agreed| !agreed.racy)?;
         let now = *pass.pair.replica.look(name.replica.as_fd(), &name.name).ok()?.stat()?;
         lends_agreement(&name.source_stat, &now, &agreed).then_some((name, agreed, now))
     })
@@ -244,7 +257,7 @@ pub(super) fn is_to_be_linked(pass: &Pass, name: &Name, seen: Seen) -> bool {
     match both_ways::verdict(pass, name.ids, &name.name, (&name.source_stat, seen)) {
         Verdict::Nothing | Verdict::Take(Side::Source) => true,
         Verdict::Merge(Side::Source) | Verdict::Compare(_) if is_unwritten() => {
-            let lent = both_ways::lend_at(pass, name, seen);
+            let lent = lend::lend_at(pass, name, seen);
             if lent == Ok(true) {
                 // The leader has yet to get them.
                 pass.again(&name.path, Doubt::contents(clock::now()));

@@ -9,6 +9,7 @@ use rustix::io::Errno;
 
 use super::files::{Job, Stop, failed};
 use super::folders::Node;
+use super::lend::{base_of, hash, lend_special};
 use super::walk::Worker;
 use crate::fs::stage::{Published, Target};
 use crate::fs::{metadata, remove};
@@ -23,24 +24,26 @@ impl Worker<'_> {
     pub fn special(&mut self, node: &Arc<Node>, path: &RelPath, job: &Job) -> Result<(), Stop> {
         let pair = self.pass.pair;
         let looked = clock::now();
-        let source = match pair.source.look(node.source.as_fd(), &job.name) {
+        let mut source = match pair.source.look(node.source.as_fd(), &job.name) {
             Ok(Seen::Present(source)) if source.kind == job.source.kind => source,
             Ok(_) => return Err(Stop::Changed),
             Err(error) => return Err(failed("cannot read the attributes")(error)),
         };
-        let racy = clock::is_racy(source.ctime);
-        let agree = |replica: &Stat| {
-            node.change(
-                &job.name,
-                Some(Agreed { source: source.stamp(), replica: replica.stamp(), racy, looked, provisional: false }),
-            );
-            if source.is_linked() || replica.is_linked() {
-                self.pass.note_links(path, &source, replica);
-            }
-        };
         let target = target_of(node.source.as_fd(), &job.name, source.kind)?;
+        let is_merged = self.merge_special(node, job, &mut source, &target)?;
         let wanted = metadata::xattrs_at(node.source.as_fd(), &job.name)
             .map_err(failed("cannot read the extended attributes"))?;
+        let racy = clock::is_racy(source.ctime);
+        let agree = |replica: &Stat| {
+            let base = base_of(pair, (&source, replica), hash(&wanted));
+            let (source, replica_stamp) = (&source, replica.stamp());
+            let agreed =
+                Agreed { source: source.stamp(), replica: replica_stamp, racy, looked, provisional: false, base };
+            node.change(&job.name, Some(agreed));
+            if source.is_linked() || replica.is_linked() {
+                self.pass.note_links(path, source, replica);
+            }
+        };
         if let (Step::Examine(_), Some(replica), Some(folder)) = (job.step, &job.replica, &node.replica) {
             let same =
                 metadata::same_stat(&source, &Stat { mode: source_mode(&source, replica), ..*replica }, &pair.rights)
@@ -52,7 +55,7 @@ impl Worker<'_> {
             }
         }
         let mut expected = job.replica;
-        if let (Some(replica), Some(_)) = (job.replica, job.different) {
+        if let (Some(replica), Some(_), false) = (job.replica, job.different, is_merged) {
             // Only the attributes of what cannot be written can have been changed, or it was made anew.
             match self.settle_difference(node, path, job, replica)? {
                 Some(now) => expected = now,
@@ -107,6 +110,25 @@ impl Worker<'_> {
             _ => self.totals.other += 1,
         }
         Ok(())
+    }
+
+    /// Brings to the source's entry what the replica's has of newer attributes, where both are the same but for these.
+    fn merge_special(&self, node: &Node, job: &Job, source: &mut Stat, target: &[u8]) -> Result<bool, Stop> {
+        let pair = self.pass.pair;
+        let (Some(replica), Some(folder)) = (&job.replica, &node.replica) else { return Ok(false) };
+        let is_asked = pair.two_way.is_some() && !pair.options.dry_run;
+        let is_same = (source.kind, source.rdev) == (replica.kind, replica.rdev);
+        let is_merge = job.different.is_some() || job.step == Step::Update;
+        if !is_asked || !is_same || !is_merge || target_of(folder.as_fd(), &job.name, replica.kind)? != target {
+            return Ok(false);
+        }
+        let agreed = pair.agreed(node.ids, &job.name);
+        let both = [(node.source.as_fd(), &*source), (folder.as_fd(), replica)];
+        *source = lend_special(pair, &job.name, both, agreed.as_ref()).map_err(|error| match error {
+            Errno::AGAIN => Stop::Changed,
+            error => failed("cannot set the attributes")(error),
+        })?;
+        Ok(true)
     }
 
     /// Publishes, lifting for a moment a mode of the folder that keeps its owner from doing so.

@@ -59,6 +59,7 @@ pub(super) fn may_go(pass: &Pass, folder: BorrowedFd, path: &RelPath, agreed: &A
                     todo.push((folders.len(), open_child(fd.as_fd(), name)?));
                     folders.push(Below { path: below, ids: ids_of(agreed), above: Some(at), stays: false });
                 }
+                Some(agreed) if agreed.hides_a_write(&agreed.replica) => folders[at].stays = true,
                 Some(agreed) if !is_folder && is_unwritten(stat, &agreed.replica) => {}
                 _ => folders[at].stays = true,
             }
