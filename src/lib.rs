@@ -104,6 +104,10 @@
 //! and not a cache: both disks have what it speaks of before it is committed, and where a root is another folder than
 //! before, all of it is forgotten. Then the sides are merged.
 //!
+//! What was made equal since the last commit is written to a log beside the archive at once (`fs::archive::log`), so that a
+//! process that is killed takes none of it for new at the next start. After the machine has gone down that log is not read:
+//! either disk may lack what it speaks of, and what one side has lost would be removed from the other.
+//!
 //! A conflict is resolved by the direction that leads to the version that yields: this gets a second name by a link, and the
 //! other version takes its place, so that the name is never missing. A folder that is gone from one side goes from the other
 //! only if all below it is as agreed; else those folders stay that hold what is not, and are made once more on the side

@@ -2,6 +2,7 @@
 //! agreed since the last commit. It is a cache that proves itself: lost or damaged, it costs one slow sweep. Records
 //! are kept by the identity of the source's folder, so that a renamed tree keeps all of its records.
 
+mod log;
 mod recent;
 mod store;
 mod young;
@@ -19,6 +20,7 @@ use crate::tree::doubt::Moment;
 use crate::tree::entry::InodeId;
 use crate::tree::identity::Side;
 use crate::tree::record::{Agreed, Record};
+use log::Log;
 use recent::Recent;
 use store::Store;
 
@@ -43,6 +45,8 @@ pub type Changes = BTreeMap<Box<[u8]>, Option<Agreed>>;
 pub struct Archive {
     store: Option<Store>,
     recent: Mutex<Recent>,
+    /// In two-way mode, what a crash must not make forgotten. Taken after `recent`, where both are.
+    log: Mutex<Option<Log>>,
     /// Held by who commits.
     turn: Mutex<()>,
     /// Names in the largest record of the last commit.
@@ -67,6 +71,7 @@ impl Archive {
         Self {
             store: None,
             recent: Mutex::default(),
+            log: Mutex::default(),
             turn: Mutex::default(),
             largest: AtomicUsize::new(0),
             boot: String::new(),
@@ -90,7 +95,11 @@ impl Archive {
     /// Another process works with it, or it cannot be read.
     pub fn copy_of(path: &Path) -> Result<Self, NoArchive> {
         let boot = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default();
-        Ok(Self { store: Store::copy_of(path)?, boot: boot.trim().into(), ..Self::in_memory() })
+        let archive = Self { store: Store::copy_of(path)?, boot: boot.trim().into(), ..Self::in_memory() };
+        if let Some(belongs) = archive.belongs() {
+            archive.take_in(log::read(path, &belongs));
+        }
+        Ok(archive)
     }
 
     /// What was agreed in a folder, by the identity of the source's folder.
@@ -182,6 +191,9 @@ impl Archive {
             return false;
         }
         let mut recent = self.recent();
+        if let Some(log) = &mut *self.log() {
+            log.remember(folder, &changes);
+        }
         recent.take(folder, changes);
         // A commit writes all of a folder's record: what is written in the end is then twice what there is.
         recent.entries >= PENDING.max(self.largest.load(Ordering::Relaxed))
@@ -238,6 +250,10 @@ impl Archive {
             if self.store.is_none() || recent.entries == 0 {
                 return Ok(());
             }
+            // Without being brought to disk, a transaction is gone if the process is killed.
+            if let (true, Some(log)) = (durable, &mut *self.log()) {
+                log.commit_begins();
+            }
             let taken = Arc::new(std::mem::take(&mut recent.folders));
             *recent = Recent { leaving: Some(taken.clone()), ..Recent::default() };
             taken
@@ -291,6 +307,9 @@ impl Archive {
                 }
             }
         }
+        if let (true, true, Some(log)) = (durable, result.is_ok(), &mut *self.log()) {
+            log.committed();
+        }
         result.map_err(no_archive)
     }
 
@@ -305,6 +324,9 @@ impl Archive {
     /// What the store says.
     pub fn forget(&self) -> Result<(), NoArchive> {
         *self.recent() = Recent::default();
+        if let Some(log) = &mut *self.log() {
+            log.clear();
+        }
         let forget = |transaction: &mut WriteTransaction| {
             transaction.delete_table(FOLDERS)?;
             transaction.open_table(FOLDERS)?;
@@ -342,6 +364,10 @@ impl Archive {
             transaction.open_table(FACTS)?.remove(name)?;
             Ok(())
         });
+    }
+
+    fn log(&self) -> MutexGuard<'_, Option<Log>> {
+        self.log.lock().unwrap_or_else(|e| e.into_inner())
     }
 
     fn recent(&self) -> MutexGuard<'_, Recent> {

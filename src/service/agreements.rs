@@ -95,6 +95,15 @@ impl Pair {
         is_behind && (self.two_way.is_none() || self.archive.waiting() >= FAR_BEHIND)
     }
 
+    /// Writes down what has just been made equal, and is remembered later: it must not be new if the process is killed before.
+    pub fn note(&self, folder: Ids, mut made: Changes) {
+        let Some(key) = self.key(folder).filter(|_| self.two_way.is_some()) else { return };
+        if self.is_turned() {
+            made.values_mut().for_each(|change| *change = change.map(Agreed::turned));
+        }
+        self.archive.note(key, made);
+    }
+
     /// Forgets what was agreed where one of the roots is not the folder that it was agreed with: what it lacks is not removed
     /// from the other. With one direction, what was agreed proves itself.
     pub fn forget_others(&self, (source, replica): (&Root, &Root)) {

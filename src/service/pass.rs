@@ -1,6 +1,7 @@
 //! Owns one pass, as a straight line: renames, the walk, what has moved unheard, links, removals, folders, disk. Every decision is made in
 //! `plan`, every system call in `fs`; here they are joined. A pass knows nothing of when it runs or why.
 
+mod agreeing;
 mod both_ways;
 mod databases;
 mod examine;

@@ -77,6 +77,11 @@ impl Store {
         Ok(Some(Self { database: Some(database), path, is_broken, folders }))
     }
 
+    /// Where the file is; nowhere for a copy.
+    pub fn path(&self) -> Option<&Path> {
+        Some(&*self.path).filter(|path| !path.as_os_str().is_empty())
+    }
+
     /// Reads. A damaged store holds nothing.
     pub fn read<T>(&self, read: impl FnOnce(&ReadTransaction) -> Option<T>) -> Option<T> {
         self.guarded(|database| read(&database.begin_read().ok()?))?

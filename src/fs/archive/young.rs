@@ -56,6 +56,7 @@ impl Archive {
         } else {
             self.set_fact(UNSYNCED, b"1");
         }
+        self.keep_log();
         Ok(is_lost)
     }
 

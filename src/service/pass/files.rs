@@ -368,7 +368,10 @@ impl Worker<'_> {
             .and_then(|folder| pair.stage.publish_file(&pair.replica, file, folder, &name, expected.as_ref()))
             .and_then(|(published, fd)| Ok((published, as_published(pair.replica.stat(fd.as_fd())?))));
         match result {
-            Ok((Published::Yes, replica)) => self.published(&node, &name, expected, &about, &replica),
+            Ok((Published::Yes, replica)) => {
+                self.pass.note_files(&node, std::iter::once((&*name, &about, &replica)));
+                self.published(&node, &name, expected, &about, &replica);
+            }
             Ok((Published::Changed, _)) => self.pass.again(&path, Doubt::contents(clock::now())),
             Err(error) => self.pass.failed(&path, "cannot publish the copy", error),
         }

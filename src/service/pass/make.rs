@@ -41,6 +41,9 @@ impl Worker<'_> {
             (true, false) if old.is_none() && self.may_build_unseen(node) => Ok(Some(Made::Unseen)),
             (true, false) => self.make_folder_now(node, name, old).map(|made| made.then_some(Made::InPlace)),
         };
+        if let Ok(Some(Made::InPlace)) = result {
+            self.pass.forget_namesake_at(node, &path);
+        }
         if claimed {
             self.pass.release(&path);
         }
@@ -61,6 +64,7 @@ impl Worker<'_> {
     /// Notes that a folder is in its place in `parent`.
     pub(super) fn made_folder(&mut self, parent: &Node, path: &RelPath, old: Option<&Stat>) {
         parent.touch(self.pass);
+        path.split().into_iter().for_each(|(_, name)| self.pass.note_folder(parent, name));
         self.pass.replaced(path, old, Kind::Directory);
         self.pass.report(Operation::DirectoryCreated, path);
         self.totals.directories_created += 1;

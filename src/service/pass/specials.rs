@@ -98,7 +98,14 @@ impl Worker<'_> {
                 return Err(Stop::Changed);
             }
             match pair.replica.look(folder, &job.name) {
-                Ok(Seen::Present(replica)) => agree(&replica),
+                Ok(Seen::Present(replica)) => {
+                    agree(&replica);
+                    if self.unseen_now.is_none() {
+                        let (source, replica) = (source.stamp(), replica.stamp());
+                        let agreed = Agreed { source, replica, racy, looked, provisional: false, base: None };
+                        self.pass.note_made_now(node, &job.name, agreed);
+                    }
+                }
                 _ => return Err(Stop::Changed),
             }
         }

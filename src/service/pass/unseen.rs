@@ -216,6 +216,7 @@ impl Worker<'_> {
         };
         match result {
             Ok(Published::Yes) => {
+                self.pass.note_files(&node, files.iter().map(|file| (&*file.name, &file.about, &file.replica)));
                 if let Some(parent) = &node.parent {
                     self.made_folder(parent, &node.path, None);
                 }

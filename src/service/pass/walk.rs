@@ -219,6 +219,9 @@ impl<'a> Worker<'a> {
         {
             task.extent = Extent::Tree;
         }
+        if task.made.is_some() {
+            self.pass.forget_namesake(&task.path, ids);
+        }
         let node = Node::new(task.path.clone(), (source, ids), replica, task.parent.clone());
         let node = node.with(task.made.is_some(), task.attributes_agreed);
         let node = Arc::new(if pair.two_way.is_some() { node.with_found(pair)? } else { node });

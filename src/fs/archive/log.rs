@@ -1,0 +1,382 @@
+//! Owns the log of what was agreed since the last commit, which outlives a process that is killed: two files beside the
+//! store's, in each of which the first entry says what it belongs to. A commit begins the other one, and empties the first
+//! when it is done. What has not been remembered by then goes along.
+//!
+//! It is the kernel that keeps it: nothing is brought to disk, and after the machine has gone down none of it counts. Then
+//! either side may lack what was agreed, and what one side has lost would be removed from the other.
+
+use std::collections::HashMap;
+use std::fs::{File, OpenOptions};
+use std::io::{Read, Write};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+use std::time::SystemTime;
+
+use super::store::Store;
+use super::{Archive, Changes, folder_of, key};
+use crate::tree::codec::{put, put_bytes, take, take_bytes, take_counted};
+use crate::tree::entry::InodeId;
+use crate::tree::record::{Agreed, Record};
+
+const FORMAT: &[u8] = b"driftless agreements 1";
+
+/// Which store it is, so that a log is not read beside another one.
+const STORE: &str = "log";
+
+impl Archive {
+    /// Takes in what was agreed and not committed when the last run was killed, and begins to write down what is agreed.
+    pub(super) fn keep_log(&self) {
+        let Some(path) = self.store.as_ref().and_then(Store::path) else { return };
+        if self.fact(STORE).is_none() {
+            let time = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+            self.set_fact(STORE, format!("{} {}", time.as_nanos(), std::process::id()).as_bytes());
+        }
+        // Without it, a crash costs a comparison.
+        let Some(Ok((log, entries))) = self.belongs().map(|belongs| Log::open(path, belongs)) else { return };
+        self.take_in(entries);
+        *self.log() = Some(log);
+    }
+
+    pub(super) fn belongs(&self) -> Option<Belongs> {
+        Some(Belongs { boot: self.boot.clone(), store: self.fact(STORE)? })
+    }
+
+    pub(super) fn take_in(&self, entries: Vec<Entry>) {
+        let mut recent = self.recent();
+        entries.into_iter().for_each(|(folder, name, change)| recent.take(folder, Changes::from([(name, change)])));
+    }
+
+    /// Writes down what has just been made equal and will be remembered, for the case that the process is killed before.
+    pub fn note(&self, folder: InodeId, made: Changes) {
+        if let Some(log) = &mut *self.log() {
+            log.note(folder, made);
+        }
+    }
+}
+
+/// Which log it is: what another start of the machine, or another store, has left is not read.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Belongs {
+    pub boot: String,
+    pub store: Vec<u8>,
+}
+
+/// One entry: in a folder, a name, and what is agreed of it.
+pub type Entry = (InodeId, Box<[u8]>, Option<Agreed>);
+
+#[derive(Debug)]
+pub struct Log {
+    files: [File; 2],
+    /// How much of each file is whole.
+    lengths: [u64; 2],
+    current: usize,
+    generation: u64,
+    belongs: Belongs,
+    /// What is noted and not remembered yet, so that no commit has it.
+    noted: HashMap<InodeId, Changes>,
+}
+
+fn paths(store: &Path) -> [PathBuf; 2] {
+    ["log0", "log1"].map(|extension| store.with_extension(extension))
+}
+
+/// What a log beside the store has, the oldest first; it is only read.
+pub fn read(store: &Path, belongs: &Belongs) -> Vec<Entry> {
+    let read = |path: &PathBuf| std::fs::read(path).ok().and_then(|bytes| parse(&bytes, belongs));
+    in_order(paths(store).each_ref().map(read)).0
+}
+
+impl Log {
+    /// Opens the log beside the store, or makes it, with what it has, the oldest first.
+    ///
+    /// # Errors
+    /// As of open(2), read(2) and ftruncate(2).
+    pub fn open(store: &Path, belongs: Belongs) -> std::io::Result<(Self, Vec<Entry>)> {
+        let [first, second] = paths(store);
+        let open = |path| OpenOptions::new().read(true).append(true).create(true).mode(0o600).open(path);
+        let mut files = [open(first)?, open(second)?];
+        let mut parsed = [None, None];
+        for (file, parsed) in files.iter_mut().zip(&mut parsed) {
+            let mut bytes = Vec::new();
+            file.read_to_end(&mut bytes)?;
+            *parsed = parse(&bytes, &belongs);
+            // What is torn would hide what comes after it.
+            file.set_len(parsed.as_ref().map_or(0, |parsed| parsed.length))?;
+        }
+        let lengths = parsed.each_ref().map(|parsed| parsed.as_ref().map_or(0, |parsed| parsed.length));
+        let (entries, current, generation) = in_order(parsed);
+        Ok((Self { files, lengths, current, generation, belongs, noted: HashMap::new() }, entries))
+    }
+
+    /// Writes down what is made and will be remembered later.
+    pub fn note(&mut self, folder: InodeId, made: Changes) {
+        let mut out = Vec::new();
+        let noted = self.noted.entry(folder).or_default();
+        for (name, change) in made {
+            if noted.get(&name) != Some(&change) {
+                put_entry(&mut out, folder, &name, &change);
+                noted.insert(name, change);
+            }
+        }
+        self.append(&out);
+    }
+
+    /// Writes down what is remembered, unless that was noted.
+    pub fn remember(&mut self, folder: InodeId, changes: &Changes) {
+        let mut out = Vec::new();
+        let mut noted = self.noted.get_mut(&folder);
+        for (name, change) in changes {
+            let is_noted = noted.as_mut().and_then(|noted| noted.remove(name)).is_some_and(|known| known == *change);
+            // What is on trust is not to outlive the process.
+            if !is_noted && !change.is_some_and(|agreed| agreed.provisional) {
+                put_entry(&mut out, folder, name, change);
+            }
+        }
+        if noted.is_some_and(|noted| noted.is_empty()) {
+            self.noted.remove(&folder);
+        }
+        self.append(&out);
+    }
+
+    /// A commit takes all that is remembered. Where an earlier one has failed, both files wait for this one.
+    pub fn commit_begins(&mut self) {
+        let other = 1 - self.current;
+        if self.lengths[other] > 0 {
+            return;
+        }
+        self.current = other;
+        self.generation += 1;
+        let mut out = Vec::new();
+        for (folder, changes) in &self.noted {
+            changes.iter().for_each(|(name, change)| put_entry(&mut out, *folder, name, change));
+        }
+        self.append(&out);
+    }
+
+    /// The store has, for good, what was remembered when the commit began.
+    pub fn committed(&mut self) {
+        self.empty(1 - self.current);
+    }
+
+    /// Nothing is agreed any more.
+    pub fn clear(&mut self) {
+        self.noted.clear();
+        (0..2).for_each(|which| self.empty(which));
+    }
+
+    fn empty(&mut self, which: usize) {
+        // Left there, it is read as what it is: older than the store.
+        if self.lengths[which] > 0 && self.files[which].set_len(0).is_ok() {
+            self.lengths[which] = 0;
+        }
+    }
+
+    /// A log that cannot be written costs a comparison after a crash.
+    fn append(&mut self, entries: &[u8]) {
+        if entries.is_empty() {
+            return;
+        }
+        let (at, is_new) = (self.current, self.lengths[self.current] == 0);
+        let mut out = Vec::new();
+        if is_new {
+            put_summed(&mut out, &head(&self.belongs, self.generation));
+        }
+        out.extend_from_slice(entries);
+        match self.files[at].write_all(&out) {
+            Ok(()) => self.lengths[at] += out.len() as u64,
+            Err(_) => drop(self.files[at].set_len(self.lengths[at])),
+        }
+    }
+}
+
+/// What one file has.
+struct Parsed {
+    generation: u64,
+    entries: Vec<Entry>,
+    /// Bytes that are whole.
+    length: u64,
+}
+
+/// The entries of both files, which of the files is the newer one, and its number.
+fn in_order(parsed: [Option<Parsed>; 2]) -> (Vec<Entry>, usize, u64) {
+    let generation = |parsed: &Option<Parsed>| parsed.as_ref().map_or(0, |parsed| parsed.generation);
+    let current = usize::from(generation(&parsed[1]) > generation(&parsed[0]));
+    let newest = generation(&parsed[current]).max(1);
+    let [first, second] = parsed.map(|parsed| parsed.map(|parsed| parsed.entries).unwrap_or_default());
+    let (old, new) = if current == 1 { (first, second) } else { (second, first) };
+    (old.into_iter().chain(new).collect(), current, newest)
+}
+
+/// `None` for what does not belong here.
+fn parse(mut bytes: &[u8], belongs: &Belongs) -> Option<Parsed> {
+    let all = bytes.len();
+    let mut first = take_summed(&mut bytes)?;
+    let is_ours = take_counted(&mut first)? == FORMAT
+        && !belongs.boot.is_empty()
+        && take_counted(&mut first)? == belongs.boot.as_bytes()
+        && take_counted(&mut first)? == belongs.store;
+    let generation = take(&mut first).filter(|_| is_ours)?;
+    let (mut entries, mut length) = (Vec::new(), all - bytes.len());
+    while let Some(entry) = take_summed(&mut bytes).and_then(take_entry) {
+        entries.push(entry);
+        length = all - bytes.len();
+    }
+    Some(Parsed { generation, entries, length: length as u64 })
+}
+
+fn head(belongs: &Belongs, generation: u64) -> Vec<u8> {
+    let mut out = Vec::new();
+    put_bytes(&mut out, FORMAT);
+    put_bytes(&mut out, belongs.boot.as_bytes());
+    put_bytes(&mut out, &belongs.store);
+    put(&mut out, generation);
+    out
+}
+
+fn put_entry(out: &mut Vec<u8>, folder: InodeId, name: &[u8], change: &Option<Agreed>) {
+    let mut entry = key(folder).to_vec();
+    match change {
+        None => {
+            entry.push(0);
+            entry.extend_from_slice(name);
+        }
+        Some(agreed) => {
+            entry.push(1);
+            let mut record = Record::default();
+            record.set(name, *agreed);
+            entry.extend_from_slice(&record.encode());
+        }
+    }
+    put_summed(out, &entry);
+}
+
+fn take_entry(mut bytes: &[u8]) -> Option<Entry> {
+    let folder = folder_of(take_bytes(&mut bytes, 16)?.try_into().ok()?);
+    match take_bytes(&mut bytes, 1)? {
+        [0] => Some((folder, bytes.into(), None)),
+        [1] => {
+            let record = Record::decode(bytes)?;
+            let (name, agreed) = record.iter().next()?;
+            Some((folder, name.into(), Some(*agreed)))
+        }
+        _ => None,
+    }
+}
+
+fn put_summed(out: &mut Vec<u8>, bytes: &[u8]) {
+    put_bytes(out, bytes);
+    out.extend_from_slice(&sum(bytes).to_be_bytes());
+}
+
+fn take_summed<'a>(bytes: &mut &'a [u8]) -> Option<&'a [u8]> {
+    let inner = take_counted(bytes)?;
+    (take_bytes(bytes, 8)? == sum(inner).to_be_bytes()).then_some(inner)
+}
+
+/// FNV-1a: it tells what is whole from what is torn, and nothing from what somebody has forged.
+fn sum(bytes: &[u8]) -> u64 {
+    bytes.iter().fold(0xcbf2_9ce4_8422_2325, |sum, byte| (sum ^ u64::from(*byte)).wrapping_mul(0x100_0000_01b3))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::tests::{FOLDER, agreed, one};
+    use super::*;
+    use proptest::prelude::*;
+
+    fn ours() -> Belongs {
+        Belongs { boot: "this".into(), store: b"store".to_vec() }
+    }
+
+    fn open(store: &Path) -> (Log, Vec<Entry>) {
+        Log::open(store, ours()).expect("a log")
+    }
+
+    fn names(store: &Path) -> Vec<String> {
+        let name = |(_, name, change): &Entry| {
+            format!("{}{}", if change.is_some() { "" } else { "-" }, String::from_utf8_lossy(name))
+        };
+        let entries: Vec<_> = open(store).1.iter().map(name).collect();
+        assert_eq!(entries, read(store, &ours()).iter().map(name).collect::<Vec<_>>());
+        entries
+    }
+
+    #[test]
+    fn what_was_noted_and_remembered_is_there_after_a_crash_once_and_in_order() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let store = folder.path().join("a.redb");
+        let (mut log, entries) = open(&store);
+        assert!(entries.is_empty());
+        log.note(FOLDER, one(b"a", Some(agreed(1, false))));
+        log.note(FOLDER, one(b"a", Some(agreed(1, false))));
+        log.remember(FOLDER, &one(b"a", Some(agreed(1, false))));
+        log.remember(FOLDER, &one(b"b", Some(agreed(2, false))));
+        log.remember(FOLDER, &one(b"trusted", Some(agreed(3, true))));
+        log.remember(FOLDER, &one(b"a", None));
+        assert_eq!(names(&store), ["a", "b", "-a"]);
+        assert_eq!(open(&store).1[1].2.map(|agreed| agreed.source), Some(agreed(2, false).source));
+    }
+
+    #[test]
+    fn a_commit_keeps_what_is_remembered_after_it_began_and_a_failed_one_all() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let store = folder.path().join("a.redb");
+        let (mut log, _) = open(&store);
+        log.note(FOLDER, one(b"early", Some(agreed(1, false))));
+        log.remember(FOLDER, &one(b"a", Some(agreed(1, false))));
+        log.commit_begins();
+        log.remember(FOLDER, &one(b"b", Some(agreed(1, false))));
+        assert_eq!(names(&store), ["early", "a", "early", "b"]);
+        // It failed, and the next one does not.
+        log.commit_begins();
+        log.remember(FOLDER, &one(b"c", Some(agreed(1, false))));
+        log.committed();
+        assert_eq!(names(&store), ["early", "b", "c"]);
+        log.remember(FOLDER, &one(b"early", Some(agreed(1, false))));
+        log.commit_begins();
+        log.committed();
+        assert!(names(&store).is_empty());
+    }
+
+    #[test]
+    fn another_start_of_the_machine_or_another_store_reads_nothing() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let store = folder.path().join("a.redb");
+        open(&store).0.remember(FOLDER, &one(b"a", Some(agreed(1, false))));
+        let others = [
+            Belongs { boot: "another".into(), ..ours() },
+            Belongs { boot: String::new(), ..ours() },
+            Belongs { store: b"new".to_vec(), ..ours() },
+        ];
+        for other in &others {
+            assert!(read(&store, other).is_empty());
+        }
+        assert!(Log::open(&store, others[0].clone()).expect("a log").1.is_empty());
+        assert!(names(&store).is_empty());
+    }
+
+    #[test]
+    fn what_comes_after_a_torn_end_is_read() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let store = folder.path().join("a.redb");
+        let (mut log, _) = open(&store);
+        log.remember(FOLDER, &one(b"a", Some(agreed(1, false))));
+        log.remember(FOLDER, &one(b"b", Some(agreed(1, false))));
+        log.files[0].set_len(log.lengths[0] - 3).expect("cut");
+        open(&store).0.remember(FOLDER, &one(b"c", Some(agreed(1, false))));
+        assert_eq!(names(&store), ["a", "c"]);
+    }
+
+    proptest! {
+        #[test]
+        fn any_bytes_are_read(bytes in prop::collection::vec(any::<u8>(), 0..200), keep in 0usize..400) {
+            let mut all = Vec::new();
+            put_summed(&mut all, &head(&ours(), 3));
+            put_entry(&mut all, FOLDER, b"a", &Some(agreed(1, false)));
+            all.truncate(keep);
+            all.extend_from_slice(&bytes);
+            let _ = parse(&all, &ours());
+            let _ = parse(&bytes, &ours());
+        }
+    }
+}
