@@ -12,7 +12,7 @@ use crate::fs::archive::{Changes, NoArchive, ROOT};
 use crate::fs::disk;
 use crate::fs::root::Root;
 use crate::tree::doubt::Moment;
-use crate::tree::entry::InodeId;
+use crate::tree::entry::{InodeId, Stamp, Time};
 use crate::tree::identity::Side;
 use crate::tree::path::RelPath;
 use crate::tree::record::{Agreed, Record};
@@ -87,10 +87,14 @@ impl Pair {
     /// Returns whether it is time to commit.
     pub fn remember(&self, folder: Ids, mut changes: Changes) -> bool {
         let Some(key) = self.key(folder) else { return false };
+        let on_trust = if self.two_way.is_some() { to_be_proven(&changes) } else { Changes::new() };
         if self.is_turned() {
             changes.values_mut().for_each(|change| *change = change.map(Agreed::turned));
         }
         let is_behind = self.archive.remember(key, changes);
+        if !on_trust.is_empty() {
+            self.note(folder, on_trust);
+        }
         // There, each commit waits for both disks.
         is_behind && (self.two_way.is_none() || self.archive.waiting() >= FAR_BEHIND)
     }
@@ -189,6 +193,17 @@ impl Pair {
             Some(_) => joined(folder.turned()?),
         }
     }
+}
+
+/// What was agreed on trust, as it is taken after a crash: as if the source's attributes had been changed since, so that the
+/// contents are compared, and the source's are taken where they differ.
+fn to_be_proven(changes: &Changes) -> Changes {
+    let unproven = |agreed: &Agreed| {
+        let source = Stamp { ctime: Time::default(), ..agreed.source };
+        Agreed { source, provisional: false, ..*agreed }
+    };
+    let on_trust = changes.iter().filter_map(|(name, change)| Some((name, change.as_ref().filter(|a| a.provisional)?)));
+    on_trust.map(|(name, agreed)| (name.clone(), Some(unproven(agreed)))).collect()
 }
 
 /// One key for two folders. Numbers of inodes are small enough, and those of devices mostly 0, that no two get the same.

@@ -319,10 +319,7 @@ fn random_work_under_a_service_that_is_killed_again_and_again_loses_nothing() {
     each_seed(2, |seed| live(seed, Upset::Kills, "keep-both"));
 }
 
-/// A file that is written again within the clock's grain, or whose service is killed between publishing it and noting that,
-/// still becomes a conflict in some of the seeds.
 #[test]
-#[ignore = "what is written again within the clock's grain can be taken for a conflict"]
 fn random_work_that_is_nobody_elses_makes_no_conflict_however_often_the_service_is_killed() {
     let _queue = Queue::wanted();
     each_seed(2, |seed| live(seed, Upset::KillsApart, "keep-both"));
