@@ -255,7 +255,13 @@ impl Watch<'_> {
     /// Returns once all that was done before is in the replica.
     #[track_caller]
     pub fn flush(&self) {
-        self.client("flush", &["--timeout", "60s"]).expect_code(0);
+        let ran = self.client("flush", &["--timeout", "60s"]);
+        if ran.code != Some(0) {
+            let log = self.log();
+            let lines: Vec<&str> = log.lines().collect();
+            let tail = lines[lines.len().saturating_sub(40)..].join("\n");
+            panic!("flush: {}\n{}\nend of the log:\n{tail}", ran.text(), self.status());
+        }
     }
 
     /// Flushes, and compares strictly.

@@ -103,6 +103,11 @@ pub(super) fn remove_in(pass: &Pass, folder: &RelPath, removals: Vec<Removal>, j
         }
     };
     let ids = pair.source.open_folder(folder).and_then(|fd| pair.ids(fd.as_fd(), Some(replica.as_fd())));
+    if ids.is_err() && pair.two_way.is_some() {
+        // The folder may have been renamed with all that is in it. What is not forgotten would be removed from there too.
+        removals.iter().for_each(|removal| pass.again(&removal.path, Doubt::contents(clock::now())));
+        return all;
+    }
     let (mut forgotten, mut judged) = (Changes::new(), None);
     for removal in &removals {
         let Some((_, name)) = removal.path.split() else { continue };
