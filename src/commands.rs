@@ -4,6 +4,7 @@ pub mod advice;
 pub mod check_config;
 pub mod client;
 pub mod generate;
+pub mod memory;
 pub mod metrics;
 pub mod open;
 pub mod pairs;

@@ -9,10 +9,9 @@ use std::sync::Arc;
 use rustix::io::Errno;
 
 use super::advice;
+use super::memory;
 use crate::config::{self, ConfigError, Durability, Settings};
-use crate::fs::archive::Archive;
 use crate::fs::copy::Abilities;
-use crate::fs::disk::Disk;
 use crate::fs::lock::{self, Refused};
 use crate::fs::metadata::Rights;
 use crate::fs::mounts::{Relation, relation};
@@ -170,7 +169,7 @@ impl Paths {
     /// Whether anything is kept of this pair.
     pub fn is_known(&self) -> Result<bool, Refusal> {
         let state = config::state_dir()?.join(config::pair_name(&self.source, &self.replica));
-        Ok(state.join(ARCHIVE).exists())
+        Ok(state.join(memory::ARCHIVE).exists())
     }
 }
 
@@ -342,32 +341,7 @@ pub fn pair(
     settings: &Settings,
     log: Log,
 ) -> Result<(Pair, Option<Misplaced>), Refusal> {
-    let archive = match (settings.dry_run, settings.two_way) {
-        // Without what was agreed, what is new could not be told from what is gone from the other side.
-        (true, true) => copy_of_archive(&source, &replica, &log)?,
-        (true, false) => Archive::in_memory(),
-        _ => archive(&state_of(&source, &replica)?, &log)?,
-    };
-    let durable = settings.durability == Durability::Batch;
-    let begun = if settings.two_way {
-        let takes_all = |root: &Root| Disk::open(root, false).is_ok_and(|disk| disk.takes_all());
-        archive.begin_both(durable && takes_all(&source) && takes_all(&replica)).map(|is_lost| {
-            if is_lost {
-                log.warn("The last run was cut short: what was agreed is not relied on, and nothing is removed by it");
-            }
-            0
-        })
-    } else {
-        archive.begin(durable)
-    };
-    match begun {
-        Ok(0) => {}
-        Ok(young) => log.info(format_args!(
-            "The last run may have been cut short: what had changed shortly before is compared ({young} {})",
-            if young == 1 { "entry" } else { "entries" }
-        )),
-        Err(reason) => log.warn(reason),
-    }
+    let archive = memory::open((&source, &replica), settings, &log)?;
     let places = Places::restore(&archive);
     if settings.accept_root {
         places.forget();
@@ -394,6 +368,7 @@ pub fn pair(
             places.remember(&source, &replica, &archive);
         }
     }
+    let durable = settings.durability == Durability::Batch;
     let options = Options { durable, one_file_system: settings.one_file_system, dry_run: settings.dry_run };
     let pair = Pair {
         source,
@@ -421,42 +396,4 @@ pub fn pair(
         pair::clear_leftovers(&pair.replica, &pair.stage, &pair.log);
     }
     Ok((pair, misplaced))
-}
-
-/// The archive's file in the pair's state folder.
-const ARCHIVE: &str = "archive.redb";
-
-/// The folder for what is kept of this pair, made if it is missing.
-///
-/// # Errors
-/// There is no place for it, or it cannot be made.
-pub fn state_of(source: &Root, replica: &Root) -> Result<PathBuf, Refusal> {
-    let path = config::make_state_dir()?.join(config::pair_name(source.path(), replica.path()));
-    fs::create_dir_all(&path).map_err(|source| ConfigError::StateFolder { path: path.clone(), source })?;
-    Ok(path)
-}
-
-/// What is known of the pair, for who writes nothing.
-fn copy_of_archive(source: &Root, replica: &Root, log: &Log) -> Result<Archive, Refusal> {
-    let state = config::state_dir()?.join(config::pair_name(source.path(), replica.path()));
-    match Archive::copy_of(&state.join(ARCHIVE)) {
-        Ok(archive) => Ok(archive),
-        Err(reason) if reason.is_in_use => Err(Refusal::Agreeing),
-        Err(reason) => {
-            log.warn(format_args!("{reason}; this goes as if nothing had ever been agreed"));
-            Ok(Archive::in_memory())
-        }
-    }
-}
-
-fn archive(state: &Path, log: &Log) -> Result<Archive, Refusal> {
-    match Archive::open(&state.join(ARCHIVE)) {
-        Ok(archive) => Ok(archive),
-        // A service that waits for its replica has no lock on that, but on this.
-        Err(reason) if reason.is_in_use => Err(Refusal::InUse),
-        Err(reason) => {
-            log.warn(format_args!("{reason}; everything will be compared at each start"));
-            Ok(Archive::in_memory())
-        }
-    }
 }

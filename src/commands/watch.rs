@@ -10,6 +10,7 @@ use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGUSR1};
 use signal_hook::iterator::Signals;
 
 use super::advice;
+use super::memory;
 use super::metrics::{self, Metrics};
 use super::open::{self, Refusal};
 use super::pairs;
@@ -86,7 +87,7 @@ fn serve(
     signals: Receiver<i32>,
     progress: &Progress,
 ) -> Result<(), Refusal> {
-    let state = open::state_of(&source, &replica)?;
+    let state = memory::state_of(&source, &replica)?;
     let (send, inbox) = requests();
     let name = settings.name.clone().unwrap_or_else(|| config::pair_name(source.path(), replica.path()));
     let control = control_server(settings, &name, send.clone())?;

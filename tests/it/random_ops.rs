@@ -14,6 +14,17 @@ use crate::random_work::Work;
 pub type Done = io::Result<String>;
 type Operation = fn(&mut Work) -> Done;
 
+/// The operation that a number below the sum of the weights stands for.
+pub fn chosen<T: Copy>(all: &[(u64, &'static str, T)], mut number: u64) -> (&'static str, T) {
+    let chosen = all.iter().find(|(weight, ..)| {
+        let here = number < *weight;
+        number = number.saturating_sub(*weight);
+        here
+    });
+    let (_, name, operation) = chosen.expect("within the sum");
+    (name, *operation)
+}
+
 /// How often each operation is chosen, out of the sum of all, with its name.
 const OPERATIONS: [(u64, &str, Operation); 29] = [
     (12, "create", Work::create),
@@ -54,13 +65,7 @@ impl Work {
             self.list();
         }
         let sum = OPERATIONS.iter().map(|(weight, ..)| weight).sum();
-        let mut left = self.below(sum);
-        let chosen = OPERATIONS.iter().find(|(weight, ..)| {
-            let here = left < *weight;
-            left = left.saturating_sub(*weight);
-            here
-        });
-        let (_, name, operation) = chosen.expect("within the sum");
+        let (name, operation) = chosen(&OPERATIONS, self.below(sum));
         let done = if self.folders.len() + self.others.len() > 500 { self.remove_tree() } else { operation(self) };
         let shown = done.unwrap_or_else(|error| format!("refused: {error}"));
         self.log.push(format!("{name}: {}", shown.replace(&format!("{}/", self.source.display()), "")));

@@ -19,7 +19,7 @@ use rustix::fs::{CWD, OFlags, RenameFlags, renameat_with};
 
 use crate::compare::{self, Reserved};
 use crate::disk;
-use crate::random_ops::{Done, set_mtime};
+use crate::random_ops::{Done, chosen, set_mtime};
 use crate::random_work::Work;
 
 type Text = Vec<u8>;
@@ -144,13 +144,7 @@ impl Both {
             return;
         }
         let sum = OPERATIONS.iter().map(|(weight, ..)| weight).sum();
-        let mut left = self.below(sum);
-        let chosen = OPERATIONS.iter().find(|(weight, ..)| {
-            let here = left < *weight;
-            left = left.saturating_sub(*weight);
-            here
-        });
-        let (_, mut name, operation) = *chosen.expect("within the sum");
+        let (mut name, operation) = chosen(&OPERATIONS, self.below(sum));
         let done = if self.has_hard_links && self.chance(15) {
             name = "hard link";
             self.sides[side].hard_link()

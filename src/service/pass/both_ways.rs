@@ -15,7 +15,7 @@ use super::{Pass, place_of};
 use crate::fs::archive::Changes;
 use crate::fs::root::open_child;
 use crate::fs::scan;
-use crate::plan::conflict::{conflict_name, is_conflict_of, resolve};
+use crate::plan::conflict::{Resolution, conflict_name, is_conflict_of, resolve};
 use crate::plan::mirror::{Case, Compare, Contents, Step, decide};
 use crate::plan::two_way::{Both, Different, Verdict, is_unwritten, reconcile};
 use crate::service::agreements::Ids;
@@ -42,6 +42,13 @@ impl Pass<'_> {
     pub(super) fn across(&self, path: &RelPath) {
         let doubt = Doubt::subtree(clock::now()).heard_first(self.heard.first(self.dirty, path));
         self.shared().outcome.across.insert(path, doubt.asked_by(self.asked(path)));
+    }
+
+    /// How a conflict between the two ends, and whether the replica's version keeps the name.
+    pub(super) fn resolution(&self, source: &Stat, replica: &Stat) -> (Resolution, bool) {
+        let (source, replica) = if self.pair.is_turned() { (replica, source) } else { (source, replica) };
+        let resolution = resolve(self.rules.policy, source, replica);
+        (resolution, resolution.winner == self.pair.written_side())
     }
 }
 
@@ -158,10 +165,11 @@ impl Worker<'_> {
     /// Resolves a conflict as far as the replica's version is to yield. Nothing where the source's is.
     fn yields(&mut self, node: &Node, path: &RelPath, source: &Stat, replica: &Stat) -> Result<Option<Yielded>, Stop> {
         let pair = self.pass.pair;
-        let Some(two_way) = &pair.two_way else { return Ok(Some(Yielded::Kept(*replica))) };
-        let true_sides = if pair.is_turned() { (replica, source) } else { (source, replica) };
-        let resolution = resolve(self.pass.rules.policy, true_sides.0, true_sides.1);
-        if resolution.winner != two_way.source_is {
+        if pair.two_way.is_none() {
+            return Ok(Some(Yielded::Kept(*replica)));
+        }
+        let (resolution, stays) = self.pass.resolution(source, replica);
+        if stays {
             self.pass.across(path);
             return Ok(None);
         }
@@ -278,10 +286,9 @@ pub(super) fn move_aside(
     replica: &Stat,
 ) -> Result<(), Errno> {
     let pair = pass.pair;
-    let (Some(two_way), Some((parent, name))) = (&pair.two_way, path.split()) else { return Ok(()) };
-    let true_sides = if pair.is_turned() { (replica, source) } else { (source, replica) };
-    let resolution = resolve(pass.rules.policy, true_sides.0, true_sides.1);
-    if resolution.winner != two_way.source_is {
+    let Some((parent, name)) = path.split() else { return Ok(()) };
+    let (resolution, stays) = pass.resolution(source, replica);
+    if stays {
         // Nothing is agreed any more, so that the other direction comes to the same.
         forget(pass, path);
         pass.across(path);

@@ -10,7 +10,6 @@ use super::{PAGE, Place};
 use crate::fs::compare;
 use crate::fs::copy;
 use crate::fs::root::{Root, open_file};
-use crate::plan::conflict::resolve;
 use crate::plan::database::{MAGIC, Part};
 use crate::plan::mirror::{Case, Contents, Step, decide};
 use crate::plan::two_way::{Both, Different, Verdict, written};
@@ -151,13 +150,11 @@ impl Worker<'_> {
     }
 
     fn conflict_over(&self, files: &Files) -> Way {
-        let pair = self.pass.pair;
         let newest = |all: [Option<Stat>; 3]| all.into_iter().flatten().max_by_key(|stat| (stat.mtime, stat.ctime));
         let (source, replica) = (newest(files.map(|f| f.0)), newest(files.map(|f| f.1)));
-        let (Some(two_way), Some(source), Some(replica)) = (&pair.two_way, source, replica) else { return Way::Apart };
-        let true_sides = if pair.is_turned() { (replica, source) } else { (source, replica) };
-        let resolution = resolve(self.pass.rules.policy, &true_sides.0, &true_sides.1);
-        Way::Conflict { here: resolution.winner == two_way.source_is, keeps_both: resolution.keeps_both }
+        let (Some(source), Some(replica)) = (source, replica) else { return Way::Apart };
+        let (resolution, stays) = self.pass.resolution(&source, &replica);
+        Way::Conflict { here: !stays, keeps_both: resolution.keeps_both }
     }
 
     fn are_equal(
