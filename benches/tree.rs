@@ -64,6 +64,7 @@ fn record(names: &[Vec<u8>]) -> Record {
             racy: false,
             looked: Moment::default(),
             provisional: false,
+            made: None,
             base: None,
         };
         (name.as_slice(), Some(agreed))

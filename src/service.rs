@@ -8,6 +8,7 @@ pub mod condition;
 pub mod control;
 pub mod dispatcher;
 pub mod intake;
+pub mod intents;
 pub mod lane;
 pub mod latency;
 pub mod ledger;

@@ -5,6 +5,7 @@ pub mod doubt;
 pub mod entry;
 pub mod exclude;
 pub mod identity;
+pub mod intent;
 pub mod listing;
 pub mod operation;
 pub mod path;

@@ -19,6 +19,7 @@ use crate::fs::root::Root;
 use crate::fs::stage::Stage;
 use crate::plan::mirror::Compare;
 use crate::service::agreements::TwoWay;
+use crate::service::intents;
 use crate::service::log::Log;
 use crate::service::pair::{self, Options, Pair};
 use crate::service::pass::describe;
@@ -392,6 +393,9 @@ pub fn pair(
         latency: Arc::default(),
         two_way: settings.two_way.then(|| TwoWay { source_is: Side::Source, survivors: Arc::default() }),
     };
+    if misplaced.is_none() && pair.two_way.is_some() {
+        intents::settle(&pair.archive, pair.roots());
+    }
     if misplaced.is_none() && !settings.dry_run {
         pair::clear_leftovers(&pair.replica, &pair.stage, &pair.log);
     }

@@ -19,6 +19,7 @@ use rustix::io::Errno;
 use crate::tree::doubt::Moment;
 use crate::tree::entry::InodeId;
 use crate::tree::identity::Side;
+use crate::tree::intent::Intent;
 use crate::tree::record::{Agreed, Record};
 use log::Log;
 use recent::Recent;
@@ -47,6 +48,8 @@ pub struct Archive {
     recent: Mutex<Recent>,
     /// In two-way mode, what a crash must not make forgotten. Taken after `recent`, where both are.
     log: Mutex<Option<Log>>,
+    /// What the log had of intents when it was opened.
+    intents: Mutex<Vec<Intent>>,
     /// Held by who commits.
     turn: Mutex<()>,
     /// Names in the largest record of the last commit.
@@ -72,6 +75,7 @@ impl Archive {
             store: None,
             recent: Mutex::default(),
             log: Mutex::default(),
+            intents: Mutex::default(),
             turn: Mutex::default(),
             largest: AtomicUsize::new(0),
             boot: String::new(),
@@ -324,6 +328,7 @@ impl Archive {
     /// What the store says.
     pub fn forget(&self) -> Result<(), NoArchive> {
         *self.recent() = Recent::default();
+        self.intents().clear();
         if let Some(log) = &mut *self.log() {
             log.clear();
         }
@@ -368,6 +373,10 @@ impl Archive {
 
     fn log(&self) -> MutexGuard<'_, Option<Log>> {
         self.log.lock().unwrap_or_else(|e| e.into_inner())
+    }
+
+    fn intents(&self) -> MutexGuard<'_, Vec<Intent>> {
+        self.intents.lock().unwrap_or_else(|e| e.into_inner())
     }
 
     fn recent(&self) -> MutexGuard<'_, Recent> {

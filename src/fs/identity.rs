@@ -50,8 +50,16 @@ fn is_mounted(folder: BorrowedFd) -> bool {
 }
 
 /// When it was made; not every filesystem keeps that, and not every kernel tells.
-fn born(folder: BorrowedFd) -> Option<Time> {
-    let stat = fs::statx(folder, c"", AtFlags::EMPTY_PATH, StatxFlags::BTIME).ok()?;
+pub fn born(thing: BorrowedFd) -> Option<Time> {
+    told(fs::statx(thing, c"", AtFlags::EMPTY_PATH, StatxFlags::BTIME).ok()?)
+}
+
+/// The same of what has this name in a folder; a link is not followed.
+pub fn born_at(folder: BorrowedFd, name: &[u8]) -> Option<Time> {
+    told(fs::statx(folder, name, AtFlags::SYMLINK_NOFOLLOW, StatxFlags::BTIME).ok()?)
+}
+
+fn told(stat: fs::Statx) -> Option<Time> {
     let is_told = StatxFlags::from_bits_retain(stat.stx_mask).contains(StatxFlags::BTIME);
     is_told.then_some(Time { sec: stat.stx_btime.tv_sec, nsec: stat.stx_btime.tv_nsec })
 }

@@ -27,6 +27,8 @@ pub trait Below: Sync {
     /// # Errors
     /// As of unlinkat(2).
     fn take(&self, known: &Self::Folder, folder: BorrowedFd, name: &[u8]) -> Result<bool, Errno>;
+    /// A folder in which nothing is left is about to go.
+    fn leave(&self, _: &RelPath) {}
     /// Whether an entry goes. Asked while counting.
     fn goes(&self, path: &RelPath, is_folder: bool) -> bool;
     /// These entries of a folder are gone.

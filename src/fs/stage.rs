@@ -172,15 +172,17 @@ impl Stage {
         if let Some(open) = folder.as_ref().filter(|open| is_there(open)) {
             return Ok(open.clone());
         }
-        self.was_made.store(true, Ordering::Relaxed);
-        let stage = Arc::new(open_stage(root.fd())?);
+        let made = open_stage(root.fd());
+        // Not before: a pass that ends in this moment would set the root's times too early.
+        self.was_made.store(true, Ordering::Release);
+        let stage = Arc::new(made?);
         *folder = Some(stage.clone());
         Ok(stage)
     }
 
     /// Whether the reserved folder has come into being since the last time this was asked: the root's times have moved.
     pub fn has_moved_root(&self) -> bool {
-        self.was_made.swap(false, Ordering::Relaxed)
+        self.was_made.swap(false, Ordering::AcqRel)
     }
 
     /// Makes something under a name that nothing has, not even what an interrupted run left and nobody could remove.

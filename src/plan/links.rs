@@ -58,7 +58,7 @@ mod tests {
 
     fn agreed() -> Agreed {
         let (source, replica) = (stat(1, 1).stamp(), stat(2, 1).stamp());
-        Agreed { source, replica, racy: false, looked: Moment::default(), provisional: false, base: None }
+        Agreed { source, replica, racy: false, looked: Moment::default(), provisional: false, made: None, base: None }
     }
 
     #[test]

@@ -151,6 +151,7 @@ mod tests {
             racy,
             looked: Moment(looked),
             provisional: false,
+            made: None,
             base: None,
         }))
     }
@@ -199,7 +200,7 @@ mod tests {
             source in stat(), replica in stat(), moved in 1i64..5, doubt in doubt(), compare in compare(),
         ) {
             let agreed = Agreed {
-                source: source.stamp(), replica: replica.stamp(), racy: false, looked: Moment(0), provisional: false,
+                source: source.stamp(), replica: replica.stamp(), racy: false, looked: Moment(0), provisional: false, made: None,
                 base: None,
             };
             let mut later = source;
@@ -218,7 +219,7 @@ mod tests {
             source in stat(), replica in stat(), moved in 1i64..5, doubt in doubt(), looked in 0u64..5,
         ) {
             let mut agreed = Agreed {
-                source: source.stamp(), replica: replica.stamp(), racy: false, looked: Moment(looked), provisional: false,
+                source: source.stamp(), replica: replica.stamp(), racy: false, looked: Moment(looked), provisional: false, made: None,
                 base: None,
             };
             agreed.source.ctime.sec -= moved;
@@ -236,7 +237,7 @@ mod tests {
             let mut source = source;
             source.kind = Kind::File;
             let agreed = Agreed {
-                source: source.stamp(), replica: source.stamp(), racy: false, looked: Moment(looked), provisional: false,
+                source: source.stamp(), replica: source.stamp(), racy: false, looked: Moment(looked), provisional: false, made: None,
                 base: None,
             };
             let case = Case {

@@ -262,6 +262,7 @@ mod tests {
             racy: false,
             looked: Moment::default(),
             provisional: false,
+            made: None,
             base: None,
         })
     }

@@ -14,6 +14,7 @@ use crate::fs::root::Root;
 use crate::tree::doubt::Moment;
 use crate::tree::entry::{InodeId, Stamp, Time};
 use crate::tree::identity::Side;
+use crate::tree::intent::Intent;
 use crate::tree::path::RelPath;
 use crate::tree::record::{Agreed, Record};
 
@@ -79,6 +80,11 @@ impl Pair {
         record.map(|record| self.oriented(record)).unwrap_or_default()
     }
 
+    /// Whether anything was agreed in a folder, as far as is known without reading what.
+    pub fn has_record(&self, folder: Ids) -> bool {
+        self.key(folder).is_some_and(|key| self.archive.has_record(key))
+    }
+
     pub fn agreed(&self, folder: Ids, name: &[u8]) -> Option<Agreed> {
         let agreed = self.archive.agreed(self.key(folder)?, name)?;
         Some(if self.is_turned() { agreed.turned() } else { agreed })
@@ -106,6 +112,34 @@ impl Pair {
             made.values_mut().for_each(|change| *change = change.map(Agreed::turned));
         }
         self.archive.note(key, made);
+    }
+
+    /// Writes down what is about to be given names in a folder, with when each was made: it must be known if the process is
+    /// killed before it is noted.
+    pub fn intend<'a>(
+        &self,
+        (folder, path): (Ids, &RelPath),
+        made: impl Iterator<Item = (&'a [u8], Option<Time>, Agreed)>,
+    ) {
+        let Some(key) = self.key(folder).filter(|_| self.two_way.is_some()) else { return };
+        let intents: Vec<_> = made
+            .map(|(name, born, agreed)| Intent {
+                folder: key,
+                path: path.clone(),
+                name: name.into(),
+                side: self.written_side(),
+                born,
+                agreed: if self.is_turned() { agreed.turned() } else { agreed },
+            })
+            .collect();
+        self.archive.intend(&intents);
+    }
+
+    /// What was intended of these names has not been done.
+    pub fn withdraw<'a>(&self, folder: Ids, names: impl Iterator<Item = &'a [u8]>) {
+        if let Some(key) = self.key(folder).filter(|_| self.two_way.is_some()) {
+            self.archive.withdraw(key, names);
+        }
     }
 
     /// Forgets what was agreed where one of the roots is not the folder that it was agreed with: what it lacks is not removed
@@ -207,7 +241,7 @@ fn to_be_proven(changes: &Changes) -> Changes {
 }
 
 /// One key for two folders. Numbers of inodes are small enough, and those of devices mostly 0, that no two get the same.
-fn joined(folder: Ids) -> Option<InodeId> {
+pub(super) fn joined(folder: Ids) -> Option<InodeId> {
     let replica = folder.replica?;
     if folder.source == ROOT {
         return Some(ROOT);

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use crossbeam_channel::{Receiver, bounded};
 use rustix::io::Errno;
 
+use super::intents;
 use super::pair::{self, Pair};
 use super::pass::describe;
 use super::places::Misplaced;
@@ -103,6 +104,9 @@ fn open(pair: &Pair, renew: &Renew) -> Result<Vec<Opened>, Misplaced> {
         let back = (Root::open(replica.path()), Root::open(source.path()));
         let from = back.0.map_err(|e| unusable(replica.path(), e))?;
         sides.push((from, back.1.map_err(|e| unusable(source.path(), e))?));
+    }
+    if pair.two_way.is_some() {
+        intents::settle(&pair.archive, (&source, &replica));
     }
     let path = source.path().to_path_buf();
     sides.insert(0, (source, replica));

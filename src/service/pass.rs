@@ -13,6 +13,7 @@ mod large;
 mod lend;
 mod links_across;
 mod make;
+mod meeting;
 mod moved;
 mod names;
 mod problems;

@@ -4,6 +4,7 @@
 use super::codec::{put, put_bytes, take, take_bytes, take_counted};
 use super::doubt::Moment;
 use super::entry::{InodeId, Kind, Stamp, Time};
+use super::identity::Side;
 
 /// That both sides of one name agreed, and the proof.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -18,6 +19,9 @@ pub struct Agreed {
     /// The contents were not compared, because the events told why the ctime had moved. Not stored until no event
     /// can be on its way any more that says otherwise.
     pub provisional: bool,
+    /// On which side this program made what is there, which nobody can have had in hand before: there, each write since
+    /// shows in the stamp, but for one in the same instant whose mtime was put back.
+    pub made: Option<Side>,
     /// Kept where both folders are worked in.
     pub base: Option<Base>,
 }
@@ -35,7 +39,7 @@ impl Agreed {
     /// The same with the sides exchanged.
     #[must_use]
     pub fn turned(self) -> Self {
-        Self { source: self.replica, replica: self.source, ..self }
+        Self { source: self.replica, replica: self.source, made: self.made.map(Side::other), ..self }
     }
 
     /// Whether one side's file can have been written since without showing another stamp than this, which was agreed. A write
@@ -225,13 +229,21 @@ const TYPICAL: usize = 64;
 /// The flags of a row.
 const RACY: u8 = 1;
 const WITH_BASE: u8 = 2;
+const MADE_IN_SOURCE: u8 = 4;
+const MADE_IN_REPLICA: u8 = 8;
+const FLAGS: u8 = RACY | WITH_BASE | MADE_IN_SOURCE | MADE_IN_REPLICA;
 
 const KINDS: [Kind; 7] =
     [Kind::File, Kind::Directory, Kind::Symlink, Kind::Fifo, Kind::Socket, Kind::CharDevice, Kind::BlockDevice];
 
 fn put_row(out: &mut Vec<u8>, name: &[u8], agreed: &Agreed) {
     put_bytes(out, name);
-    out.push(if agreed.racy { RACY } else { 0 } | if agreed.base.is_some() { WITH_BASE } else { 0 });
+    let made = match agreed.made {
+        None => 0,
+        Some(Side::Source) => MADE_IN_SOURCE,
+        Some(Side::Replica) => MADE_IN_REPLICA,
+    };
+    out.push(made | if agreed.racy { RACY } else { 0 } | if agreed.base.is_some() { WITH_BASE } else { 0 });
     put_stamp(out, &agreed.source);
     put_stamp(out, &agreed.replica);
     if let Some(Base { uid, gid, extended }) = agreed.base {
@@ -245,11 +257,16 @@ fn take_row<'a>(bytes: &mut &'a [u8], last: Option<&[u8]>) -> Option<(&'a [u8], 
     if (!super::path::is_name(name) && !name.is_empty()) || last.is_some_and(|last| last >= name) {
         return None;
     }
-    let flags = *take_bytes(bytes, 1)?.first().filter(|flags| **flags & !(RACY | WITH_BASE) == 0)?;
+    let flags = *take_bytes(bytes, 1)?.first().filter(|flags| **flags & !FLAGS == 0)?;
     let (source, replica) = (take_stamp(bytes)?, take_stamp(bytes)?);
     let base = if flags & WITH_BASE == 0 { None } else { Some(take_base(bytes)?) };
+    let made = match (flags & MADE_IN_SOURCE != 0, flags & MADE_IN_REPLICA != 0) {
+        (true, false) => Some(Side::Source),
+        (false, true) => Some(Side::Replica),
+        _ => None,
+    };
     let (racy, looked) = (flags & RACY != 0, Moment::default());
-    Some((name, Agreed { source, replica, racy, looked, provisional: false, base }))
+    Some((name, Agreed { source, replica, racy, looked, provisional: false, made, base }))
 }
 
 fn take_base(bytes: &mut &[u8]) -> Option<Base> {
@@ -312,14 +329,18 @@ mod tests {
     }
 
     fn agreed() -> impl Strategy<Value = Agreed> {
-        (stamp(), stamp(), any::<bool>(), prop::option::of(base())).prop_map(|(source, replica, racy, base)| Agreed {
-            source,
-            replica,
-            racy,
-            looked: Moment::default(),
-            provisional: false,
-            base,
-        })
+        let made = prop::sample::select(vec![None, Some(Side::Source), Some(Side::Replica)]);
+        (stamp(), stamp(), any::<bool>(), made, prop::option::of(base())).prop_map(
+            |(source, replica, racy, made, base)| Agreed {
+                source,
+                replica,
+                racy,
+                looked: Moment::default(),
+                provisional: false,
+                made,
+                base,
+            },
+        )
     }
 
     fn base() -> impl Strategy<Value = Base> {
@@ -351,12 +372,12 @@ mod tests {
             ctime: Time::default(),
         };
         let (source, replica, looked) = (stamp(1), stamp(2), Moment::default());
-        let plain = Agreed { source, replica, racy: true, looked, provisional: false, base: None };
+        let plain = Agreed { source, replica, racy: true, looked, provisional: false, made: None, base: None };
         let base = Some(Base { uid: 1, gid: 2, extended: 3 });
         let encoded = |agreed: Agreed| from_map(&BTreeMap::from([(b"f".to_vec(), agreed)])).encode();
         let (short, long) = (encoded(plain), encoded(Agreed { base, ..plain }));
         assert_eq!((short[2], long[2], long.len()), (1, 3, short.len() + 3));
-        for flags in 4..=u8::MAX {
+        for flags in FLAGS + 1..=u8::MAX {
             let mut bytes = short.clone();
             bytes[2] = flags;
             assert_eq!(Record::decode(&bytes), None, "{flags}");

@@ -126,7 +126,7 @@ fn many_conflicts_about_one_name_within_one_second_are_all_kept() {
 }
 
 /// The calls that change anything.
-const CALLS: &str = "mkdirat,write,pwrite64,copy_file_range,ftruncate,fchmod,fchmodat,fchown,fchownat,fsetxattr,utimensat,\
+pub const CALLS: &str = "mkdirat,write,pwrite64,copy_file_range,ftruncate,fchmod,fchmodat,fchown,fchownat,fsetxattr,utimensat,\
     fsync,fdatasync,syncfs,symlinkat,linkat,renameat,renameat2,unlinkat";
 
 #[test]

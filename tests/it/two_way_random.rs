@@ -5,8 +5,7 @@
 //! `DRIFTLESS_SEEDS`, `DRIFTLESS_FIRST_SEED` and `DRIFTLESS_QUEUE` as in `random`; `DRIFTLESS_HARD_LINKS=1` makes hard links
 //! too, `DRIFTLESS_UNSEEN=1` writes that leave size and mtime as they were, which look like a change of attributes to the
 //! side that has changed or removed the file meanwhile; `DRIFTLESS_KEEP_LOGS=FOLDER` keeps the logs of
-//! what failed. `DRIFTLESS_APART=1` has each side work by itself where the service is killed, so that no conflict is a true
-//! one. The operations are in `two_way_work`.
+//! what failed. The operations are in `two_way_work`.
 
 use std::fs;
 use std::io::{BufRead, BufReader};
@@ -318,8 +317,13 @@ fn random_work_with_each_policy_is_equal_at_every_flush() {
 #[test]
 fn random_work_under_a_service_that_is_killed_again_and_again_loses_nothing() {
     let _queue = Queue::wanted();
-    let apart = std::env::var_os("DRIFTLESS_APART").is_some();
-    each_seed(2, |seed| live(seed, if apart { Upset::KillsApart } else { Upset::Kills }, "keep-both"));
+    each_seed(2, |seed| live(seed, Upset::Kills, "keep-both"));
+}
+
+#[test]
+fn random_work_of_each_side_by_itself_is_no_conflict_however_often_the_service_is_killed() {
+    let _queue = Queue::wanted();
+    each_seed(2, |seed| live(seed, Upset::KillsApart, "keep-both"));
 }
 
 #[test]

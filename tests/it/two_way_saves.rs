@@ -1,5 +1,5 @@
-//! One side saves again and again while the other is brought up to date: however soon the next save comes, it is hardly
-//! ever taken for a conflict with the copy of the last, and never lost.
+//! One side saves again and again while the other is brought up to date: however soon the next save comes, it is never
+//! taken for a conflict with the copy of the last, and never lost.
 
 use std::fs;
 use std::path::Path;
@@ -9,14 +9,11 @@ use crate::disk;
 use crate::fixture::Pair;
 
 const SAVES: usize = 150;
-/// Under load, a lane can be held up for as long as the next save needs; without agreements within the clock's grain, a third
-/// of all saves would be conflicts.
-const RARE: usize = 3;
 /// In milliseconds: within the clock's grain, within the debounce, and just beyond.
 const PAUSES: [u64; 6] = [0, 1, 5, 2, 20, 10];
 
 #[test]
-fn saves_in_quick_succession_on_one_side_are_hardly_ever_a_conflict_and_never_lost() {
+fn saves_in_quick_succession_on_one_side_are_never_a_conflict_and_never_lost() {
     for is_forth in [true, false] {
         let pair = Pair::new();
         let watch = pair.watch(&["--two-way", "--debounce", "1ms", "--max-delay", "50ms"]);
@@ -33,7 +30,7 @@ fn saves_in_quick_succession_on_one_side_are_hardly_ever_a_conflict_and_never_lo
         watch.flush();
         watch.assert_follows();
         let log = watch.log();
-        assert!(log.matches("Conflict").count() <= RARE, "{log}");
+        assert!(!log.contains("Conflict"), "{log}");
         for nth in SAVES - 3..SAVES {
             assert_eq!(fs::read_to_string(path(nth)).expect("a file"), format!("{nth:06}"));
         }

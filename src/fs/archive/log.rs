@@ -5,7 +5,9 @@
 //! It is the kernel that keeps it: nothing is brought to disk, and after the machine has gone down none of it counts. Then
 //! either side may lack what was agreed, and what one side has lost would be removed from the other.
 
-use std::collections::HashMap;
+mod entry;
+
+use std::collections::{BTreeMap, HashMap};
 use std::fs::{File, OpenOptions};
 use std::io::{Read, Write};
 use std::os::unix::fs::OpenOptionsExt;
@@ -13,10 +15,11 @@ use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
 use super::store::Store;
-use super::{Archive, Changes, folder_of, key};
-use crate::tree::codec::{put, put_bytes, take, take_bytes, take_counted};
+use super::{Archive, Changes};
+use crate::tree::codec::{put, put_bytes, take, take_counted};
 use crate::tree::entry::InodeId;
-use crate::tree::record::{Agreed, Record};
+use crate::tree::intent::Intent;
+use entry::{Entry, put_agreed, put_intent, put_summed, put_withdrawn, take_entry, take_summed};
 
 const FORMAT: &[u8] = b"driftless agreements 1";
 
@@ -43,7 +46,38 @@ impl Archive {
 
     pub(super) fn take_in(&self, entries: Vec<Entry>) {
         let mut recent = self.recent();
-        entries.into_iter().for_each(|(folder, name, change)| recent.take(folder, Changes::from([(name, change)])));
+        let mut intents: HashMap<(InodeId, Box<[u8]>), Intent> = HashMap::new();
+        for entry in entries {
+            match entry {
+                Entry::Agreed(folder, name, change) => {
+                    intents.remove(&(folder, name.clone()));
+                    recent.take(folder, Changes::from([(name, change)]));
+                }
+                Entry::Intent(intent) => drop(intents.insert((intent.folder, intent.name.clone()), intent)),
+                Entry::Withdrawn(folder, name) => drop(intents.remove(&(folder, name))),
+            }
+        }
+        *self.intents() = intents.into_values().collect();
+    }
+
+    /// What was intended when the last run was killed, and may have come true.
+    pub fn take_intents(&self) -> Vec<Intent> {
+        std::mem::take(&mut *self.intents())
+    }
+
+    /// Writes down what is about to be given a name. It counts until something is noted or remembered of the name, or it is
+    /// withdrawn.
+    pub fn intend(&self, intents: &[Intent]) {
+        if let Some(log) = &mut *self.log() {
+            log.intend(intents);
+        }
+    }
+
+    /// Withdraws what was intended: it has not been given its name.
+    pub fn withdraw<'a>(&self, folder: InodeId, names: impl Iterator<Item = &'a [u8]>) {
+        if let Some(log) = &mut *self.log() {
+            log.withdraw(folder, names);
+        }
     }
 
     /// Writes down what has just been made equal and will be remembered, for the case that the process is killed before.
@@ -61,9 +95,6 @@ pub struct Belongs {
     pub store: Vec<u8>,
 }
 
-/// One entry: in a folder, a name, and what is agreed of it.
-pub type Entry = (InodeId, Box<[u8]>, Option<Agreed>);
-
 #[derive(Debug)]
 pub struct Log {
     files: [File; 2],
@@ -74,6 +105,8 @@ pub struct Log {
     belongs: Belongs,
     /// What is noted and not remembered yet, so that no commit has it.
     noted: HashMap<InodeId, Changes>,
+    /// What is intended and neither noted, remembered nor withdrawn yet, as it is written.
+    intended: HashMap<InodeId, BTreeMap<Box<[u8]>, Vec<u8>>>,
 }
 
 fn paths(store: &Path) -> [PathBuf; 2] {
@@ -105,16 +138,52 @@ impl Log {
         }
         let lengths = parsed.each_ref().map(|parsed| parsed.as_ref().map_or(0, |parsed| parsed.length));
         let (entries, current, generation) = in_order(parsed);
-        Ok((Self { files, lengths, current, generation, belongs, noted: HashMap::new() }, entries))
+        Ok((
+            Self { files, lengths, current, generation, belongs, noted: HashMap::new(), intended: HashMap::new() },
+            entries,
+        ))
+    }
+
+    /// Writes down what is about to be given a name.
+    pub fn intend(&mut self, intents: &[Intent]) {
+        let mut out = Vec::new();
+        for intent in intents {
+            let mut entry = Vec::new();
+            put_intent(&mut entry, intent);
+            out.extend_from_slice(&entry);
+            self.intended.entry(intent.folder).or_default().insert(intent.name.clone(), entry);
+        }
+        self.append(&out);
+    }
+
+    /// Withdraws what was intended.
+    pub fn withdraw<'a>(&mut self, folder: InodeId, names: impl Iterator<Item = &'a [u8]>) {
+        let mut out = Vec::new();
+        for name in names {
+            self.settle(folder, name);
+            put_withdrawn(&mut out, folder, name);
+        }
+        self.append(&out);
+    }
+
+    /// Nothing is intended of the name any more.
+    fn settle(&mut self, folder: InodeId, name: &[u8]) {
+        if let Some(names) = self.intended.get_mut(&folder) {
+            names.remove(name);
+            if names.is_empty() {
+                self.intended.remove(&folder);
+            }
+        }
     }
 
     /// Writes down what is made and will be remembered later.
     pub fn note(&mut self, folder: InodeId, made: Changes) {
+        made.keys().for_each(|name| self.settle(folder, name));
         let mut out = Vec::new();
         let noted = self.noted.entry(folder).or_default();
         for (name, change) in made {
             if noted.get(&name) != Some(&change) {
-                put_entry(&mut out, folder, &name, &change);
+                put_agreed(&mut out, folder, &name, &change);
                 noted.insert(name, change);
             }
         }
@@ -123,13 +192,14 @@ impl Log {
 
     /// Writes down what is remembered, unless that was noted.
     pub fn remember(&mut self, folder: InodeId, changes: &Changes) {
+        changes.keys().for_each(|name| self.settle(folder, name));
         let mut out = Vec::new();
         let mut noted = self.noted.get_mut(&folder);
         for (name, change) in changes {
             let is_noted = noted.as_mut().and_then(|noted| noted.remove(name)).is_some_and(|known| known == *change);
             // What is on trust is not to outlive the process.
             if !is_noted && !change.is_some_and(|agreed| agreed.provisional) {
-                put_entry(&mut out, folder, name, change);
+                put_agreed(&mut out, folder, name, change);
             }
         }
         if noted.is_some_and(|noted| noted.is_empty()) {
@@ -148,8 +218,9 @@ impl Log {
         self.generation += 1;
         let mut out = Vec::new();
         for (folder, changes) in &self.noted {
-            changes.iter().for_each(|(name, change)| put_entry(&mut out, *folder, name, change));
+            changes.iter().for_each(|(name, change)| put_agreed(&mut out, *folder, name, change));
         }
+        self.intended.values().flat_map(BTreeMap::values).for_each(|entry| out.extend_from_slice(entry));
         self.append(&out);
     }
 
@@ -161,6 +232,7 @@ impl Log {
     /// Nothing is agreed any more.
     pub fn clear(&mut self) {
         self.noted.clear();
+        self.intended.clear();
         (0..2).for_each(|which| self.empty(which));
     }
 
@@ -233,55 +305,12 @@ fn head(belongs: &Belongs, generation: u64) -> Vec<u8> {
     out
 }
 
-fn put_entry(out: &mut Vec<u8>, folder: InodeId, name: &[u8], change: &Option<Agreed>) {
-    let mut entry = key(folder).to_vec();
-    match change {
-        None => {
-            entry.push(0);
-            entry.extend_from_slice(name);
-        }
-        Some(agreed) => {
-            entry.push(1);
-            let mut record = Record::default();
-            record.set(name, *agreed);
-            entry.extend_from_slice(&record.encode());
-        }
-    }
-    put_summed(out, &entry);
-}
-
-fn take_entry(mut bytes: &[u8]) -> Option<Entry> {
-    let folder = folder_of(take_bytes(&mut bytes, 16)?.try_into().ok()?);
-    match take_bytes(&mut bytes, 1)? {
-        [0] => Some((folder, bytes.into(), None)),
-        [1] => {
-            let record = Record::decode(bytes)?;
-            let (name, agreed) = record.iter().next()?;
-            Some((folder, name.into(), Some(*agreed)))
-        }
-        _ => None,
-    }
-}
-
-fn put_summed(out: &mut Vec<u8>, bytes: &[u8]) {
-    put_bytes(out, bytes);
-    out.extend_from_slice(&sum(bytes).to_be_bytes());
-}
-
-fn take_summed<'a>(bytes: &mut &'a [u8]) -> Option<&'a [u8]> {
-    let inner = take_counted(bytes)?;
-    (take_bytes(bytes, 8)? == sum(inner).to_be_bytes()).then_some(inner)
-}
-
-/// FNV-1a: it tells what is whole from what is torn, and nothing from what somebody has forged.
-fn sum(bytes: &[u8]) -> u64 {
-    bytes.iter().fold(0xcbf2_9ce4_8422_2325, |sum, byte| (sum ^ u64::from(*byte)).wrapping_mul(0x100_0000_01b3))
-}
-
 #[cfg(test)]
 mod tests {
     use super::super::tests::{FOLDER, agreed, one};
     use super::*;
+    use crate::tree::identity::Side;
+    use crate::tree::path::RelPath;
     use proptest::prelude::*;
 
     fn ours() -> Belongs {
@@ -293,8 +322,14 @@ mod tests {
     }
 
     fn names(store: &Path) -> Vec<String> {
-        let name = |(_, name, change): &Entry| {
-            format!("{}{}", if change.is_some() { "" } else { "-" }, String::from_utf8_lossy(name))
+        let name = |entry: &Entry| {
+            let (sign, name) = match entry {
+                Entry::Agreed(_, name, Some(_)) => ("", name),
+                Entry::Agreed(_, name, None) => ("-", name),
+                Entry::Intent(intent) => ("?", &intent.name),
+                Entry::Withdrawn(_, name) => ("!", name),
+            };
+            format!("{sign}{}", String::from_utf8_lossy(name))
         };
         let entries: Vec<_> = open(store).1.iter().map(name).collect();
         assert_eq!(entries, read(store, &ours()).iter().map(name).collect::<Vec<_>>());
@@ -314,7 +349,39 @@ mod tests {
         log.remember(FOLDER, &one(b"trusted", Some(agreed(3, true))));
         log.remember(FOLDER, &one(b"a", None));
         assert_eq!(names(&store), ["a", "b", "-a"]);
-        assert_eq!(open(&store).1[1].2.map(|agreed| agreed.source), Some(agreed(2, false).source));
+        let second = open(&store).1.swap_remove(1);
+        assert!(matches!(second, Entry::Agreed(_, _, Some(known)) if known.source == agreed(2, false).source));
+    }
+
+    #[test]
+    fn an_intent_stays_until_something_is_known_of_its_name_or_it_is_withdrawn() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let store = folder.path().join("a.redb");
+        let (mut log, _) = open(&store);
+        let intent = |name: &[u8]| Intent {
+            folder: FOLDER,
+            path: RelPath::root(),
+            name: name.into(),
+            side: Side::Replica,
+            born: None,
+            agreed: agreed(1, false),
+        };
+        log.intend(&[intent(b"open"), intent(b"done"), intent(b"failed"), intent(b"noted")]);
+        log.remember(FOLDER, &one(b"done", Some(agreed(1, false))));
+        log.note(FOLDER, one(b"noted", Some(agreed(1, false))));
+        log.withdraw(FOLDER, [b"failed".as_slice()].into_iter());
+        assert_eq!(names(&store), ["?open", "?done", "?failed", "?noted", "done", "noted", "!failed"]);
+        let archive = Archive::in_memory();
+        archive.take_in(open(&store).1);
+        let open = archive.take_intents();
+        assert_eq!(open.iter().map(|intent| &*intent.name).collect::<Vec<_>>(), [b"open"]);
+        // A commit takes along what is open.
+        log.commit_begins();
+        log.committed();
+        assert_eq!(names(&store), ["noted", "?open"]);
+        log.clear();
+        log.commit_begins();
+        assert!(names(&store).is_empty());
     }
 
     #[test]
@@ -372,7 +439,7 @@ mod tests {
         fn any_bytes_are_read(bytes in prop::collection::vec(any::<u8>(), 0..200), keep in 0usize..400) {
             let mut all = Vec::new();
             put_summed(&mut all, &head(&ours(), 3));
-            put_entry(&mut all, FOLDER, b"a", &Some(agreed(1, false)));
+            put_agreed(&mut all, FOLDER, b"a", &Some(agreed(1, false)));
             all.truncate(keep);
             all.extend_from_slice(&bytes);
             let _ = parse(&all, &ours());

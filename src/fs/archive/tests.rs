@@ -7,7 +7,7 @@ pub fn agreed(ino: u64, provisional: bool) -> Agreed {
     let time = Time { sec: 1, nsec: 2 };
     let id = InodeId { dev: 0, ino };
     let stamp = Stamp { id, kind: Kind::File, mode: 0o644, size: 3, mtime: time, ctime: time };
-    Agreed { source: stamp, replica: stamp, racy: false, looked: Moment(5), provisional, base: None }
+    Agreed { source: stamp, replica: stamp, racy: false, looked: Moment(5), provisional, made: None, base: None }
 }
 
 pub const FOLDER: InodeId = InodeId { dev: 0, ino: 7 };

@@ -25,6 +25,7 @@ use crate::tree::entry::{Kind, Seen, Stat, Time};
 use crate::tree::identity::Side;
 use crate::tree::listing::Listing;
 use crate::tree::path::RelPath;
+use crate::tree::record::Agreed;
 
 /// What a pass does about one name.
 pub(super) struct Decided {
@@ -64,7 +65,9 @@ impl Worker<'_> {
             if case.agreed.is_none() { self.pass.agreed_of_file(path, case.source, case.replica) } else { None };
         let case = &Case { agreed: case.agreed.or(of_file.as_ref()), ..*case };
         let only = |step| Some(Decided { step, different: None, in_database: false, replica: None });
-        let heard = case.doubt.is_some_and(|d| d.contents && case.agreed.is_some_and(|a| d.at > a.looked));
+        // What this program has made shows each write, and what was heard of it since is mostly of its making.
+        let hides = |agreed: &Agreed| agreed.made != Some(Side::Source);
+        let heard = case.doubt.is_some_and(|d| d.contents && case.agreed.is_some_and(|a| d.at > a.looked && hides(a)));
         // Of two sides of which one has moved, that one was written, and the other was not.
         let is_as_agreed = case.source.stat().zip(case.replica.stat()).zip(case.agreed);
         let is_as_agreed =

@@ -15,6 +15,7 @@ use super::files::{Job, Stop, failed};
 use super::folders::{Node, complete};
 use super::walk::Worker;
 use crate::fs::copy;
+use crate::fs::identity;
 use crate::fs::remove;
 use crate::fs::root::open_file;
 use crate::fs::share::Share;
@@ -346,10 +347,20 @@ impl Worker<'_> {
     ) -> Result<(), Stop> {
         let pair = self.pass.pair;
         let folder = node.replica().map_err(failed("cannot open the folder"))?;
-        let (published, fd) = pair
-            .stage
-            .publish_file(&pair.replica, copy.file, folder, &member.name, expected.as_ref())
-            .map_err(failed("cannot publish the copy"))?;
+        let racy = clock::is_racy(copy.stat.ctime);
+        let source = copy.stat.stamp();
+        let as_copied = |replica: &Stat, looked: Moment| {
+            let replica = replica.stamp();
+            Agreed { source, replica, racy, looked, provisional: false, made: None, base: None }
+        };
+        if let (Some(_), Some(looked), Ok(staged)) = (&pair.two_way, certain, pair.replica.stat(copy.file.fd())) {
+            self.pass.intend(node, &member.name, identity::born(copy.file.fd()), as_copied(&staged, looked));
+        }
+        let published = pair.stage.publish_file(&pair.replica, copy.file, folder, &member.name, expected.as_ref());
+        if !matches!(published, Ok((Published::Yes, _))) {
+            self.pass.withdraw(node.ids, &member.name);
+        }
+        let (published, fd) = published.map_err(failed("cannot publish the copy"))?;
         if published == Published::Changed {
             return Err(Stop::Changed);
         }
@@ -359,9 +370,7 @@ impl Worker<'_> {
         self.count_file(operation, copy.stat.size);
         if let Some(looked) = certain {
             let replica = pair.replica.stat(fd.as_fd()).map_err(failed("cannot read the attributes"))?;
-            let racy = clock::is_racy(copy.stat.ctime);
-            let (source, replica) = (copy.stat.stamp(), replica.stamp());
-            node.change(&member.name, Some(Agreed { source, replica, racy, looked, provisional: false, base: None }));
+            node.change(&member.name, Some(as_copied(&replica, looked)));
         }
         Ok(())
     }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use rustix::io::Errno;
 
-use super::files::{Claim, Job, Reading, Stop, failed, fault};
+use super::files::{Claim, Job, Proof, Reading, Stop, failed, fault};
 use super::folders::Node;
 use super::walk::Worker;
 use crate::fs::compare;
@@ -149,7 +149,8 @@ impl Worker<'_> {
             return Err(Stop::Changed);
         }
         if let Some(replica) = replica {
-            self.agree(node, path, &job.name, &reading, &replica, contents == Contents::Explained);
+            let proof = if contents == Contents::Explained { Proof::Explained } else { Proof::Compared };
+            self.agree(node, path, &job.name, &reading, &replica, proof);
         }
         Ok(None)
     }
@@ -217,6 +218,6 @@ impl Worker<'_> {
             // Since the attributes were read.
             return Err(Stop::Changed);
         }
-        Ok(Some(now))
+        self.pass.clear_of_writes(to, now).map(Some).map_err(failed("cannot set the attributes"))
     }
 }

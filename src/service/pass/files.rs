@@ -15,6 +15,7 @@ use super::walk::Worker;
 use crate::fs::archive::Changes;
 use crate::fs::copy::{self, Fault, Manner, Reflink};
 use crate::fs::disk::Disk;
+use crate::fs::identity;
 use crate::fs::metadata;
 use crate::fs::patch::Same;
 use crate::fs::remove::{ensure_writable, make_writable};
@@ -353,6 +354,7 @@ impl Worker<'_> {
         let path = node.path.join(&name);
         // What others write to it as soon as it has its name is not agreed.
         let staged = pair.two_way.as_ref().and_then(|_| pair.replica.stat(file.fd()).ok());
+        let staged = staged.and_then(|staged| self.pass.clear_of_writes(file.fd(), staged).ok());
         let as_published =
             |now: Stat| staged.filter(|staged| !now.stamp().same_contents_if_explained(&staged.stamp())).unwrap_or(now);
         // In a folder that others have moved away meanwhile, even out of the tree, nothing is replaced.
@@ -363,10 +365,17 @@ impl Worker<'_> {
             return self.pass.release(&path);
         }
         let expected = node.replica().map_or(expected, |folder| self.pass.refreshed(folder, &name, expected));
+        let intended = staged.and_then(|staged| self.pass.as_copied(&about, &staged));
+        if let Some(agreed) = intended {
+            self.pass.intend(&node, &name, identity::born(file.fd()), agreed);
+        }
         let result = node
             .replica()
             .and_then(|folder| pair.stage.publish_file(&pair.replica, file, folder, &name, expected.as_ref()))
             .and_then(|(published, fd)| Ok((published, as_published(pair.replica.stat(fd.as_fd())?))));
+        if intended.is_some() && !matches!(result, Ok((Published::Yes, _))) {
+            self.pass.withdraw(node.ids, &name);
+        }
         match result {
             Ok((Published::Yes, replica)) => {
                 self.pass.note_files(&node, std::iter::once((&*name, &about, &replica)));
@@ -401,7 +410,7 @@ impl Worker<'_> {
         self.count_file(operation, about.reading.source.size);
         match about.look {
             Some(look) => self.pass.looked(&path, look),
-            None => self.agree(node, &path, name, &about.reading, replica, false),
+            None => self.agree(node, &path, name, &about.reading, replica, Proof::Copied),
         }
     }
 
@@ -421,13 +430,18 @@ impl Worker<'_> {
         name: &[u8],
         reading: &Reading,
         replica: &Stat,
-        provisional: bool,
+        proof: Proof,
     ) {
         let (source, replica_stamp) = (reading.source.stamp(), replica.stamp());
         let Reading { looked, racy, .. } = *reading;
         let base = self.pass.base(reading, replica);
-        let agreed = Some(Agreed { source, replica: replica_stamp, racy, looked, provisional, base });
-        if self.pass.pair.two_way.is_some() && self.pass.pair.watches.is_some() && !node.fresh {
+        let made = match proof {
+            Proof::Copied => self.pass.made(),
+            _ => self.pass.still_made(node, name, (&source, &replica_stamp)),
+        };
+        let provisional = proof == Proof::Explained;
+        let agreed = Some(Agreed { source, replica: replica_stamp, racy, looked, provisional, made, base });
+        if self.pass.pair.two_way.is_some() && self.pass.pair.watches.is_some() {
             // Who looks at the name next, once it is released, must not take what was done here for a change of both sides.
             self.pass.remember(&node.path, node.ids, Changes::from([(name.into(), agreed)]));
         } else {
@@ -444,6 +458,16 @@ impl Worker<'_> {
             self.pass.note_links(path, &reading.source, replica);
         }
     }
+}
+
+/// How it is known that both sides' contents are the same.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Proof {
+    /// This program has made the replica's, and it has its name.
+    Copied,
+    Compared,
+    /// The events told why the ctime had moved.
+    Explained,
 }
 
 /// Whether a path's claim is released by the job or later, when it is published.

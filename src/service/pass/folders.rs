@@ -41,6 +41,7 @@ pub struct Node {
     /// The replica's before anything was done in it; in two-way mode, where it was there.
     found: Option<Stat>,
     touched: AtomicBool,
+    abandoned: AtomicBool,
     pending: AtomicUsize,
     changes: Mutex<Changes>,
 }
@@ -63,6 +64,7 @@ impl Node {
             attributes_agreed: false,
             found: None,
             touched: AtomicBool::new(false),
+            abandoned: AtomicBool::new(false),
             pending: AtomicUsize::new(1),
             changes: Mutex::default(),
         }
@@ -132,6 +134,15 @@ impl Node {
         }
     }
 
+    /// What was built for it has been thrown away: nothing of it is agreed.
+    pub fn abandon(&self) {
+        self.abandoned.store(true, Ordering::Release);
+    }
+
+    fn is_abandoned(&self) -> bool {
+        self.abandoned.load(Ordering::Acquire) || self.parent.as_ref().is_some_and(|parent| parent.is_abandoned())
+    }
+
     fn is_touched(&self) -> bool {
         self.touched.load(Ordering::Relaxed)
     }
@@ -167,6 +178,9 @@ fn remember_many(pass: &Pass, node: &Node) {
 fn finish(pass: &Pass, node: &Node, totals: &mut Totals) {
     let pair = pass.pair;
     let changes = std::mem::take(&mut *node.changes());
+    if node.is_abandoned() {
+        return;
+    }
     let mut behind = !pair.options.dry_run && pass.remember(&node.path, node.ids, changes);
     let own = node.is_touched() || pass.touched_early.contains(&node.path) || node.stat_moved(pass);
     if (own || node.fresh || !node.attributes_agreed) && !pass.is_cancelled() {
@@ -244,6 +258,7 @@ fn settle(
         racy,
         looked,
         provisional: false,
+        made: None,
         base: extended.and_then(|extended| base_of(pair, (&source, &replica), extended)),
     };
     Ok(Some(agreed))

@@ -10,6 +10,7 @@ use super::files::{Job, Stop, failed};
 use super::walk::{Worker, single};
 use super::{Group, Pass, both_ways, folders, links_across};
 use crate::fs::archive::Changes;
+use crate::fs::identity::born_at;
 use crate::fs::stage::{Published, Target};
 use crate::fs::trust;
 use crate::plan::links::parts;
@@ -453,8 +454,20 @@ fn link_claimed(pass: &Pass, leader: &Name, name: &Name, expected: Option<Stat>)
         .stage
         .link(&pair.replica, &target, leader.replica.as_fd(), &leader.name)
         .map_err(failed("cannot create the link"))?;
+    if pair.two_way.is_some()
+        && let Ok(Seen::Present(linked)) = pair.replica.look(staged.folder(), staged.name())
+    {
+        let (source, replica) = (name.source_stat.stamp(), linked.stamp());
+        let (looked, born) = (clock::now(), born_at(staged.folder(), staged.name()));
+        let agreed = Agreed { source, replica, racy: true, looked, provisional: false, made: None, base: None };
+        pair.intend((name.ids, &name.folder), std::iter::once((&*name.name, born, agreed)));
+    }
     let worker = Worker::new(pass);
-    match worker.publish_staged(staged, name.replica.as_fd(), &name.name, expected.as_ref())? {
+    let published = worker.publish_staged(staged, name.replica.as_fd(), &name.name, expected.as_ref());
+    if !matches!(published, Ok(Published::Yes)) {
+        pass.withdraw(name.ids, &name.name);
+    }
+    match published? {
         Published::Yes => Ok(()),
         Published::Changed => Err(Stop::Changed),
     }

@@ -8,7 +8,7 @@ use rustix::io::Errno;
 
 use super::folders::Node;
 use super::walk::Worker;
-use crate::fs::remove::make_writable;
+use crate::fs::remove::{ensure_writable, make_writable};
 use crate::fs::root::open_child;
 use crate::fs::stage::Published;
 use crate::service::clock;
@@ -74,12 +74,20 @@ impl Worker<'_> {
     fn make_folder_now(&mut self, node: &Node, name: &[u8], old: Option<Stat>) -> Result<bool, Errno> {
         let pair = self.pass.pair;
         let folder = node.replica()?;
-        if let Some(old) = old {
+        if old.is_some() {
             // What cannot be read is no reason to give up what is there.
             drop(open_child(node.source.as_fd(), name)?);
+        }
+        if old.is_some() || pair.two_way.is_some() {
+            // In two-way mode too, so that it is known as the program's own before it is there.
             let staged = pair.stage.special(&pair.replica, &node.target()?, Kind::Directory, b"", 0)?;
-            let published = pair.stage.publish(&pair.replica, staged, folder, name, Some(&old))?;
-            return Ok(published == Published::Yes);
+            self.pass.intend_folder(node, name, &staged);
+            ensure_writable(folder);
+            let published = pair.stage.publish(&pair.replica, staged, folder, name, old.as_ref());
+            if published != Ok(Published::Yes) {
+                self.pass.withdraw(node.ids, name);
+            }
+            return Ok(published? == Published::Yes);
         }
         let mode = Mode::from_raw_mode(0o700);
         let made = match rustix::fs::mkdirat(folder, name, mode) {

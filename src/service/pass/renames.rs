@@ -9,6 +9,7 @@ use rustix::fs::{RenameFlags, renameat, renameat_with};
 use rustix::io::Errno;
 
 use super::Pass;
+use super::agreeing::as_made;
 use crate::fs::archive::Changes;
 use crate::fs::compare::same_contents;
 use crate::fs::root::{open_child, open_file};
@@ -129,12 +130,22 @@ fn carry_out_one(pass: &Pass, from: &RelPath, to: &RelPath, how: How) -> Result<
     let (names, flags) = ((&*old.name, &*new.name), rename_flags(&target, swapped, &moved));
     let Some(flags) = flags else { return Ok(false) };
     let (from_folder, to_folder) = (old.replica.as_fd(), new.replica.as_fd());
-    if flags.is_empty() {
-        renameat(from_folder, names.0, to_folder, names.1)?;
+    if pair.two_way.is_some() {
+        // There, nothing has the name.
+        let agreed = if is_folder { as_made(&moved, &replica) } else { agreed };
+        let born = identity::born_at(from_folder, names.0);
+        pair.intend((new.ids, &new.folder), std::iter::once((names.1, born, agreed)));
+    }
+    let renamed = if flags.is_empty() {
+        renameat(from_folder, names.0, to_folder, names.1).map(|()| true)
     } else if flags == RenameFlags::EXCHANGE {
-        renameat_with(from_folder, names.0, to_folder, names.1, flags)?;
-    } else if !rename::to_free_name(&pair.replica, (from_folder, names.0), (to_folder, names.1))? {
-        return Ok(false);
+        renameat_with(from_folder, names.0, to_folder, names.1, flags).map(|()| true)
+    } else {
+        rename::to_free_name(&pair.replica, (from_folder, names.0), (to_folder, names.1))
+    };
+    if renamed != Ok(true) {
+        pass.withdraw(new.ids, names.1);
+        return renamed;
     }
     if is_folder {
         pair.places.moved(from, to, &pair.archive);
@@ -242,7 +253,8 @@ fn remember(pass: &Pass, (old, new): (&End, &End), agreed: Agreed, back: Option<
         let Seen::Present(now) = pass.pair.replica.look(end.replica.as_fd(), &end.name)? else { return Ok(None) };
         // A folder's times may be in the middle of being set: they are looked at again.
         if now.kind == Kind::Directory {
-            return Ok(None);
+            let Seen::Present(source) = pair.source.look(end.source.as_fd(), &end.name)? else { return Ok(None) };
+            return Ok(pair.two_way.as_ref().map(|_| as_made(&source, &now)));
         }
         // What was written to in this moment, or has come there since, is not what was agreed.
         let is_moved = now.stamp().same_contents_if_explained(&agreed.replica);

@@ -11,6 +11,8 @@ use super::files::{Job, Stop, failed};
 use super::folders::Node;
 use super::lend::{base_of, hash, lend_special};
 use super::walk::Worker;
+use crate::fs::archive::Changes;
+use crate::fs::identity::born_at;
 use crate::fs::stage::{Published, Target};
 use crate::fs::{metadata, remove};
 use crate::plan::mirror::Step;
@@ -34,14 +36,27 @@ impl Worker<'_> {
         let wanted = metadata::xattrs_at(node.source.as_fd(), &job.name)
             .map_err(failed("cannot read the extended attributes"))?;
         let racy = clock::is_racy(source.ctime);
+        let (pass, is_seen) = (self.pass, self.unseen_now.is_none());
         let agree = |replica: &Stat| {
             let base = base_of(pair, (&source, replica), hash(&wanted));
             let (source, replica_stamp) = (&source, replica.stamp());
-            let agreed =
-                Agreed { source: source.stamp(), replica: replica_stamp, racy, looked, provisional: false, base };
-            node.change(&job.name, Some(agreed));
+            let agreed = Agreed {
+                source: source.stamp(),
+                replica: replica_stamp,
+                racy,
+                looked,
+                provisional: false,
+                made: None,
+                base,
+            };
+            if pair.two_way.is_some() && is_seen {
+                // At once, as with files.
+                pass.remember(&node.path, node.ids, Changes::from([(job.name.clone(), Some(agreed))]));
+            } else {
+                node.change(&job.name, Some(agreed));
+            }
             if source.is_linked() || replica.is_linked() {
-                self.pass.note_links(path, source, replica);
+                pass.note_links(path, source, replica);
             }
         };
         if let (Step::Examine(_), Some(replica), Some(folder)) = (job.step, &job.replica, &node.replica) {
@@ -93,18 +108,23 @@ impl Worker<'_> {
                     return Err(failed("cannot set the attributes")(error));
                 }
             }
-            let published = self.publish_staged(staged, folder, &job.name, expected.as_ref())?;
-            if published == Published::Changed {
+            if pair.two_way.is_some()
+                && let Ok(Seen::Present(made)) = pair.replica.look(staged.folder(), staged.name())
+            {
+                let (source, replica) = (source.stamp(), made.stamp());
+                let agreed = Agreed { source, replica, racy, looked, provisional: false, made: None, base: None };
+                self.pass.intend(node, &job.name, born_at(staged.folder(), staged.name()), agreed);
+            }
+            let published = self.publish_staged(staged, folder, &job.name, expected.as_ref());
+            if !matches!(published, Ok(Published::Yes)) {
+                self.pass.withdraw(node.ids, &job.name);
+            }
+            if published? == Published::Changed {
                 return Err(Stop::Changed);
             }
             match pair.replica.look(folder, &job.name) {
                 Ok(Seen::Present(replica)) => {
                     agree(&replica);
-                    if self.unseen_now.is_none() {
-                        let (source, replica) = (source.stamp(), replica.stamp());
-                        let agreed = Agreed { source, replica, racy, looked, provisional: false, base: None };
-                        self.pass.note_made_now(node, &job.name, agreed);
-                    }
                 }
                 _ => return Err(Stop::Changed),
             }

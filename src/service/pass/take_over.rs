@@ -5,13 +5,14 @@
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
 
-use super::files::{Claim, Job, Reading, Stop, failed, fault};
+use super::files::{Claim, Job, Proof, Reading, Stop, failed, fault};
 use super::folders::Node;
 use super::moved::Before;
 use super::place_of;
 use super::walk::Worker;
 use crate::fs::archive::Changes;
 use crate::fs::compare;
+use crate::fs::identity;
 use crate::fs::remove::ensure_writable;
 use crate::fs::rename;
 use crate::fs::root::open_file;
@@ -71,7 +72,16 @@ impl Worker<'_> {
         // It may have been written to since it was compared, on either side.
         let is_untouched = after.stamp() == reading.source.stamp()
             && pair.replica.look(old_folder.as_fd(), old_name).is_ok_and(|seen| seen.stat().is_some_and(is_as_agreed));
-        if !is_untouched || !self.rename(node, (old_folder.as_fd(), old_name), &job.name) {
+        if !is_untouched {
+            return Ok(false);
+        }
+        let Reading { looked, racy, .. } = reading;
+        let (source, replica) = (reading.source.stamp(), replica.stamp());
+        let taken = Agreed { source, replica, racy, looked, provisional: false, made: None, base: None };
+        let born = pair.two_way.as_ref().and_then(|_| identity::born(to.as_fd()));
+        self.pass.intend(node, &job.name, born, taken);
+        if !self.rename(node, (old_folder.as_fd(), old_name), &job.name) {
+            self.pass.withdraw(node.ids, &job.name);
             return Ok(false);
         }
         self.taken_over(node, path, before);
@@ -127,7 +137,7 @@ impl Worker<'_> {
             return Err(Stop::Changed);
         }
         if let Some(replica) = self.set_attributes(path, to.as_fd(), &reading.source, &wanted, replica)? {
-            self.agree(node, path, &job.name, reading, &replica, false);
+            self.agree(node, path, &job.name, reading, &replica, Proof::Compared);
         }
         Ok(())
     }

@@ -117,6 +117,7 @@ impl Worker<'_> {
         let files = self.unseen_now.take().unwrap_or_default();
         if !self.is_clean(&node, &failed) {
             folder.discard(&self.pass.pair.replica);
+            node.abandon();
             self.pass.again(&node.path, Doubt::subtree(clock::now()));
             return complete(self.pass, node, &mut self.totals);
         }
@@ -187,20 +188,27 @@ impl Worker<'_> {
         let pair = self.pass.pair;
         let replica = pair.replica.stat(file.fd())?;
         if same_stat(source, &replica, &pair.rights) {
-            return Ok(replica);
+            return self.pass.clear_of_writes(file.fd(), replica);
         }
         let have = metadata::xattrs(file.fd())?;
         let lost = metadata::apply(file.fd(), source, &have, (&replica, Some(&have)), &pair.rights)?;
         pair.report_lost(lost, path);
-        pair.replica.stat(file.fd())
+        self.pass.clear_of_writes(file.fd(), pair.replica.stat(file.fd())?)
     }
 
     /// Publishes a folder that is built, if what is in it was brought to disk.
     pub(super) fn publish_folder(&mut self, unseen: Unseen, synced: Result<(), Errno>) {
         let pair = self.pass.pair;
         let Unseen { node, folder, files } = unseen;
+        let mut claimed = Vec::new();
         let result = match synced {
             Ok(()) if self.pass.claim(&node.path) => {
+                if pair.two_way.is_some() {
+                    // Who looks at them must not come before what is agreed of them.
+                    claimed.extend(files.iter().map(|file| node.path.join(&file.name)));
+                    claimed.retain(|path| self.pass.claim(path));
+                }
+                self.intend_within(&node, &files);
                 let done = self.put_folder_in_place(&node, folder);
                 self.pass.release(&node.path);
                 done
@@ -214,6 +222,10 @@ impl Worker<'_> {
                 Err(error)
             }
         };
+        if result != Ok(Published::Yes) {
+            node.abandon();
+            pair.withdraw(node.ids, files.iter().map(|file| &*file.name));
+        }
         match result {
             Ok(Published::Yes) => {
                 self.pass.note_files(&node, files.iter().map(|file| (&*file.name, &file.about, &file.replica)));
@@ -233,6 +245,7 @@ impl Worker<'_> {
             }
             Err(error) => self.pass.failed(&node.path, "cannot create the directory", error),
         }
+        claimed.iter().for_each(|path| self.pass.release(path));
     }
 
     fn put_folder_in_place(&self, node: &Node, folder: Staged) -> Result<Published, Errno> {
@@ -242,6 +255,19 @@ impl Worker<'_> {
         if !pair.rights.are_full() {
             remove::ensure_writable(place);
         }
-        pair.stage.publish(&pair.replica, folder, place, name, None)
+        self.pass.intend_folder(parent, name, &folder);
+        let published = pair.stage.publish(&pair.replica, folder, place, name, None);
+        if published != Ok(Published::Yes) {
+            self.pass.withdraw(parent.ids, name);
+        }
+        published
+    }
+
+    /// Files that are published with their folder keep all that they have.
+    fn intend_within(&self, node: &Node, files: &[Within]) {
+        if self.pass.pair.two_way.is_some() {
+            let made = files.iter().filter_map(|f| Some((&*f.name, None, self.pass.as_copied(&f.about, &f.replica)?)));
+            self.pass.pair.intend((node.ids, &node.path), made);
+        }
     }
 }

@@ -221,6 +221,9 @@ impl<'a> Worker<'a> {
         }
         if task.made.is_some() {
             self.pass.forget_namesake(&task.path, ids);
+        } else if let Some(replica) = &replica {
+            let (known, both) = ((&task.path, task.attributes_agreed), (source.as_fd(), replica.as_fd()));
+            self.pass.meet(task.parent.as_deref(), known, both, ids)?;
         }
         let node = Node::new(task.path.clone(), (source, ids), replica, task.parent.clone());
         let node = node.with(task.made.is_some(), task.attributes_agreed);

@@ -196,6 +196,9 @@ impl<'a, B: Below> Work<'a, B> {
             let fd = open.fd().take();
             let stays = folder.keeps || (at == 0 && self.keeps_top);
             if !stays && !open.is_changed.load(Ordering::Relaxed) {
+                if at > 0 {
+                    self.below.leave(&folder.path);
+                }
                 let remove = |parent: BorrowedFd, name: &[u8]| match fd.as_deref().filter(|_| self.below.is_shared()) {
                     Some(fd) if !is_at(fd, parent, name)? => Err(Errno::NOTDIR),
                     _ => unlink(parent, name, AtFlags::REMOVEDIR),

@@ -13,13 +13,15 @@ use crate::fs::remove::{self, End, Judged, Removed};
 use crate::fs::root::open_file;
 use crate::fs::stage::Target;
 use crate::fs::volume;
+use crate::service::agreements::Ids;
 use crate::service::clock;
+use crate::service::pair::Pair;
 use crate::service::pass::{Pass, survey};
 use crate::tree::doubt::Doubt;
 use crate::tree::entry::{Kind, Seen, Stat};
 use crate::tree::operation::{Cause, Operation};
 use crate::tree::path::RelPath;
-use crate::tree::record::Record;
+use crate::tree::record::{Agreed, Record};
 
 /// A removal under way, and how many entries are gone by it.
 pub(super) struct Going<'a> {
@@ -36,7 +38,7 @@ impl<'a> Going<'a> {
 }
 
 impl<'a> remove::Below for Going<'a> {
-    type Folder = Option<(Judged<'a>, Record)>;
+    type Folder = Option<(Judged<'a>, Record, Ids)>;
 
     fn enter(&self, path: &RelPath, folder: BorrowedFd) -> Option<Self::Folder> {
         let pair = self.pass.pair;
@@ -45,19 +47,29 @@ impl<'a> remove::Below for Going<'a> {
             return Some(None);
         };
         let judged = Judged::new(&pair.replica, &pair.stage, &Target { folder, path });
-        Some(Some((judged, pair.record(*known.get(path)?))))
+        let ids = *known.get(path)?;
+        Some(Some((judged, pair.record(ids), ids)))
     }
 
     fn take(&self, known: &Self::Folder, folder: BorrowedFd, name: &[u8]) -> Result<bool, Errno> {
         self.pass.pulse.beat();
-        let Some((judged, record)) = known else {
+        let Some((judged, record, ids)) = known else {
             return remove::unlink(folder, name, AtFlags::empty()).map(|()| true);
         };
         let Some(agreed) = record.get(name) else { return Ok(false) };
-        match judged.remove(folder, name, &agreed.replica)? {
-            Removed::Yes => Ok(true),
-            Removed::Changed => Ok(false),
-            Removed::Absent => Err(Errno::NOENT),
+        forgetting(self.pass.pair, (*ids, name), Some(*agreed), || {
+            match judged.remove(folder, name, &agreed.replica)? {
+                Removed::Yes => Ok(true),
+                Removed::Changed => Ok(false),
+                Removed::Absent => Err(Errno::NOENT),
+            }
+        })
+    }
+
+    fn leave(&self, path: &RelPath) {
+        let ids = |(parent, name): (RelPath, _)| Some((*self.known?.get(&parent)?, name));
+        if let Some((ids, name)) = path.split().and_then(ids) {
+            self.pass.pair.remember(ids, Changes::from([(name.into(), None)]));
         }
     }
 
@@ -80,6 +92,25 @@ impl<'a> remove::Below for Going<'a> {
     fn is_shared(&self) -> bool {
         self.pass.pair.two_way.is_some()
     }
+}
+
+/// Forgets what was agreed of an entry while it is removed, and for good if it is gone then. The folder that it was in on the
+/// other side may come back at any moment, with all that it had: what was removed here must not be taken for removed by
+/// somebody, and go from there too.
+fn forgetting(
+    pair: &Pair,
+    (folder, name): (Ids, &[u8]),
+    agreed: Option<Agreed>,
+    remove: impl FnOnce() -> Result<bool, Errno>,
+) -> Result<bool, Errno> {
+    pair.remember(folder, Changes::from([(name.into(), None)]));
+    let removed = remove();
+    if !matches!(removed, Ok(true) | Err(Errno::NOENT))
+        && let Some(agreed) = agreed
+    {
+        pair.remember(folder, Changes::from([(name.into(), Some(agreed))]));
+    }
+    removed
 }
 
 /// Removes entries of one folder. Returns how many are gone; in a dry run, how many would be.
@@ -119,7 +150,11 @@ pub(super) fn remove_in(pass: &Pass, folder: &RelPath, removals: Vec<Removal>, j
             continue;
         }
         let going = Going::new(pass, removal.cause, removal.known());
-        let result = remove_one(&going, replica.as_fd(), folder, removal, (jobs, &mut judged));
+        let mut remove = || remove_one(&going, replica.as_fd(), folder, removal, (jobs, &mut judged));
+        let result = match ids {
+            Ok(ids) if pair.two_way.is_some() => forgetting(pair, (ids, name), pair.agreed(ids, name), remove),
+            _ => remove(),
+        };
         pair.claims.release_subtree(&removal.path);
         let removed = going.removed.into_inner();
         all += removed;
@@ -127,10 +162,10 @@ pub(super) fn remove_in(pass: &Pass, folder: &RelPath, removals: Vec<Removal>, j
             pass.shared().outcome.unasked += removed;
         }
         match result {
-            Ok(true) => {
+            Ok(true) if pair.two_way.is_none() => {
                 forgotten.insert(name.into(), None);
             }
-            Ok(false) => {}
+            Ok(_) => {}
             Err(error) => pass.failed(&removal.path, "cannot be removed", error),
         }
     }
