@@ -24,7 +24,7 @@ fn work(side: &Path, nth: usize) {
         disk::write(&side.join(name), text(name));
     }
     let _ = fs::remove_file(side.join("link"));
-    disk::symlink(&text("to"), &side.join("link"));
+    disk::symlink(text("to"), &side.join("link"));
     if nth == 1 {
         fs::remove_file(side.join("was-file")).expect("it is there");
         disk::remove(&side.join("was-folder"));
