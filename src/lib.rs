@@ -104,8 +104,11 @@
 //! and not a cache: both disks have what it speaks of before it is committed, and where a root is another folder than
 //! before, all of it is forgotten. Then the sides are merged.
 //!
-//! What was made equal since the last commit is written to a log beside the archive at once (`fs::archive::log`), so that a
-//! process that is killed takes none of it for new at the next start. After the machine has gone down that log is not read:
+//! What was made equal since the last commit is written to a log beside the archive at once (`fs::archive::log`), and what is
+//! about to get its name before it has it ([`tree::intent`]; the next start looks whether it has): a process that is killed
+//! takes none of it for new. What is removed is forgotten before: a folder can come back at any moment from where a side has
+//! moved it. Where one side has put a folder in the place of another, what was agreed of the old one says what it has done
+//! (`service::pass::meeting`). After the machine has gone down that log is not read:
 //! either disk may lack what it speaks of, and what one side has lost would be removed from the other.
 //!
 //! A conflict is resolved by the direction that leads to the version that yields: this gets a second name by a link, and the
