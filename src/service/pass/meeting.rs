@@ -44,7 +44,8 @@ impl Pass<'_> {
         let now = match pair.agreed(above, &name) {
             None => met(&source.0, &replica.0),
             Some(agreed) => match put_in_place(&agreed, &source, &replica) {
-                Some(side) => {
+                // What is mounted over a folder is nobody's work in it.
+                Some(side) if !pair.places.mounts_in(self.side_of(side)).contains(path) => {
                     self.take_over_from(&agreed, ids);
                     let (source, replica) = match side {
                         Side::Source => (changed(&source.0), agreed.replica),
@@ -52,12 +53,17 @@ impl Pass<'_> {
                     };
                     Agreed { source, replica, ..agreed }
                 }
-                None => return Ok(()),
+                _ => return Ok(()),
             },
         };
         // From now on it is these two, whatever becomes of this pass.
         pair.remember(above, Changes::from([(name.into(), Some(now))]));
         Ok(())
+    }
+
+    /// Which of the pair's folders is on this side of the pass.
+    fn side_of(&self, side: Side) -> Side {
+        if self.pair.is_turned() { side.other() } else { side }
     }
 
     /// What was agreed of the two that were here before, for those that are here now.
