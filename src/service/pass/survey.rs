@@ -45,8 +45,9 @@ pub(super) fn may_go(pass: &Pass, folder: BorrowedFd, path: &RelPath, agreed: &A
         if pass.is_cancelled() {
             return Err(Errno::CANCELED);
         }
-        let listing = scan::list_with(&pair.replica, fd.as_fd(), &mut || pass.pulse.beat())?;
+        // Before the list: what the other lane removes in between, and forgets, is not new.
         let record = pair.record(folders[at].ids);
+        let listing = scan::list_with(&pair.replica, fd.as_fd(), &mut || pass.pulse.beat())?;
         for (name, seen) in listing.iter() {
             let below = folders[at].path.join(name);
             let Some(stat) = seen.stat() else { return Err(Errno::IO) };
