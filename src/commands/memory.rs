@@ -8,6 +8,7 @@ use crate::config::{self, ConfigError, Durability, Settings};
 use crate::fs::archive::Archive;
 use crate::fs::disk::Disk;
 use crate::fs::root::Root;
+use crate::service::intents::mountings;
 use crate::service::log::Log;
 
 /// Opens it, and says what of it is not relied on.
@@ -24,12 +25,16 @@ pub fn open((source, replica): (&Root, &Root), settings: &Settings, log: &Log) -
     let durable = settings.durability == Durability::Batch;
     let begun = if settings.two_way {
         let takes_all = |root: &Root| Disk::open(root, false).is_ok_and(|disk| disk.takes_all());
-        archive.begin_both(durable && takes_all(source) && takes_all(replica)).map(|is_lost| {
-            if is_lost {
-                log.warn("The last run was cut short: what was agreed is not relied on, and nothing is removed by it");
-            }
-            0
-        })
+        archive.begin_both(durable && takes_all(source) && takes_all(replica), mountings(source, replica)).map(
+            |is_lost| {
+                if is_lost {
+                    log.warn(
+                        "The last run was cut short: what was agreed is not relied on, and nothing is removed by it",
+                    );
+                }
+                0
+            },
+        )
     } else {
         archive.begin(durable)
     };
@@ -60,7 +65,7 @@ pub fn state_of(source: &Root, replica: &Root) -> Result<PathBuf, Refusal> {
 /// What is known of the pair, for who writes nothing.
 fn copy_of_archive(source: &Root, replica: &Root, log: &Log) -> Result<Archive, Refusal> {
     let state = config::state_dir()?.join(config::pair_name(source.path(), replica.path()));
-    match Archive::copy_of(&state.join(ARCHIVE)) {
+    match Archive::copy_of(&state.join(ARCHIVE), mountings(source, replica)) {
         Ok(archive) => Ok(archive),
         Err(reason) if reason.is_in_use => Err(Refusal::Agreeing),
         Err(reason) => {

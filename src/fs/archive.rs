@@ -97,10 +97,10 @@ impl Archive {
     ///
     /// # Errors
     /// Another process works with it, or it cannot be read.
-    pub fn copy_of(path: &Path) -> Result<Self, NoArchive> {
+    pub fn copy_of(path: &Path, disks: Option<String>) -> Result<Self, NoArchive> {
         let boot = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default();
         let archive = Self { store: Store::copy_of(path)?, boot: boot.trim().into(), ..Self::in_memory() };
-        if let Some(belongs) = archive.belongs() {
+        if let Some(belongs) = archive.belongs(disks) {
             archive.take_in(log::read(path, &belongs));
         }
         Ok(archive)

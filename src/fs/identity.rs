@@ -49,6 +49,36 @@ fn is_mounted(folder: BorrowedFd) -> bool {
     stat.is_ok_and(|stat| stat.stx_attributes.contains(StatxAttributes::MOUNT_ROOT))
 }
 
+/// Kinds of filesystems that have a folder of their own in /sys for each that is mounted, by the name of its device.
+const TOLD: [&str; 4] = ["ext4", "xfs", "f2fs", "bcachefs"];
+const BTRFS: u64 = 0x9123_683e;
+
+/// Which mounting of its filesystem a folder is on: another text once its disk has been away, and may have come back without
+/// what was written last. `None` where that cannot be told.
+pub fn mounting(folder: BorrowedFd) -> Option<String> {
+    let device = fs::fstat(folder).ok()?.st_dev;
+    // The numbers of what lies in /sys are not used again.
+    let number = |path: &Path| fs::stat(path).ok().map(|stat| stat.st_ino);
+    let numbers = match fs::major(device) {
+        0 if fs::fstatfs(folder).ok()?.f_type as u64 & 0xffff_ffff == BTRFS => {
+            // Its device's name does not lead to it: all of them.
+            let all = std::fs::read_dir("/sys/fs/btrfs").ok()?;
+            let mut all: Vec<_> = all.filter_map(|entry| number(&entry.ok()?.path())).collect();
+            all.sort_unstable();
+            all
+        }
+        // Not a disk of this machine: what it has, it keeps.
+        0 => Vec::new(),
+        major => {
+            let disk = Path::new("/sys/dev/block").join(format!("{major}:{}", fs::minor(device)));
+            let name = std::fs::read_link(&disk).ok()?;
+            let mounted = TOLD.map(|kind| Path::new("/sys/fs").join(kind).join(name.file_name().unwrap_or_default()));
+            mounted.iter().chain([&disk]).filter_map(|path| number(path)).collect()
+        }
+    };
+    Some(format!("{device} {numbers:?}"))
+}
+
 /// When it was made; not every filesystem keeps that, and not every kernel tells.
 pub fn born(thing: BorrowedFd) -> Option<Time> {
     told(fs::statx(thing, c"", AtFlags::EMPTY_PATH, StatxFlags::BTIME).ok()?)

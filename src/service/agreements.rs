@@ -130,9 +130,19 @@ impl Pair {
                 side: self.written_side(),
                 born,
                 agreed: if self.is_turned() { agreed.turned() } else { agreed },
+                goes: false,
             })
             .collect();
         self.archive.intend(&intents);
+    }
+
+    /// Forgets what was agreed of an entry that is about to be removed, for as long as it is not known to be still there.
+    pub fn intend_removal(&self, (folder, path): (Ids, &RelPath), name: &[u8], agreed: Agreed) {
+        let Some(key) = self.key(folder).filter(|_| self.two_way.is_some()) else { return };
+        let (path, name) = (path.clone(), name.into());
+        let agreed = if self.is_turned() { agreed.turned() } else { agreed };
+        let side = self.written_side();
+        self.archive.intend_removal(Intent { folder: key, path, name, side, born: None, agreed, goes: true });
     }
 
     /// What was intended of these names has not been done.
@@ -241,12 +251,17 @@ fn to_be_proven(changes: &Changes) -> Changes {
 }
 
 /// One key for two folders. Numbers of inodes are small enough, and those of devices mostly 0, that no two get the same.
-pub(super) fn joined(folder: Ids) -> Option<InodeId> {
+fn joined(folder: Ids) -> Option<InodeId> {
     let replica = folder.replica?;
     if folder.source == ROOT {
         return Some(ROOT);
     }
     Some(InodeId { dev: half(folder.source), ino: half(replica) })
+}
+
+/// Whether a folder of one side is one of the two that a key is of.
+pub(super) fn is_half_of(folder: InodeId, side: Side, key: InodeId) -> bool {
+    half(folder) == if side == Side::Source { key.dev } else { key.ino }
 }
 
 fn half(id: InodeId) -> u64 {

@@ -3,11 +3,11 @@
 
 use std::os::fd::AsFd;
 
-use super::agreements::Ids;
-use super::agreements::joined;
+use super::agreements::is_half_of;
 use crate::fs::archive::{Archive, Changes};
-use crate::fs::identity::born_at;
+use crate::fs::identity::{born_at, mounting};
 use crate::fs::root::Root;
+use crate::tree::entry::Seen;
 use crate::tree::identity::Side;
 use crate::tree::intent::Intent;
 use crate::tree::record::Agreed;
@@ -16,24 +16,31 @@ use crate::tree::record::Agreed;
 /// used again by then.
 pub fn settle(archive: &Archive, roots: (&Root, &Root)) {
     for intent in archive.take_intents() {
-        match came_true(&intent, roots) {
-            Some(agreed) => drop(archive.remember(intent.folder, Changes::from([(intent.name, Some(agreed))]))),
+        match outcome(&intent, roots) {
+            Some(agreed) => drop(archive.remember(intent.folder, Changes::from([(intent.name, agreed)]))),
             None => archive.withdraw(intent.folder, std::iter::once(&*intent.name)),
         }
     }
 }
 
-fn came_true(intent: &Intent, (source, replica): (&Root, &Root)) -> Option<Agreed> {
-    let folders = [source.open_folder(&intent.path).ok()?, replica.open_folder(&intent.path).ok()?];
-    let ids = [source.stat(folders[0].as_fd()).ok()?.id(), replica.stat(folders[1].as_fd()).ok()?.id()];
-    // By the same path there may be others by now.
-    if joined(Ids { source: ids[0], replica: Some(ids[1]) }) != Some(intent.folder) {
+/// Which mountings of their disks the two roots are on; nothing where that cannot be told.
+pub fn mountings(source: &Root, replica: &Root) -> Option<String> {
+    Some(format!("{} {}", mounting(source.fd())?, mounting(replica.fd())?))
+}
+
+fn outcome(intent: &Intent, (source, replica): (&Root, &Root)) -> Option<Option<Agreed>> {
+    let root = match intent.side {
+        Side::Source => source,
+        Side::Replica => replica,
+    };
+    let folder = root.open_folder(&intent.path).ok()?;
+    // By the same path there may be another by now. The one across may be gone, with a name that was given or taken here.
+    if !is_half_of(root.stat(folder.as_fd()).ok()?.id(), intent.side, intent.folder) {
         return None;
     }
-    let (root, folder) = match intent.side {
-        Side::Source => (source, &folders[0]),
-        Side::Replica => (replica, &folders[1]),
-    };
-    let now = *root.look(folder.as_fd(), &intent.name).ok()?.stat()?;
-    intent.came_true(&now, born_at(folder.as_fd(), &intent.name))
+    match root.look(folder.as_fd(), &intent.name).ok()? {
+        Seen::Present(now) => intent.outcome(Some(&now), born_at(folder.as_fd(), &intent.name)),
+        Seen::Absent => intent.outcome(None, None),
+        Seen::Unknown => None,
+    }
 }

@@ -106,6 +106,7 @@ fn open(pair: &Pair, renew: &Renew) -> Result<Vec<Opened>, Misplaced> {
         sides.push((from, back.1.map_err(|e| unusable(source.path(), e))?));
     }
     if pair.two_way.is_some() {
+        pair.archive.go_on_with(intents::mountings(&source, &replica));
         intents::settle(&pair.archive, (&source, &replica));
     }
     let path = source.path().to_path_buf();

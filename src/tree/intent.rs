@@ -1,4 +1,4 @@
-//! Owns what is written down of a thing before it gets its name: a process that is killed between giving the name and
+//! Owns what is written down of a thing before it gets its name, or loses it: a process that is killed between that and
 //! remembering what was agreed by it must not take it for somebody's work. Whether it came true is told by what has the name
 //! afterwards. Decoding takes any bytes and never panics.
 
@@ -8,7 +8,7 @@ use super::identity::Side;
 use super::path::RelPath;
 use super::record::{Agreed, Record};
 
-/// That something is about to get a name, and what is agreed as soon as it has it.
+/// That something is about to get a name, and what is agreed as soon as it has it; or that it is about to go.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Intent {
     /// The folder, as the archive knows it.
@@ -22,11 +22,25 @@ pub struct Intent {
     pub born: Option<Time>,
     /// With the ctime that it has before it gets the name.
     pub agreed: Agreed,
+    /// It is to go, and nothing is agreed of it as soon as it is gone.
+    pub goes: bool,
 }
 
+/// A flag beside the side.
+const GOES: u8 = 2;
+
 impl Intent {
+    /// What is agreed by it; nothing if it has not come true, as far as that can be told.
+    pub fn outcome(&self, now: Option<&Stat>, born: Option<Time>) -> Option<Option<Agreed>> {
+        match (self.goes, now) {
+            (true, None) => Some(None),
+            (false, Some(now)) => self.came_true(now, born).map(Some),
+            _ => None,
+        }
+    }
+
     /// What is agreed if what has the name now is the thing; `None` if it may be something else.
-    pub fn came_true(&self, now: &Stat, born: Option<Time>) -> Option<Agreed> {
+    fn came_true(&self, now: &Stat, born: Option<Time>) -> Option<Agreed> {
         let said = match self.side {
             Side::Source => &self.agreed.source,
             Side::Replica => &self.agreed.replica,
@@ -62,7 +76,7 @@ impl Intent {
     pub fn encode(&self) -> Vec<u8> {
         let mut out = Vec::new();
         put_bytes(&mut out, self.path.as_bytes());
-        out.push(u8::from(self.side == Side::Source));
+        out.push(u8::from(self.side == Side::Source) | if self.goes { GOES } else { 0 });
         out.push(u8::from(self.born.is_some()));
         let born = self.born.unwrap_or_default();
         put(&mut out, born.sec as u64);
@@ -80,8 +94,17 @@ impl Intent {
         let born = Time { sec: take(&mut bytes)? as i64, nsec: u32::try_from(take(&mut bytes)?).ok()? };
         let record = Record::decode(bytes)?;
         let (name, agreed) = record.iter().next()?;
-        let side = if side == 1 { Side::Source } else { Side::Replica };
-        Some(Self { folder, path, name: name.into(), side, born: (has_born == 1).then_some(born), agreed: *agreed })
+        let goes = side & GOES != 0;
+        let side = if side & 1 == 1 { Side::Source } else { Side::Replica };
+        Some(Self {
+            folder,
+            path,
+            name: name.into(),
+            side,
+            born: (has_born == 1).then_some(born),
+            agreed: *agreed,
+            goes,
+        })
     }
 }
 
@@ -130,7 +153,17 @@ mod tests {
                 made: None,
                 base: None,
             },
+            goes: false,
         }
+    }
+
+    #[test]
+    fn what_is_gone_was_removed_and_what_is_there_was_not() {
+        let going = Intent { goes: true, ..intent(Kind::File) };
+        assert_eq!(going.outcome(None, None), Some(None));
+        assert_eq!(going.outcome(Some(&thing(Kind::File)), Some(at(5))), None);
+        assert_eq!(intent(Kind::File).outcome(None, None), None);
+        assert_eq!(Intent::decode(going.folder, &going.encode()), Some(going));
     }
 
     #[test]

@@ -2,8 +2,8 @@
 //! store's, in each of which the first entry says what it belongs to. A commit begins the other one, and empties the first
 //! when it is done. What has not been remembered by then goes along.
 //!
-//! It is the kernel that keeps it: nothing is brought to disk, and after the machine has gone down none of it counts. Then
-//! either side may lack what was agreed, and what one side has lost would be removed from the other.
+//! It is the kernel that keeps it: nothing is brought to disk, and after the machine has gone down, or one of the disks has
+//! been away, none of it counts. Then either side may lack what was agreed, and what one side has lost would be removed from the other.
 
 mod entry;
 
@@ -14,6 +14,7 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
+use super::recent::Recent;
 use super::store::Store;
 use super::{Archive, Changes};
 use crate::tree::codec::{put, put_bytes, take, take_counted};
@@ -21,27 +22,40 @@ use crate::tree::entry::InodeId;
 use crate::tree::intent::Intent;
 use entry::{Entry, put_agreed, put_intent, put_summed, put_withdrawn, take_entry, take_summed};
 
-const FORMAT: &[u8] = b"driftless agreements 1";
+const FORMAT: &[u8] = b"driftless agreements 2";
 
 /// Which store it is, so that a log is not read beside another one.
 const STORE: &str = "log";
 
 impl Archive {
     /// Takes in what was agreed and not committed when the last run was killed, and begins to write down what is agreed.
-    pub(super) fn keep_log(&self) {
+    pub(super) fn keep_log(&self, disks: Option<String>) {
         let Some(path) = self.store.as_ref().and_then(Store::path) else { return };
         if self.fact(STORE).is_none() {
             let time = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
             self.set_fact(STORE, format!("{} {}", time.as_nanos(), std::process::id()).as_bytes());
         }
         // Without it, a crash costs a comparison.
-        let Some(Ok((log, entries))) = self.belongs().map(|belongs| Log::open(path, belongs)) else { return };
+        let Some(Ok((log, entries))) = self.belongs(disks).map(|belongs| Log::open(path, belongs)) else { return };
         self.take_in(entries);
         *self.log() = Some(log);
     }
 
-    pub(super) fn belongs(&self) -> Option<Belongs> {
-        Some(Belongs { boot: self.boot.clone(), store: self.fact(STORE)? })
+    pub(super) fn belongs(&self, disks: Option<String>) -> Option<Belongs> {
+        Some(Belongs { boot: self.boot.clone(), store: self.fact(STORE)?, disks: disks.unwrap_or_default() })
+    }
+
+    /// Goes on with these mountings of both disks. What was agreed and not committed is forgotten where they are others than
+    /// before: a disk that was away may have lost it, and what one side has lost would be removed from the other.
+    pub fn go_on_with(&self, disks: Option<String>) {
+        let disks = disks.unwrap_or_default();
+        let mut recent = self.recent();
+        let mut log = self.log();
+        let Some(log) = log.as_mut().filter(|log| disks.is_empty() || log.belongs.disks != disks) else { return };
+        log.clear();
+        log.belongs.disks = disks;
+        *recent = Recent::default();
+        self.intents().clear();
     }
 
     pub(super) fn take_in(&self, entries: Vec<Entry>) {
@@ -73,6 +87,15 @@ impl Archive {
         }
     }
 
+    /// The same of what is about to be removed: in memory it is forgotten at once.
+    pub fn intend_removal(&self, intent: Intent) {
+        let mut recent = self.recent();
+        if let Some(log) = &mut *self.log() {
+            log.intend(std::slice::from_ref(&intent));
+        }
+        recent.take(intent.folder, Changes::from([(intent.name, None)]));
+    }
+
     /// Withdraws what was intended: it has not been given its name.
     pub fn withdraw<'a>(&self, folder: InodeId, names: impl Iterator<Item = &'a [u8]>) {
         if let Some(log) = &mut *self.log() {
@@ -92,6 +115,8 @@ impl Archive {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Belongs {
     pub boot: String,
+    /// Which mountings of both disks it speaks of; nothing where that cannot be told.
+    pub disks: String,
     pub store: Vec<u8>,
 }
 
@@ -286,6 +311,8 @@ fn parse(mut bytes: &[u8], belongs: &Belongs) -> Option<Parsed> {
     let is_ours = take_counted(&mut first)? == FORMAT
         && !belongs.boot.is_empty()
         && take_counted(&mut first)? == belongs.boot.as_bytes()
+        && !belongs.disks.is_empty()
+        && take_counted(&mut first)? == belongs.disks.as_bytes()
         && take_counted(&mut first)? == belongs.store;
     let generation = take(&mut first).filter(|_| is_ours)?;
     let (mut entries, mut length) = (Vec::new(), all - bytes.len());
@@ -300,6 +327,7 @@ fn head(belongs: &Belongs, generation: u64) -> Vec<u8> {
     let mut out = Vec::new();
     put_bytes(&mut out, FORMAT);
     put_bytes(&mut out, belongs.boot.as_bytes());
+    put_bytes(&mut out, belongs.disks.as_bytes());
     put_bytes(&mut out, &belongs.store);
     put(&mut out, generation);
     out
@@ -314,7 +342,7 @@ mod tests {
     use proptest::prelude::*;
 
     fn ours() -> Belongs {
-        Belongs { boot: "this".into(), store: b"store".to_vec() }
+        Belongs { boot: "this".into(), disks: "both".into(), store: b"store".to_vec() }
     }
 
     fn open(store: &Path) -> (Log, Vec<Entry>) {
@@ -365,6 +393,7 @@ mod tests {
             side: Side::Replica,
             born: None,
             agreed: agreed(1, false),
+            goes: false,
         };
         log.intend(&[intent(b"open"), intent(b"done"), intent(b"failed"), intent(b"noted")]);
         log.remember(FOLDER, &one(b"done", Some(agreed(1, false))));
@@ -413,6 +442,8 @@ mod tests {
         let others = [
             Belongs { boot: "another".into(), ..ours() },
             Belongs { boot: String::new(), ..ours() },
+            Belongs { disks: "mounted again".into(), ..ours() },
+            Belongs { disks: String::new(), ..ours() },
             Belongs { store: b"new".to_vec(), ..ours() },
         ];
         for other in &others {

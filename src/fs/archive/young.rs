@@ -41,11 +41,11 @@ impl Archive {
 
     /// The same where what is agreed was on disk on both sides before it was committed (`durable`), so that nothing is young.
     /// Where it was not, and the machine has gone down since, nothing of it can be relied on: what one side has lost by that
-    /// would be removed from the other. Returns whether all was forgotten.
+    /// would be removed from the other. `disks`: which mountings of both disks this is about. Returns whether all was forgotten.
     ///
     /// # Errors
     /// What the store says.
-    pub fn begin_both(&self, durable: bool) -> Result<bool, NoArchive> {
+    pub fn begin_both(&self, durable: bool, disks: Option<String>) -> Result<bool, NoArchive> {
         let has_rebooted = self.boot.is_empty() || self.written().is_none_or(|(boot, _)| boot != self.boot);
         let is_lost = has_rebooted && self.fact(UNSYNCED).is_some();
         if is_lost {
@@ -56,7 +56,7 @@ impl Archive {
         } else {
             self.set_fact(UNSYNCED, b"1");
         }
-        self.keep_log();
+        self.keep_log(disks);
         Ok(is_lost)
     }
 

@@ -36,6 +36,11 @@ impl<'a> Judged<'a> {
         Self { root, stage, path: target.path.clone(), place: stage.place(root, target).ok() }
     }
 
+    /// Where the folder is.
+    pub fn path(&self) -> &RelPath {
+        &self.path
+    }
+
     /// Removes an entry that is no folder if it holds what it did when it had this stamp.
     ///
     /// RACE: a process that has opened the file for writing before, and writes after the last look, loses that, as it does

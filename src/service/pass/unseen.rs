@@ -13,12 +13,12 @@ use super::folders::{Node, complete};
 use super::walk::Worker;
 use crate::fs::metadata::{self, Lost, Xattrs, same_stat};
 use crate::fs::stage::{Published, Staged, StagedFile};
-use crate::fs::{disk, remove};
+use crate::fs::{disk, identity, remove};
 use crate::service::claims::Which;
 use crate::service::clock;
 use crate::service::pair::Pair;
 use crate::tree::doubt::Doubt;
-use crate::tree::entry::{Kind, Seen, Stat};
+use crate::tree::entry::{Kind, Seen, Stat, Time};
 use crate::tree::path::RelPath;
 
 /// A folder that is built and not yet published.
@@ -34,6 +34,8 @@ pub struct Within {
     /// Open while there are few, which are brought to disk one by one.
     fd: Option<OwnedFd>,
     replica: Stat,
+    /// In two-way mode, when it was made.
+    born: Option<Time>,
     about: About,
 }
 
@@ -173,9 +175,10 @@ impl Worker<'_> {
                 return Err(failed("cannot set the attributes")(error));
             }
         };
+        let born = pair.two_way.as_ref().and_then(|_| identity::born(file.fd()));
         let fd = pair.options.durable.then(|| file.into_fd());
         let files = self.unseen_now.get_or_insert_default();
-        files.push(Within { name: name.into(), fd, replica, about });
+        files.push(Within { name: name.into(), fd, replica, born, about });
         if files.len() > disk::ONE_BY_ONE {
             files.iter_mut().rev().take(disk::ONE_BY_ONE + 1).for_each(|file| file.fd = None);
         }
@@ -263,10 +266,10 @@ impl Worker<'_> {
         published
     }
 
-    /// Files that are published with their folder keep all that they have.
     fn intend_within(&self, node: &Node, files: &[Within]) {
         if self.pass.pair.two_way.is_some() {
-            let made = files.iter().filter_map(|f| Some((&*f.name, None, self.pass.as_copied(&f.about, &f.replica)?)));
+            let made =
+                files.iter().filter_map(|f| Some((&*f.name, f.born, self.pass.as_copied(&f.about, &f.replica)?)));
             self.pass.pair.intend((node.ids, &node.path), made);
         }
     }

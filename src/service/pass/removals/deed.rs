@@ -57,7 +57,7 @@ impl<'a> remove::Below for Going<'a> {
             return remove::unlink(folder, name, AtFlags::empty()).map(|()| true);
         };
         let Some(agreed) = record.get(name) else { return Ok(false) };
-        forgetting(self.pass.pair, (*ids, name), Some(*agreed), || {
+        forgetting(self.pass.pair, (*ids, judged.path()), name, Some(*agreed), || {
             match judged.remove(folder, name, &agreed.replica)? {
                 Removed::Yes => Ok(true),
                 Removed::Changed => Ok(false),
@@ -67,9 +67,12 @@ impl<'a> remove::Below for Going<'a> {
     }
 
     fn leave(&self, path: &RelPath) {
-        let ids = |(parent, name): (RelPath, _)| Some((*self.known?.get(&parent)?, name));
-        if let Some((ids, name)) = path.split().and_then(ids) {
-            self.pass.pair.remember(ids, Changes::from([(name.into(), None)]));
+        let ids = |(parent, name): (RelPath, _)| Some((*self.known?.get(&parent)?, parent, name));
+        let pair = self.pass.pair;
+        if let Some((ids, parent, name)) = path.split().and_then(ids)
+            && let Some(agreed) = pair.agreed(ids, name)
+        {
+            pair.intend_removal((ids, &parent), name, agreed);
         }
     }
 
@@ -83,6 +86,10 @@ impl<'a> remove::Below for Going<'a> {
         self.pass.pulse.beat();
         self.removed.fetch_add(entries.len() as u64, Ordering::Relaxed);
         self.pass.report_removals(folder, entries, self.cause);
+        // Files are forgotten one by one.
+        if let (Some(ids), [(name, Kind::Directory)]) = (self.known.and_then(|known| known.get(folder)), entries) {
+            self.pass.pair.remember(*ids, Changes::from([((*name).into(), None)]));
+        }
     }
 
     fn is_stopped(&self) -> bool {
@@ -99,17 +106,16 @@ impl<'a> remove::Below for Going<'a> {
 /// somebody, and go from there too.
 fn forgetting(
     pair: &Pair,
-    (folder, name): (Ids, &[u8]),
+    (folder, path): (Ids, &RelPath),
+    name: &[u8],
     agreed: Option<Agreed>,
     remove: impl FnOnce() -> Result<bool, Errno>,
 ) -> Result<bool, Errno> {
-    pair.remember(folder, Changes::from([(name.into(), None)]));
+    let Some(agreed) = agreed else { return remove() };
+    pair.intend_removal((folder, path), name, agreed);
     let removed = remove();
-    if !matches!(removed, Ok(true) | Err(Errno::NOENT))
-        && let Some(agreed) = agreed
-    {
-        pair.remember(folder, Changes::from([(name.into(), Some(agreed))]));
-    }
+    let is_gone = matches!(removed, Ok(true) | Err(Errno::NOENT));
+    pair.remember(folder, Changes::from([(name.into(), (!is_gone).then_some(agreed))]));
     removed
 }
 
@@ -152,7 +158,7 @@ pub(super) fn remove_in(pass: &Pass, folder: &RelPath, removals: Vec<Removal>, j
         let going = Going::new(pass, removal.cause, removal.known());
         let mut remove = || remove_one(&going, replica.as_fd(), folder, removal, (jobs, &mut judged));
         let result = match ids {
-            Ok(ids) if pair.two_way.is_some() => forgetting(pair, (ids, name), pair.agreed(ids, name), remove),
+            Ok(ids) if pair.two_way.is_some() => forgetting(pair, (ids, folder), name, pair.agreed(ids, name), remove),
             _ => remove(),
         };
         pair.claims.release_subtree(&removal.path);
