@@ -16,8 +16,13 @@ use super::two_way::is_unwritten;
 use crate::tree::entry::{InodeId, Stamp, Stat};
 use crate::tree::record::Agreed;
 
-/// What a name was in the source and in the replica when both were agreed, or the program has made them equal.
+/// What a name was in the source and in the replica when both were agreed.
 pub type Was = Option<(InodeId, InodeId)>;
+
+/// The same of an agreement.
+pub fn was(agreed: Option<&Agreed>) -> Was {
+    agreed.map(|agreed| (agreed.source.id, agreed.replica.id))
+}
 
 /// Whether an entry of the replica that holds what the source's does is to become a file of its own: the source has parted
 /// it from the names that it has in the replica.

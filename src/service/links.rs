@@ -14,8 +14,6 @@ pub struct LinkTable {
     replicas: HashMap<InodeId, InodeId>,
     /// The inode that a name was last seen to have. A name that is gone may have been written through before.
     last: HashMap<RelPath, InodeId>,
-    /// In two-way mode, what a name is on both sides by the program's own doing, until that is agreed.
-    made: HashMap<RelPath, (InodeId, InodeId)>,
 }
 
 impl LinkTable {
@@ -91,20 +89,6 @@ impl LinkTable {
     pub fn set(&mut self, source: InodeId, replica: InodeId) {
         self.owners.insert(replica, source);
         self.replicas.insert(source, replica);
-    }
-
-    /// Notes what a name is on both sides by the program's own doing.
-    pub fn note_made(&mut self, path: &RelPath, ids: (InodeId, InodeId)) {
-        self.made.insert(path.clone(), ids);
-    }
-
-    pub fn made(&self, path: &RelPath) -> Option<(InodeId, InodeId)> {
-        self.made.get(path).copied()
-    }
-
-    /// It is agreed.
-    pub fn forget_made(&mut self, path: &RelPath) {
-        self.made.remove(path);
     }
 
     /// The inode of the source that a shared inode of the replica stands for.

@@ -124,6 +124,10 @@ impl Pass<'_> {
         let source = pair.source.look(parent.source.as_fd(), name);
         let replica = parent.replica().and_then(|folder| pair.replica.look(folder, name));
         let (Ok(Seen::Present(source)), Ok(Seen::Present(replica))) = (source, replica) else { return };
+        // Somebody may have put something else there since.
+        if source.kind != Kind::Directory || replica.kind != Kind::Directory {
+            return;
+        }
         // At once, for who looks at the name next: it may be something else on one side by then.
         pair.remember(parent.ids, Changes::from([(name.into(), Some(as_made(&source, &replica)))]));
     }

@@ -13,7 +13,7 @@ use crate::fs::compare;
 use crate::fs::metadata::{self, Xattrs};
 use crate::fs::patch::{Old, Same};
 use crate::fs::root::open_file;
-use crate::plan::links::goes_back;
+use crate::plan::links::{goes_back, was};
 use crate::plan::mirror::Contents;
 use crate::service::clock;
 use crate::service::restless::Look;
@@ -94,7 +94,7 @@ impl Worker<'_> {
             return Ok(Some(Differs { replica, same: None, contents: true }));
         }
         let agreed = pair.two_way.as_ref().and_then(|_| pair.agreed(node.ids, &job.name));
-        if contents == Contents::Compare && goes_back(&reading.source, &replica, self.pass.was(path, agreed.as_ref())) {
+        if contents == Contents::Compare && goes_back(&reading.source, &replica, was(agreed.as_ref())) {
             self.pass.across(path);
             return Ok(None);
         }

@@ -450,10 +450,8 @@ impl Worker<'_> {
         if racy && self.pass.pair.two_way.is_some() {
             // It is agreed that both were this, but not that the source has not been written since: it is compared again
             // when a write would show.
-            self.pass.note_made(path, &reading.source, replica);
             return self.pass.again(path, Doubt::contents(clock::now()));
         }
-        self.pass.forget_made(path);
         if reading.source.is_linked() || replica.is_linked() {
             self.pass.note_links(path, &reading.source, replica);
         }

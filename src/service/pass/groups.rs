@@ -13,7 +13,7 @@ use crate::fs::archive::Changes;
 use crate::fs::identity::born_at;
 use crate::fs::stage::{Published, Target};
 use crate::fs::trust;
-use crate::plan::links::parts;
+use crate::plan::links::{parts, was};
 use crate::plan::mirror::{Contents, Step};
 use crate::plan::two_way::{Different, Verdict};
 use crate::service::agreements::Ids;
@@ -88,7 +88,7 @@ impl Pass<'_> {
             group.leader.get_or_insert_with(|| path.clone());
         }
         if self.pair.two_way.is_some() {
-            job.parts = job.replica.is_some_and(|replica| parts(&job.source, &replica, self.was(path, agreed)));
+            job.parts = job.replica.is_some_and(|replica| parts(&job.source, &replica, was(agreed)));
             return Some(job);
         }
         // Two files in the source must not share one inode in the replica: the later one gets a new inode.

@@ -9,7 +9,7 @@ use super::walk::Worker;
 use super::{Pass, both_ways, lend, place_of};
 use crate::fs::archive::Changes;
 use crate::fs::stage::{Published, Target};
-use crate::plan::links::{Was, lends_agreement, was_joined};
+use crate::plan::links::{lends_agreement, was_joined};
 use crate::plan::two_way::{Verdict, is_unwritten};
 use crate::service::clock;
 use crate::tree::doubt::Doubt;
@@ -74,29 +74,15 @@ impl Pass<'_> {
         })
     }
 
-    /// Which files a name was on both sides when it was agreed, or made equal by the program since.
-    pub(super) fn was(&self, path: &RelPath, agreed: Option<&Agreed>) -> Was {
-        self.pair.links().made(path).or(agreed.map(|agreed| (agreed.source.id, agreed.replica.id)))
-    }
-
-    /// Notes what the program has made equal that cannot be agreed yet.
-    pub(super) fn note_made(&self, path: &RelPath, source: &Stat, replica: &Stat) {
-        self.pair.links().note_made(path, (source.id(), replica.id()));
-        self.pair.links_back().note_made(path, (replica.id(), source.id()));
-    }
-
-    pub(super) fn forget_made(&self, path: &RelPath) {
-        if self.pair.two_way.is_some() {
-            self.pair.links().forget_made(path);
-            self.pair.links_back().forget_made(path);
-        }
-    }
-
     /// Notes that a name of a linked file of the replica is another file now, by this pass.
     pub(super) fn left(&self, path: &RelPath, old: &Stat, new: InodeId) {
         let is_linked = old.kind == Kind::File && old.is_linked() && old.id() != new;
         if self.pair.two_way.is_none() || !is_linked {
             return;
+        }
+        // The other name is one by which the version that yielded is kept.
+        if self.shared().kept.contains(&old.id()) {
+            return self.restamp_left(path, old);
         }
         self.restamp_left(path, old);
         // Written to, it is a version of its own, which those names go on having.

@@ -254,7 +254,8 @@ fn remember(pass: &Pass, (old, new): (&End, &End), agreed: Agreed, back: Option<
         // A folder's times may be in the middle of being set: they are looked at again.
         if now.kind == Kind::Directory {
             let Seen::Present(source) = pair.source.look(end.source.as_fd(), &end.name)? else { return Ok(None) };
-            return Ok(pair.two_way.as_ref().map(|_| as_made(&source, &now)));
+            let is_folder = pair.two_way.is_some() && source.kind == Kind::Directory;
+            return Ok(is_folder.then(|| as_made(&source, &now)));
         }
         // What was written to in this moment, or has come there since, is not what was agreed.
         let is_moved = now.stamp().same_contents_if_explained(&agreed.replica);
