@@ -83,7 +83,11 @@ impl Worker<'_> {
             Verdict::Nothing => only(Step::Nothing),
             Verdict::Forget => only(Step::Forget),
             Verdict::LeaveAlone => only(Step::LeaveAlone),
-            Verdict::Folder { attributes_agreed } => only(Step::Folder { attributes_agreed }),
+            Verdict::Folder { attributes_agreed } => {
+                // What was set in the instant in which they were agreed shows in no stamp.
+                let is_named = case.doubt.is_some_and(|d| case.agreed.is_some_and(|a| d.at > a.looked));
+                only(Step::Folder { attributes_agreed: attributes_agreed && !is_named })
+            }
             Verdict::Take(Side::Source) => only(decide(case)),
             Verdict::Merge(Side::Source) => {
                 self.lend_attributes_at(node, path, case);

@@ -108,9 +108,9 @@ impl Worker<'_> {
                     return Err(failed("cannot set the attributes")(error));
                 }
             }
-            if pair.two_way.is_some()
-                && let Ok(Seen::Present(made)) = pair.replica.look(staged.folder(), staged.name())
-            {
+            let look = || pair.replica.look(staged.folder(), staged.name()).ok()?.stat().copied();
+            let made = pair.two_way.as_ref().and_then(|_| look());
+            if let Some(made) = &made {
                 let (source, replica) = (source.stamp(), made.stamp());
                 let agreed = Agreed { source, replica, racy, looked, provisional: false, made: None, base: None };
                 self.pass.intend(node, &job.name, born_at(staged.folder(), staged.name()), agreed);
@@ -123,9 +123,8 @@ impl Worker<'_> {
                 return Err(Stop::Changed);
             }
             match pair.replica.look(folder, &job.name) {
-                Ok(Seen::Present(replica)) => {
-                    agree(&replica);
-                }
+                // Somebody may have put something else there since.
+                Ok(Seen::Present(replica)) if made.is_none_or(|made| made.id() == replica.id()) => agree(&replica),
                 _ => return Err(Stop::Changed),
             }
         }
