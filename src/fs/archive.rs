@@ -4,6 +4,7 @@
 
 mod log;
 mod recent;
+mod since;
 mod store;
 mod young;
 

@@ -3,113 +3,24 @@
 //! when it is done. What has not been remembered by then goes along.
 //!
 //! It is the kernel that keeps it: nothing is brought to disk, and after the machine has gone down, or one of the disks has
-//! been away, none of it counts. Then either side may lack what was agreed, and what one side has lost would be removed from the other.
+//! been away, none of it counts. Then either side may lack what was agreed, and what one side has lost would be removed from
+//! the other.
 
-mod entry;
+pub mod entry;
 
 use std::collections::{BTreeMap, HashMap};
 use std::fs::{File, OpenOptions};
 use std::io::{Read, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
-use std::time::SystemTime;
 
-use super::recent::Recent;
-use super::store::Store;
-use super::{Archive, Changes};
+use super::Changes;
 use crate::tree::codec::{put, put_bytes, take, take_counted};
 use crate::tree::entry::InodeId;
 use crate::tree::intent::Intent;
 use entry::{Entry, put_agreed, put_intent, put_summed, put_withdrawn, take_entry, take_summed};
 
 const FORMAT: &[u8] = b"driftless agreements 2";
-
-/// Which store it is, so that a log is not read beside another one.
-const STORE: &str = "log";
-
-impl Archive {
-    /// Takes in what was agreed and not committed when the last run was killed, and begins to write down what is agreed.
-    pub(super) fn keep_log(&self, disks: Option<String>) {
-        let Some(path) = self.store.as_ref().and_then(Store::path) else { return };
-        if self.fact(STORE).is_none() {
-            let time = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
-            self.set_fact(STORE, format!("{} {}", time.as_nanos(), std::process::id()).as_bytes());
-        }
-        // Without it, a crash costs a comparison.
-        let Some(Ok((log, entries))) = self.belongs(disks).map(|belongs| Log::open(path, belongs)) else { return };
-        self.take_in(entries);
-        *self.log() = Some(log);
-    }
-
-    pub(super) fn belongs(&self, disks: Option<String>) -> Option<Belongs> {
-        Some(Belongs { boot: self.boot.clone(), store: self.fact(STORE)?, disks: disks.unwrap_or_default() })
-    }
-
-    /// Goes on with these mountings of both disks. What was agreed and not committed is forgotten where they are others than
-    /// before: a disk that was away may have lost it, and what one side has lost would be removed from the other.
-    pub fn go_on_with(&self, disks: Option<String>) {
-        let disks = disks.unwrap_or_default();
-        let mut recent = self.recent();
-        let mut log = self.log();
-        let Some(log) = log.as_mut().filter(|log| disks.is_empty() || log.belongs.disks != disks) else { return };
-        log.clear();
-        log.belongs.disks = disks;
-        *recent = Recent::default();
-        self.intents().clear();
-    }
-
-    pub(super) fn take_in(&self, entries: Vec<Entry>) {
-        let mut recent = self.recent();
-        let mut intents: HashMap<(InodeId, Box<[u8]>), Intent> = HashMap::new();
-        for entry in entries {
-            match entry {
-                Entry::Agreed(folder, name, change) => {
-                    intents.remove(&(folder, name.clone()));
-                    recent.take(folder, Changes::from([(name, change)]));
-                }
-                Entry::Intent(intent) => drop(intents.insert((intent.folder, intent.name.clone()), intent)),
-                Entry::Withdrawn(folder, name) => drop(intents.remove(&(folder, name))),
-            }
-        }
-        *self.intents() = intents.into_values().collect();
-    }
-
-    /// What was intended when the last run was killed, and may have come true.
-    pub fn take_intents(&self) -> Vec<Intent> {
-        std::mem::take(&mut *self.intents())
-    }
-
-    /// Writes down what is about to be given a name. It counts until something is noted or remembered of the name, or it is
-    /// withdrawn.
-    pub fn intend(&self, intents: &[Intent]) {
-        if let Some(log) = &mut *self.log() {
-            log.intend(intents);
-        }
-    }
-
-    /// The same of what is about to be removed: in memory it is forgotten at once.
-    pub fn intend_removal(&self, intent: Intent) {
-        let mut recent = self.recent();
-        if let Some(log) = &mut *self.log() {
-            log.intend(std::slice::from_ref(&intent));
-        }
-        recent.take(intent.folder, Changes::from([(intent.name, None)]));
-    }
-
-    /// Withdraws what was intended: it has not been given its name.
-    pub fn withdraw<'a>(&self, folder: InodeId, names: impl Iterator<Item = &'a [u8]>) {
-        if let Some(log) = &mut *self.log() {
-            log.withdraw(folder, names);
-        }
-    }
-
-    /// Writes down what has just been made equal and will be remembered, for the case that the process is killed before.
-    pub fn note(&self, folder: InodeId, made: Changes) {
-        if let Some(log) = &mut *self.log() {
-            log.note(folder, made);
-        }
-    }
-}
 
 /// Which log it is: what another start of the machine, or another store, has left is not read.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -261,6 +172,17 @@ impl Log {
         (0..2).for_each(|which| self.empty(which));
     }
 
+    /// Whether it speaks of these mountings of both disks.
+    pub fn is_of(&self, disks: &str) -> bool {
+        self.belongs.disks == disks
+    }
+
+    /// The same of other mountings, of which nothing is agreed yet.
+    pub fn begin_again(&mut self, disks: String) {
+        self.clear();
+        self.belongs.disks = disks;
+    }
+
     fn empty(&mut self, which: usize) {
         // Left there, it is read as what it is: older than the store.
         if self.lengths[which] > 0 && self.files[which].set_len(0).is_ok() {
@@ -335,6 +257,7 @@ fn head(belongs: &Belongs, generation: u64) -> Vec<u8> {
 
 #[cfg(test)]
 mod tests {
+    use super::super::Archive;
     use super::super::tests::{FOLDER, agreed, one};
     use super::*;
     use crate::tree::identity::Side;
