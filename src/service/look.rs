@@ -106,7 +106,9 @@ fn open(pair: &Pair, renew: &Renew) -> Result<Vec<Opened>, Misplaced> {
         sides.push((from, back.1.map_err(|e| unusable(source.path(), e))?));
     }
     if pair.two_way.is_some() {
-        pair.archive.go_on_with(intents::mountings(&source, &replica));
+        if let Err(reason) = pair.archive.go_on_with(intents::mountings(&source, &replica)) {
+            pair.log.warn(format_args!("{reason}"));
+        }
         intents::settle(&pair.archive, (&source, &replica));
     }
     let path = source.path().to_path_buf();

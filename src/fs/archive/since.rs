@@ -8,7 +8,7 @@ use super::log::entry::Entry;
 use super::log::{Belongs, Log};
 use super::recent::Recent;
 use super::store::Store;
-use super::{Archive, Changes};
+use super::{Archive, Changes, NoArchive};
 use crate::tree::entry::InodeId;
 use crate::tree::intent::Intent;
 
@@ -35,14 +35,20 @@ impl Archive {
 
     /// Goes on with these mountings of both disks. What was agreed and not committed is forgotten where they are others than
     /// before: a disk that was away may have lost it, and what one side has lost would be removed from the other.
-    pub fn go_on_with(&self, disks: Option<String>) {
+    ///
+    /// # Errors
+    /// What the store says.
+    pub fn go_on_with(&self, disks: Option<String>) -> Result<(), NoArchive> {
         let disks = disks.unwrap_or_default();
-        let mut recent = self.recent();
-        let mut log = self.log();
-        let Some(log) = log.as_mut().filter(|log| disks.is_empty() || !log.is_of(&disks)) else { return };
-        log.begin_again(disks);
-        *recent = Recent::default();
-        self.intents().clear();
+        {
+            let mut recent = self.recent();
+            let mut log = self.log();
+            let Some(log) = log.as_mut().filter(|log| disks.is_empty() || !log.is_of(&disks)) else { return Ok(()) };
+            log.begin_again(disks.clone());
+            *recent = Recent::default();
+            self.intents().clear();
+        }
+        self.begin_unsynced_again(&disks)
     }
 
     pub(super) fn take_in(&self, entries: Vec<Entry>) {

@@ -102,3 +102,32 @@ fn a_store_with_pages_of_something_else_is_used_or_made_anew_and_never_ends_the_
         let _ = archive.commit(Moment(6), true);
     }
 }
+
+#[test]
+fn what_was_not_brought_to_disk_is_forgotten_once_a_disk_was_away() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path().join("a.redb");
+    let mounted = |disks: &str| Some(disks.to_string());
+    for (durable, then, is_kept) in
+        [(false, "both", true), (false, "mounted again", false), (true, "mounted again", true)]
+    {
+        let archive = Archive::open(&path).expect("an archive");
+        archive.begin_both(durable, mounted("both")).expect("begun");
+        archive.remember(FOLDER, one(b"a", Some(agreed(1, false))));
+        archive.commit(Moment(10), true).expect("a commit");
+        drop(archive);
+        let archive = Archive::open(&path).expect("an archive");
+        assert_eq!(archive.begin_both(durable, mounted(then)).expect("begun"), !is_kept, "{durable} {then}");
+        assert_eq!(archive.agreed(FOLDER, b"a").is_some(), is_kept, "{durable} {then}");
+        archive.end();
+    }
+    // The same under a service that goes on.
+    let archive = Archive::open(&path).expect("an archive");
+    archive.begin_both(false, mounted("both")).expect("begun");
+    archive.remember(FOLDER, one(b"a", Some(agreed(1, false))));
+    archive.commit(Moment(10), true).expect("a commit");
+    archive.go_on_with(mounted("both")).expect("it goes on");
+    assert!(archive.agreed(FOLDER, b"a").is_some());
+    archive.go_on_with(mounted("mounted again")).expect("it goes on");
+    assert!(archive.agreed(FOLDER, b"a").is_none());
+}

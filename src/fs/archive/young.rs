@@ -11,7 +11,7 @@ use crate::tree::record::Record;
 
 /// What has been in memory for so long has been brought to disk by the kernel, which waits for half a minute.
 const UNWRITTEN: Duration = Duration::from_secs(3600);
-/// Kept while copies are published without being brought to disk first.
+/// Kept while copies are published without being brought to disk first; in two-way mode, with the mountings of both disks.
 const UNSYNCED: &str = "unsynced";
 
 impl Archive {
@@ -40,24 +40,35 @@ impl Archive {
     }
 
     /// The same where what is agreed was on disk on both sides before it was committed (`durable`), so that nothing is young.
-    /// Where it was not, and the machine has gone down since, nothing of it can be relied on: what one side has lost by that
+    /// Where it was not, and the machine has gone down since, or one of the disks has been away, nothing of it can be relied on: what one side has lost by that
     /// would be removed from the other. `disks`: which mountings of both disks this is about. Returns whether all was forgotten.
     ///
     /// # Errors
     /// What the store says.
     pub fn begin_both(&self, durable: bool, disks: Option<String>) -> Result<bool, NoArchive> {
         let has_rebooted = self.boot.is_empty() || self.written().is_none_or(|(boot, _)| boot != self.boot);
-        let is_lost = has_rebooted && self.fact(UNSYNCED).is_some();
+        let mounted = disks.as_deref().unwrap_or_default().as_bytes();
+        let was_away = |then: Vec<u8>| then.is_empty() || then != mounted;
+        let is_lost = self.fact(UNSYNCED).is_some_and(|then| has_rebooted || was_away(then));
         if is_lost {
             self.forget()?;
         }
         if durable {
             self.remove_fact(UNSYNCED);
         } else {
-            self.set_fact(UNSYNCED, b"1");
+            self.set_fact(UNSYNCED, mounted);
         }
         self.keep_log(disks);
         Ok(is_lost)
+    }
+
+    /// Where nothing was brought to disk before it was committed, forgets all of it: it goes on with these mountings.
+    pub(super) fn begin_unsynced_again(&self, disks: &str) -> Result<(), NoArchive> {
+        if self.fact(UNSYNCED).is_some() {
+            self.forget()?;
+            self.set_fact(UNSYNCED, disks.as_bytes());
+        }
+        Ok(())
     }
 
     /// Ends the run cleanly: all that it wrote is in the kernel's hands.
