@@ -302,7 +302,16 @@ impl Watch<'_> {
         String::from_utf8_lossy(&fs::read(&self.console).unwrap_or_default()).into_owned()
     }
 
+    /// What the service has logged. A thread of its own writes that: it is waited for until it adds no more, or a second.
     pub fn log(&self) -> String {
+        let length = || fs::metadata(self.pair.log_file()).map_or(0, |m| m.len());
+        let start = Instant::now();
+        let (mut last, mut same) = (length(), 0);
+        while same < 3 && start.elapsed() < Duration::from_secs(1) {
+            thread::sleep(Duration::from_millis(10));
+            let now = length();
+            (last, same) = (now, if now == last { same + 1 } else { 0 });
+        }
         String::from_utf8_lossy(&fs::read(self.pair.log_file()).unwrap_or_default()).into_owned()
     }
 

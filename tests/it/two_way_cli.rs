@@ -287,7 +287,8 @@ fn every_operation_is_logged_with_the_path_that_was_written_whichever_way_it_wen
         disk::symlink("x", &here.join("pointer"));
         disk::make_fifo(&here.join("fifo"));
         watch.assert_follows();
-        let log = watch.log();
+        watch.stop();
+        let log = fs::read_to_string(pair.log_file()).expect("the log");
         let at = |name: &str| shown(&there.join(name));
         for line in [
             format!("File copied: {}", at("new")),
@@ -306,8 +307,6 @@ fn every_operation_is_logged_with_the_path_that_was_written_whichever_way_it_wen
         }
         let written = |side: &Path| log.matches(&format!("'{}/", side.display())).count();
         assert!(written(&here) == 0 && written(&there) > 0, "{log}");
-        watch.stop();
-        let log = fs::read_to_string(pair.log_file()).expect("the log");
         let last = log.lines().last().expect("a line");
         let (changes, nothing) =
             if turned { ("in the source", "0 in the replica") } else { ("in the replica", "0 in the source") };

@@ -1,12 +1,18 @@
 //! Owns what each lane begins with next. Of all ways, one lane for single files is at work at a time, and one of the others.
 
+use std::time::Duration;
+
 use super::Dispatcher;
 use super::way::Way;
+use crate::plan::schedule::later;
 use crate::service::news::Taken;
 use crate::service::pass::Brake;
 use crate::tree::doubt::{Doubt, Extent, Moment};
 use crate::tree::operation::Cause;
 use crate::tree::path::RelPath;
+
+/// How long what is no rename waits for renames that have not begun.
+const RENAMES_FIRST: Duration = Duration::from_secs(1);
 
 impl Dispatcher {
     pub(super) fn start_what_can(&mut self, now: Moment) {
@@ -27,9 +33,7 @@ impl Dispatcher {
             // It removes nothing.
             way.express.begin(&way.pair, Brake::default(), 1);
         }
-        // A rename leaves a name that is gone, and what is renamed is not to be removed first.
-        let is_renaming = self.ways.iter().any(|way| way.express.running.is_some() && way.express.is_renaming);
-        if !self.is_bulk_running() && !is_renaming {
+        if !self.is_bulk_running() && !self.ways.iter().any(|way| is_renaming_first(way, now)) {
             self.begin_bulk(now);
         }
     }
@@ -71,4 +75,12 @@ impl Dispatcher {
         let some = self.ways.iter().enumerate().filter(|(_, way)| !waiting(way).is_empty());
         some.min_by_key(|(_, way)| waiting(way).oldest.unwrap_or(Moment::NEVER)).map(|(at, _)| at)
     }
+}
+
+/// A rename leaves a name that is gone and makes one that is new: what is renamed is not to be removed first, nor made anew.
+/// Renames that come without end do not hold the rest back without end.
+fn is_renaming_first(way: &Way, now: Moment) -> bool {
+    let is_young = way.bulk.waiting.oldest.is_none_or(|oldest| now < later(oldest, RENAMES_FIRST));
+    let is_waiting = is_young && !way.express.waiting.renames.is_empty();
+    is_waiting || way.express.running.is_some() && way.express.is_renaming
 }
