@@ -18,7 +18,7 @@
 
 use crate::tree::entry::{Kind, Seen, Stamp, Stat};
 use crate::tree::identity::Side;
-use crate::tree::record::Agreed;
+use crate::tree::record::{Agreed, Base};
 
 /// All that the decision rests on.
 #[derive(Clone, Copy, Debug)]
@@ -76,12 +76,18 @@ enum Since {
 }
 
 impl Since {
-    /// `is_racy`: it may have been written in the instant in which it was agreed.
-    fn of(seen: Option<&Stat>, agreed: &Stamp, (is_doubted, is_racy): (bool, bool)) -> Self {
-        let Some(now) = seen.map(Stat::stamp) else { return Since::Gone };
+    /// `is_racy`: it may have been written in the instant in which it was agreed. `base`: an owner that was set in that
+    /// instant shows in no stamp.
+    fn of(seen: Option<&Stat>, (agreed, base): (&Stamp, Option<Base>), (is_doubted, is_racy): (bool, bool)) -> Self {
+        let Some(stat) = seen else { return Since::Gone };
+        let now = stat.stamp();
         let has_contents = now.kind == Kind::File;
         if now == *agreed {
-            return if (is_doubted || is_racy) && has_contents { Since::Unsure } else { Since::Same };
+            return match has_same_owner(stat, base) {
+                _ if (is_doubted || is_racy) && has_contents => Since::Unsure,
+                true => Since::Same,
+                false => Since::Attributes,
+            };
         }
         let is_folder = (now.kind, agreed.kind) == (Kind::Directory, Kind::Directory);
         // What a folder holds is decided one by one.
@@ -103,16 +109,22 @@ pub fn reconcile(both: &Both) -> Verdict {
     if let (Some(source), Some(replica)) = (source, replica)
         && (source.kind, replica.kind) == (Kind::Directory, Kind::Directory)
     {
-        return Verdict::Folder { attributes_agreed: agreed.holds(&source.stamp(), &replica.stamp()) };
+        let is_same = [source, replica].into_iter().all(|stat| has_same_owner(stat, agreed.base));
+        return Verdict::Folder { attributes_agreed: is_same && agreed.holds(&source.stamp(), &replica.stamp()) };
     }
-    let of_source = Since::of(source, &agreed.source, (both.doubted.0, agreed.hides_a_write(&agreed.source)));
-    let of_replica = Since::of(replica, &agreed.replica, (both.doubted.1, agreed.hides_a_write(&agreed.replica)));
+    let since = |seen, stamp, doubted| Since::of(seen, (stamp, agreed.base), (doubted, agreed.hides_a_write(stamp)));
+    let of_source = since(source, &agreed.source, both.doubted.0);
+    let of_replica = since(replica, &agreed.replica, both.doubted.1);
     let is_other_kind = source.zip(replica).is_some_and(|(source, replica)| source.kind != replica.kind);
     match decide(of_source, of_replica) {
         Verdict::Merge(side) if is_other_kind => Verdict::Take(side),
         Verdict::Compare(_) if is_other_kind => Verdict::Conflict,
         verdict => verdict,
     }
+}
+
+fn has_same_owner(now: &Stat, base: Option<Base>) -> bool {
+    base.is_none_or(|base| (now.uid, now.gid) == (base.uid, base.gid))
 }
 
 fn never_agreed(source: Option<&Stat>, replica: Option<&Stat>) -> Verdict {
@@ -152,14 +164,15 @@ fn decide(source: Since, replica: Since) -> Verdict {
 /// Whether the source's contents, and the replica's, are others than when both were agreed, or are gone since.
 pub fn written(both: &Both) -> (bool, bool) {
     let Some(agreed) = both.agreed else { return (both.source.stat().is_some(), both.replica.stat().is_some()) };
-    let is_written =
-        |now: Seen, was: &Stamp| matches!(Since::of(now.stat(), was, (false, false)), Since::Contents | Since::Gone);
+    let is_written = |now: Seen, was: &Stamp| {
+        matches!(Since::of(now.stat(), (was, None), (false, false)), Since::Contents | Since::Gone)
+    };
     (is_written(both.source, &agreed.source), is_written(both.replica, &agreed.replica))
 }
 
 /// Whether all that may have become of one side's entry since both agreed is a change of its attributes.
 pub fn is_unwritten(now: &Stat, agreed: &Stamp) -> bool {
-    matches!(Since::of(Some(now), agreed, (false, false)), Since::Same | Since::Attributes)
+    matches!(Since::of(Some(now), (agreed, None), (false, false)), Since::Same | Since::Attributes)
 }
 
 /// Whose attributes an entry has that both sides have.
@@ -192,13 +205,15 @@ pub fn merge_attributes(source: &Stat, replica: &Stat, agreed: Option<&Agreed>, 
     let mtime = (source.mtime != was_source.mtime, replica.mtime != was_replica.mtime);
     let ctime = (source.ctime != was_source.ctime, replica.ctime != was_replica.ctime);
     // Without a base, whatever may have changed has.
+    let id = |of: fn(&Stat) -> u32, was: fn(&Base) -> u32| match agreed.base.as_ref().map(was) {
+        Some(was) if of(source) == was && of(replica) == was => Side::Source,
+        Some(was) => changed((of(source) != was, of(replica) != was)),
+        None => changed(ctime),
+    };
     let since = |(now, there): (u64, u64), was: Option<u64>| match was.map(|was| (now != was, there != was)) {
         Some((false, false)) if now == there => (false, false),
         Some((of_source, of_replica)) if of_source || of_replica => (of_source && ctime.0, of_replica && ctime.1),
         _ => ctime,
-    };
-    let id = |of: fn(&Stat) -> u32, was: Option<u32>| {
-        changed(since((of(source).into(), of(replica).into()), was.map(u64::from)))
     };
     let extended = match since(hashes, agreed.base.map(|base| base.extended)) {
         (of_source, of_replica) if of_source == of_replica => None,
@@ -208,8 +223,8 @@ pub fn merge_attributes(source: &Stat, replica: &Stat, agreed: Option<&Agreed>, 
         extended,
         later,
         mode: changed((source.mode != was_source.mode, replica.mode != was_replica.mode)),
-        uid: id(|stat| stat.uid, agreed.base.map(|base| base.uid)),
-        gid: id(|stat| stat.gid, agreed.base.map(|base| base.gid)),
+        uid: id(|stat| stat.uid, |base| base.uid),
+        gid: id(|stat| stat.gid, |base| base.gid),
         mtime: if mtime.0 == mtime.1 { newer } else { changed(mtime) },
     }
 }
@@ -450,8 +465,14 @@ mod tests {
         // Both have changed the same.
         let same = merged((TOUCHED, (5, 0)), (later, (6, 0)), (8, 9));
         assert_eq!((same.uid, same.extended), (Side::Replica, None));
-        // What differs where no ctime has moved could not be set.
-        assert_eq!(merged((BASE, (5, 0)), (TOUCHED, (0, 0)), (8, 7)).uid, Side::Replica);
+        // What was set in the instant of the agreement is there, though no ctime has moved.
+        assert_eq!(merged((BASE, (5, 0)), (TOUCHED, (0, 0)), (8, 7)).uid, Side::Source);
+        let verdict =
+            |source: Stat, replica: Stat| verdict_with((Seen::Present(source), Seen::Present(replica)), agreed);
+        let (same, other) = (owned(BASE, (0, 0), 1), owned(BASE, (5, 0), 2));
+        assert_eq!(verdict(same, owned(BASE, (0, 0), 2)), Verdict::Nothing);
+        assert_eq!(verdict(same, other), Verdict::Take(Side::Replica));
+        assert_eq!(verdict(owned(BASE, (0, 5), 1), owned(BASE, (0, 0), 2)), Verdict::Take(Side::Source));
     }
 
     #[test]

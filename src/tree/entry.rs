@@ -64,6 +64,12 @@ impl Stat {
         Stamp { id: self.id(), kind: self.kind, mode: self.mode, size: self.size, mtime: self.mtime, ctime: self.ctime }
     }
 
+    /// Whether nothing of it that a stat shows, but perhaps its ctime, is other than it was `earlier`: it got a name.
+    pub fn differs_in_ctime_alone(&self, earlier: &Stat) -> bool {
+        let (now, then) = (self.stamp(), Stamp { ctime: self.ctime, ..earlier.stamp() });
+        now == then && (self.uid, self.gid) == (earlier.uid, earlier.gid)
+    }
+
     /// Whether blocks are missing: the file has holes, or its filesystem compresses.
     pub fn is_sparse(&self) -> bool {
         self.kind == Kind::File && self.blocks.saturating_mul(512) < self.size

@@ -17,7 +17,7 @@ use tempfile::TempDir;
 use crate::{console, disk, tree};
 
 /// No command of a test needs longer than this on a slow machine.
-const PATIENCE: Duration = Duration::from_secs(120);
+pub const PATIENCE: Duration = Duration::from_secs(120);
 
 /// What a stop may take, by the contract.
 pub const STOP: Duration = Duration::from_secs(5);

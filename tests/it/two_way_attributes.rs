@@ -1,11 +1,12 @@
 //! Attributes that both sides change where both folders are worked in: each is that of the side that has changed it, and what
 //! one side has taken away does not come back.
 
+use std::fs;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::time::Duration;
 
-use crate::fixture::Pair;
+use crate::fixture::{PATIENCE, Pair};
 use crate::{compare, disk};
 
 const ACCESS: &str = "system.posix_acl_access";
@@ -163,5 +164,32 @@ fn what_each_side_changes_of_the_attributes_is_merged_by_the_service() {
         assert!(!watch.log().contains("Conflict"), "{}", watch.log());
         assert_both_are_seen(&pair);
         watch.stop();
+    }
+}
+
+/// The kernel's clock moves in steps, and within one a change of owner leaves the ctime that was agreed.
+#[test]
+fn an_owner_that_is_set_in_the_moment_in_which_a_copy_is_made_goes_across() {
+    if !disk::is_root() {
+        return disk::skipped("an owner set in that moment: only root may give files away");
+    }
+    for turned in [false, true] {
+        let pair = Pair::of("");
+        let (here, there) = if turned { (pair.replica(), pair.source()) } else { (pair.source(), pair.replica()) };
+        let watch = pair.watch(&["--two-way"]);
+        for n in 0..60 {
+            let name = format!("file-{n}");
+            disk::write(&here.join(&name), &name);
+            let start = std::time::Instant::now();
+            while fs::symlink_metadata(there.join(&name)).is_err() && start.elapsed() < PATIENCE {
+                std::hint::spin_loop();
+            }
+            disk::lchown(&there.join(&name), 1234, 77);
+        }
+        watch.assert_follows();
+        for n in 0..60 {
+            let stat = disk::stat(&here.join(format!("file-{n}")));
+            assert_eq!((stat.uid(), stat.gid()), (1234, 77), "file-{n}");
+        }
     }
 }

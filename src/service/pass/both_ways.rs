@@ -88,6 +88,8 @@ impl Worker<'_> {
                 let is_named = case.doubt.is_some_and(|d| case.agreed.is_some_and(|a| d.at > a.looked));
                 only(Step::Folder { attributes_agreed: attributes_agreed && !is_named })
             }
+            // It is the owner that differs, which no stamp shows.
+            Verdict::Take(Side::Source) if is_as_agreed => only(Step::Examine(Contents::Compare)),
             Verdict::Take(Side::Source) => only(decide(case)),
             Verdict::Merge(Side::Source) => {
                 self.lend_attributes_at(node, path, case);

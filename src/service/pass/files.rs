@@ -352,11 +352,10 @@ impl Worker<'_> {
         let pair = self.pass.pair;
         let Ready { node, name, file, expected, about } = ready;
         let path = node.path.join(&name);
-        // What others write to it as soon as it has its name is not agreed.
+        // What others write to it and set as soon as it has its name is not agreed.
         let staged = pair.two_way.as_ref().and_then(|_| pair.replica.stat(file.fd()).ok());
         let staged = staged.and_then(|staged| self.pass.clear_of_writes(file.fd(), staged).ok());
-        let as_published =
-            |now: Stat| staged.filter(|staged| !now.stamp().same_contents_if_explained(&staged.stamp())).unwrap_or(now);
+        let as_published = |now: Stat| staged.filter(|staged| !now.differs_in_ctime_alone(staged)).unwrap_or(now);
         // In a folder that others have moved away meanwhile, even out of the tree, nothing is replaced.
         let is_replaced = pair.two_way.is_some() && expected.is_some();
         if is_replaced && !node.replica().is_ok_and(|folder| pair.replica.is_at(folder, &node.path)) {

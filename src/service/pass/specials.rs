@@ -123,8 +123,10 @@ impl Worker<'_> {
                 return Err(Stop::Changed);
             }
             match pair.replica.look(folder, &job.name) {
-                // Somebody may have put something else there since.
-                Ok(Seen::Present(replica)) if made.is_none_or(|made| made.id() == replica.id()) => agree(&replica),
+                // Somebody may have put something else there since, or given it other attributes.
+                Ok(Seen::Present(replica)) if made.is_none_or(|made| replica.differs_in_ctime_alone(&made)) => {
+                    agree(&replica)
+                }
                 _ => return Err(Stop::Changed),
             }
         }
