@@ -263,9 +263,11 @@ fn the_service_follows_both_sides_and_each_saved_file_is_one_copy() {
         disk::write(&pair.replica().join(format!("folder/from replica {n}")), n.to_string());
     }
     watch.assert_follows();
-    disk::save_atomically(&pair.replica().join("folder/f"), b"changed");
-    fs::rename(pair.source().join("from source 1"), pair.source().join("renamed")).expect("rename");
-    disk::remove(&pair.replica().join("from source 2"));
+    watch.at_one_go(|| {
+        disk::save_atomically(&pair.replica().join("folder/f"), b"changed");
+        fs::rename(pair.source().join("from source 1"), pair.source().join("renamed")).expect("rename");
+        disk::remove(&pair.replica().join("from source 2"));
+    });
     watch.assert_follows();
     // What the program wrote has come back as events by then.
     watch.flush();

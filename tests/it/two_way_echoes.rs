@@ -30,11 +30,10 @@ fn a_saved_file_is_one_copy_and_its_echo_few_looks() {
     for (nth, (name, side, atomically)) in saves.into_iter().enumerate() {
         let before = watch.log().lines().count();
         let (path, text) = (sides[side].join(name), nth.to_string().repeat(nth + 1));
-        if atomically {
-            disk::save_atomically(&path, text.as_bytes())
-        } else {
-            disk::write(&path, &text)
-        }
+        watch.at_one_go(|| match atomically {
+            true => disk::save_atomically(&path, text.as_bytes()),
+            false => disk::write(&path, &text),
+        });
         watch.assert_follows();
         // What waits for the debounce, or is compared again within the clock's grain.
         thread::sleep(Duration::from_millis(500));
