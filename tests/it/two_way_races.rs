@@ -6,12 +6,12 @@ use std::fs;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rustix::process::Signal;
 
 use crate::disk;
-use crate::fixture::{Pair, Running, eventually, wrapped};
+use crate::fixture::{PATIENCE, Pair, Running, eventually, wrapped};
 
 /// As long as a call is held: the work that is done meanwhile takes much less.
 const HELD: Duration = Duration::from_millis(500);
@@ -416,4 +416,34 @@ fn what_is_written_into_trees_while_they_are_removed_survives() {
     let lost: Vec<&String> = kept.difference(&found).collect();
     assert!(lost.is_empty(), "{lost:?}");
     assert_eq!(found, contents(&pair.replica()));
+}
+
+#[test]
+fn a_folder_that_is_moved_on_in_the_moment_in_which_its_rename_goes_across_is_no_new_one() {
+    let pair = agreed("d/f \"1\"\n d/e/g \"2\"\n o \"o\"");
+    let watch = pair.watch(&["--two-way", "--debounce", "5ms", "--max-delete", "100%"]);
+    for n in 0..40 {
+        let (side, other) = if n % 2 == 0 { (pair.source(), pair.replica()) } else { (pair.replica(), pair.source()) };
+        fs::rename(side.join("d"), side.join("e")).expect("rename");
+        let start = Instant::now();
+        while !disk::exists(&other.join("e")) && start.elapsed() < PATIENCE {
+            std::hint::spin_loop();
+        }
+        fs::rename(side.join("e"), side.join("h")).expect("rename");
+        if n % 4 < 2 {
+            disk::symlink("o", &side.join("e"));
+        }
+        watch.assert_follows();
+        let names = fs::read_dir(&side).expect("a folder").map(|entry| entry.expect("one").file_name());
+        let names: BTreeSet<_> = names.filter(|name| name != ".driftless").collect();
+        let expected: &[&str] = if n % 4 < 2 { &["e", "h", "o"] } else { &["h", "o"] };
+        assert!(names.iter().eq(expected), "{n}: {names:?}\n{}", watch.log());
+        assert_contents(&pair, &["1", "2", "o"]);
+        if n % 4 < 2 {
+            disk::remove(&side.join("e"));
+        }
+        fs::rename(side.join("h"), side.join("d")).expect("rename");
+        watch.assert_follows();
+    }
+    watch.stop();
 }

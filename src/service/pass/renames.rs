@@ -151,7 +151,7 @@ fn carry_out_one(pass: &Pass, from: &RelPath, to: &RelPath, how: How) -> Result<
         pair.places.moved(from, to, &pair.archive);
     }
     let exchanged = flags == RenameFlags::EXCHANGE;
-    remember(pass, (&old, &new), agreed, agreed_there.filter(|_| exchanged))?;
+    remember(pass, (&old, &new), (agreed, &moved), agreed_there.filter(|_| exchanged))?;
     if replica.is_linked() {
         pass.restamp_links(&replica, to);
     }
@@ -247,15 +247,20 @@ fn end(pass: &Pass, path: &RelPath) -> Result<Option<End>, Errno> {
 }
 
 /// What was agreed moves along, with the replica's new ctime: the rename is the program's own.
-fn remember(pass: &Pass, (old, new): (&End, &End), agreed: Agreed, back: Option<Agreed>) -> Result<(), Errno> {
+fn remember(
+    pass: &Pass,
+    (old, new): (&End, &End),
+    (agreed, moved): (Agreed, &Stat),
+    back: Option<Agreed>,
+) -> Result<(), Errno> {
     let pair = pass.pair;
     let restamped = |end: &End, agreed: Agreed| -> Result<Option<Agreed>, Errno> {
         let Seen::Present(now) = pass.pair.replica.look(end.replica.as_fd(), &end.name)? else { return Ok(None) };
-        // A folder's times may be in the middle of being set: they are looked at again.
+        // A folder's times may be in the middle of being set: they are looked at again. In the source it may have been moved
+        // on by now, and what is agreed is agreed of that one.
         if now.kind == Kind::Directory {
-            let Seen::Present(source) = pair.source.look(end.source.as_fd(), &end.name)? else { return Ok(None) };
-            let is_folder = pair.two_way.is_some() && source.kind == Kind::Directory;
-            return Ok(is_folder.then(|| as_made(&source, &now)));
+            let is_it = pair.two_way.is_some() && now.id() == agreed.replica.id && moved.id() == agreed.source.id;
+            return Ok(is_it.then(|| as_made(moved, &now)));
         }
         // What was written to in this moment, or has come there since, is not what was agreed.
         let is_moved = now.stamp().same_contents_if_explained(&agreed.replica);
