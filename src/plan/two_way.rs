@@ -206,7 +206,6 @@ pub fn merge_attributes(source: &Stat, replica: &Stat, agreed: Option<&Agreed>, 
     let ctime = (source.ctime != was_source.ctime, replica.ctime != was_replica.ctime);
     // Without a base, whatever may have changed has.
     let id = |of: fn(&Stat) -> u32, was: fn(&Base) -> u32| match agreed.base.as_ref().map(was) {
-        Some(was) if of(source) == was && of(replica) == was => Side::Source,
         Some(was) => changed((of(source) != was, of(replica) != was)),
         None => changed(ctime),
     };

@@ -40,8 +40,9 @@ impl Archive {
     }
 
     /// The same where what is agreed was on disk on both sides before it was committed (`durable`), so that nothing is young.
-    /// Where it was not, and the machine has gone down since, or one of the disks has been away, nothing of it can be relied on: what one side has lost by that
-    /// would be removed from the other. `disks`: which mountings of both disks this is about. Returns whether all was forgotten.
+    /// Where it was not, and the machine has gone down since, or one of the disks has been away, nothing of it can be relied on:
+    /// what one side has lost by that would be removed from the other. `disks`: which mountings of both disks this is about.
+    /// Returns whether all was forgotten.
     ///
     /// # Errors
     /// What the store says.
