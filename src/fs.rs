@@ -6,6 +6,7 @@ pub mod copy;
 pub mod count;
 pub mod disk;
 pub mod guarded;
+pub mod history;
 pub mod identity;
 pub mod inotify;
 pub mod lock;

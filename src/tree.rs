@@ -4,6 +4,7 @@ pub mod codec;
 pub mod doubt;
 pub mod entry;
 pub mod exclude;
+pub mod history;
 pub mod identity;
 pub mod intent;
 pub mod listing;

@@ -22,6 +22,7 @@ use super::volume::{self, Look, Volume};
 use crate::tree::entry::{Kind, Seen, Stamp, Stat};
 use crate::tree::exclude::RESERVED;
 use crate::tree::path::RelPath;
+pub use folder::open_reserved;
 use folder::{is_there, open_stage, remove_reserved};
 use nested::Nested;
 use publish::{is_apart, link_open, publish_named};

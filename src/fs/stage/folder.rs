@@ -11,12 +11,20 @@ use super::{PRIVATE, STAGE};
 use crate::fs::root::{open_child, open_child_unmounted};
 use crate::tree::exclude::RESERVED;
 
-/// Opens the staging folder in a folder's reserved one; both are made if they are missing.
-pub(super) fn open_stage(top: BorrowedFd) -> Result<OwnedFd, Errno> {
+/// Opens the reserved folder of a folder; it is made if it is missing.
+///
+/// # Errors
+/// As of mkdirat(2) and openat(2).
+pub fn open_reserved(top: BorrowedFd) -> Result<OwnedFd, Errno> {
     let reserved = make_folder(top, RESERVED)?;
     // What is built here is to have no ACL but its own.
     let _ = fs::fremovexattr(&reserved, c"system.posix_acl_default");
-    make_folder(reserved.as_fd(), STAGE)
+    Ok(reserved)
+}
+
+/// Opens the staging folder in it, made likewise.
+pub(super) fn open_stage(top: BorrowedFd) -> Result<OwnedFd, Errno> {
+    make_folder(open_reserved(top)?.as_fd(), STAGE)
 }
 
 /// Removes the staging folder, but for what is in it and others', and the reserved folder if nothing else is in it. Returns

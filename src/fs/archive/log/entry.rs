@@ -1,7 +1,7 @@
 //! Owns the bytes of the log's entries, each with a sum. Reading takes any bytes and never panics.
 
 use crate::fs::archive::{folder_of, key};
-use crate::tree::codec::{put_bytes, take_bytes, take_counted};
+use crate::tree::codec::{put_bytes, sum, take_bytes, take_counted};
 use crate::tree::entry::InodeId;
 use crate::tree::intent::Intent;
 use crate::tree::record::{Agreed, Record};
@@ -69,9 +69,4 @@ pub fn put_summed(out: &mut Vec<u8>, bytes: &[u8]) {
 pub fn take_summed<'a>(bytes: &mut &'a [u8]) -> Option<&'a [u8]> {
     let inner = take_counted(bytes)?;
     (take_bytes(bytes, 8)? == sum(inner).to_be_bytes()).then_some(inner)
-}
-
-/// FNV-1a: it tells what is whole from what is torn, and nothing from what somebody has forged.
-fn sum(bytes: &[u8]) -> u64 {
-    bytes.iter().fold(0xcbf2_9ce4_8422_2325, |sum, byte| (sum ^ u64::from(*byte)).wrapping_mul(0x100_0000_01b3))
 }

@@ -1,0 +1,191 @@
+//! Owns what the reserved folder keeps of the past: the journal, and what was lost, each under a name that a person finds.
+//! It keeps and tells what it is asked to; what is worth keeping, and for how long, others decide.
+
+pub mod journal;
+pub mod reading;
+mod zone;
+
+use std::collections::HashMap;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::sync::{Arc, Mutex, MutexGuard};
+
+use rustix::fs::{self, AtFlags, Mode, RenameFlags};
+use rustix::io::Errno;
+
+use super::root::{Root, open_child};
+use super::stage::open_reserved;
+use crate::tree::entry::Time;
+use crate::tree::history::{By, Event, JOURNAL, Line, VERSIONS, version_name};
+use crate::tree::path::RelPath;
+use journal::Journal;
+pub use zone::{local_zone, shown};
+
+const PRIVATE: Mode = Mode::from_raw_mode(0o700);
+/// As many folders are kept open.
+const OPEN: usize = 64;
+
+/// The history of a replica, while it is written.
+#[derive(Debug)]
+pub struct History {
+    journal: Mutex<Journal>,
+    versions: OwnedFd,
+    folders: Mutex<HashMap<RelPath, Arc<OwnedFd>>>,
+}
+
+/// Where something is going to be kept. Nothing is there yet.
+#[derive(Debug)]
+pub struct Slot {
+    /// Below the folder of versions.
+    pub path: RelPath,
+}
+
+impl History {
+    /// Opens the history of a replica; it begins here if there is none.
+    ///
+    /// # Errors
+    /// As of mkdirat(2) and openat(2).
+    pub fn open(replica: &Root) -> Result<Self, Errno> {
+        let reserved = open_reserved(replica.fd())?;
+        let journal = Journal::open(&open_or_make(reserved.as_fd(), JOURNAL)?)?;
+        let versions = open_or_make(reserved.as_fd(), VERSIONS)?;
+        Ok(Self { journal: Mutex::new(journal), versions, folders: Mutex::default() })
+    }
+
+    /// Notes that from here on changes are made of which nothing is told, where there is a history.
+    ///
+    /// # Errors
+    /// As of openat(2) and write(2).
+    pub fn interrupt(replica: &Root) -> Result<(), Errno> {
+        let folder = match reading::folder(replica) {
+            Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP) => return Ok(()),
+            done => done?,
+        };
+        Journal::interrupt(&folder)
+    }
+
+    pub fn journal(&self) -> MutexGuard<'_, Journal> {
+        self.journal.lock().unwrap_or_else(|e| e.into_inner())
+    }
+
+    /// The folder of what is kept.
+    pub fn versions(&self) -> BorrowedFd<'_> {
+        self.versions.as_fd()
+    }
+
+    /// Puts a line into the journal, in memory until `put`. Returns its time, which no other line has.
+    pub fn say(&self, path: &RelPath, event: Event, by: By, in_source: bool) -> Time {
+        self.journal().say(|at| Line { at, path: path.clone(), event, by, in_source })
+    }
+
+    /// The same of a line that tells where something is kept.
+    pub fn say_kept(
+        &self,
+        path: &RelPath,
+        event: impl FnOnce(RelPath) -> Event,
+        (by, in_source): (By, bool),
+    ) -> (Time, Slot) {
+        let mut kept = RelPath::root();
+        let at = self.journal().say(|at| {
+            let (folder, name) = path.split().unwrap_or_default();
+            kept = folder.join(&version_name(name, &shown(at), 0));
+            Line { at, path: path.clone(), event: event(kept.clone()), by, in_source }
+        });
+        (at, Slot { path: kept })
+    }
+
+    /// Writes what was said, and brings it to disk if that is asked for.
+    ///
+    /// # Errors
+    /// As of write(2) and fdatasync(2): what was said may be lost.
+    pub fn put(&self, durable: bool) -> Result<(), Errno> {
+        self.journal().put(durable)
+    }
+
+    /// Runs `call` with the open folder in which a slot lies, which is made if it is missing.
+    fn in_slot<T>(&self, slot: &Slot, call: impl Fn(BorrowedFd, &[u8]) -> Result<T, Errno>) -> Result<T, Errno> {
+        let (folder, name) = slot.path.split().ok_or(Errno::INVAL)?;
+        let open = self.folder(&folder)?;
+        match call(open.as_fd(), name) {
+            // Who thins out has removed the empty folder meanwhile.
+            Err(Errno::NOENT) if fs::fstat(&open).is_ok_and(|stat| stat.st_nlink == 0) => {
+                self.opened().remove(&folder);
+                call(self.folder(&folder)?.as_fd(), name)
+            }
+            done => done,
+        }
+    }
+
+    fn opened(&self) -> MutexGuard<'_, HashMap<RelPath, Arc<OwnedFd>>> {
+        self.folders.lock().unwrap_or_else(|e| e.into_inner())
+    }
+
+    fn folder(&self, path: &RelPath) -> Result<Arc<OwnedFd>, Errno> {
+        if let Some(open) = self.opened().get(path).filter(|open| fs::fstat(open).is_ok_and(|stat| stat.st_nlink > 0)) {
+            return Ok(open.clone());
+        }
+        let mut at = fs::openat(&self.versions, c".", FOLDER, Mode::empty())?;
+        for name in path.components() {
+            at = open_or_make(at.as_fd(), name)?;
+        }
+        let (mut all, at) = (self.opened(), Arc::new(at));
+        if all.len() >= OPEN {
+            all.clear();
+        }
+        all.insert(path.clone(), at.clone());
+        Ok(at)
+    }
+
+    /// Gives an entry another name where it is kept: it stays where it is, too.
+    ///
+    /// # Errors
+    /// As of linkat(2).
+    pub fn link(&self, slot: &Slot, folder: BorrowedFd, name: &[u8]) -> Result<(), Errno> {
+        self.in_slot(slot, |to, kept| fs::linkat(folder, name, to, kept, AtFlags::empty()))
+    }
+
+    /// Moves an entry to where it is kept.
+    ///
+    /// # Errors
+    /// As of renameat2(2).
+    pub fn take(&self, slot: &Slot, folder: BorrowedFd, name: &[u8]) -> Result<(), Errno> {
+        self.in_slot(slot, |to, kept| match fs::renameat_with(folder, name, to, kept, RenameFlags::NOREPLACE) {
+            // Nothing else has a name with this time.
+            Err(Errno::INVAL | Errno::NOSYS) => fs::renameat(folder, name, to, kept),
+            done => done,
+        })
+    }
+
+    /// Has something made where it is kept.
+    ///
+    /// # Errors
+    /// Those of `make`, and as of mkdirat(2).
+    pub fn make(&self, slot: &Slot, make: impl Fn(BorrowedFd, &[u8]) -> Result<(), Errno>) -> Result<(), Errno> {
+        self.in_slot(slot, make)
+    }
+
+    /// Removes what is kept there: it was not lost.
+    pub fn drop_kept(&self, slot: &Slot) {
+        // If it stays, a name too many is kept until it is too old.
+        let _ = self.in_slot(slot, |folder, name| fs::unlinkat(folder, name, AtFlags::empty()));
+    }
+
+    /// Notes that this run ends, with all that was said written.
+    pub fn close(&self) {
+        self.say(&RelPath::root(), Event::Ended, By::Cause(crate::tree::operation::Cause::Sweep), false);
+        // Without it the next run looks at the last lines more closely.
+        let _ = self.put(false);
+    }
+}
+
+const FOLDER: fs::OFlags =
+    fs::OFlags::RDONLY.union(fs::OFlags::DIRECTORY).union(fs::OFlags::NOFOLLOW).union(fs::OFlags::CLOEXEC);
+
+fn open_or_make(parent: BorrowedFd, name: &[u8]) -> Result<OwnedFd, Errno> {
+    match open_child(parent, name) {
+        Err(Errno::NOENT) => match fs::mkdirat(parent, name, PRIVATE) {
+            Ok(()) | Err(Errno::EXIST) => open_child(parent, name),
+            Err(error) => Err(error),
+        },
+        done => done,
+    }
+}

@@ -1,0 +1,210 @@
+//! Owns the journal while it is written: text, one file an hour (UTC), to which lines are appended. It never writes a line
+//! anew; who thins out does that with files that are not written any more.
+
+use std::os::fd::{AsFd, OwnedFd};
+
+use jiff::Timestamp;
+use rustix::fs::{self, Mode, OFlags};
+use rustix::io::Errno;
+use rustix::time::{ClockId, clock_gettime};
+
+use super::reading;
+use crate::tree::entry::Time;
+use crate::tree::history::{By, Event, Line};
+use crate::tree::operation::Cause;
+use crate::tree::path::RelPath;
+
+/// So much of what was said waits in memory at most.
+const WAITING: usize = 64 << 10;
+/// Times of lines differ by so many nanoseconds at least: what is kept is named by them, in microseconds.
+const STEP: u32 = 1_000;
+
+/// The journal of a history.
+#[derive(Debug)]
+pub struct Journal {
+    folder: OwnedFd,
+    file: Option<(String, OwnedFd)>,
+    waiting: Vec<u8>,
+    /// Of the last line.
+    last: Time,
+    /// Lines in the file that are not known to be on disk, and whether the file is new.
+    unsynced: bool,
+    unsynced_folder: bool,
+    /// What could not be written, until who waits for it is told.
+    failed: Option<Errno>,
+}
+
+impl Journal {
+    pub(super) fn open(folder: &OwnedFd) -> Result<Self, Errno> {
+        let mut journal = Self::at(folder)?;
+        let (last, is_told) = state(folder)?;
+        journal.last = last;
+        if !is_told {
+            journal.mark(Event::Since);
+        }
+        journal.mark(Event::Began);
+        journal.put(false)?;
+        Ok(journal)
+    }
+
+    pub(super) fn interrupt(folder: &OwnedFd) -> Result<(), Errno> {
+        let (last, is_told) = state(folder)?;
+        if is_told {
+            let mut journal = Self { last, ..Self::at(folder)? };
+            journal.mark(Event::Gap);
+            journal.put(true)?;
+        }
+        Ok(())
+    }
+
+    fn at(folder: &OwnedFd) -> Result<Self, Errno> {
+        Ok(Self {
+            folder: folder.try_clone().map_err(|e| Errno::from_io_error(&e).unwrap_or(Errno::MFILE))?,
+            file: None,
+            waiting: Vec::new(),
+            last: Time::default(),
+            unsynced: false,
+            unsynced_folder: false,
+            failed: None,
+        })
+    }
+
+    fn mark(&mut self, event: Event) {
+        let (path, by) = (RelPath::root(), By::Cause(Cause::Sweep));
+        self.say(|at| Line { at, path, event, by, in_source: false });
+    }
+
+    /// Puts a line into memory. Returns its time.
+    pub fn say(&mut self, line: impl FnOnce(Time) -> Line) -> Time {
+        let now = clock_gettime(ClockId::Realtime);
+        let now = Time { sec: now.tv_sec, nsec: now.tv_nsec as u32 / STEP * STEP };
+        let at = now.max(next(self.last));
+        let name = segment(at);
+        if self.file.as_ref().is_some_and(|(open, _)| *open != name) {
+            self.failed = self.write().err().or(self.failed);
+            if self.unsynced {
+                self.failed = self.sync().err().or(self.failed);
+            }
+            self.file = None;
+        }
+        self.last = at;
+        line(at).encode(&mut self.waiting);
+        if self.waiting.len() >= WAITING {
+            self.failed = self.write().err().or(self.failed);
+        }
+        at
+    }
+
+    /// Writes what was said, and brings it to disk if that is asked for.
+    ///
+    /// # Errors
+    /// As of write(2) and fdatasync(2); also of what was to be written before and could not be.
+    pub fn put(&mut self, durable: bool) -> Result<(), Errno> {
+        let result = self.write().and_then(|()| if durable { self.sync() } else { Ok(()) });
+        self.failed.take().map_or(result, Err)
+    }
+
+    /// The file that is written to.
+    pub fn current(&self) -> String {
+        segment(self.last)
+    }
+
+    fn write(&mut self) -> Result<(), Errno> {
+        if self.waiting.is_empty() {
+            return Ok(());
+        }
+        // What cannot be written now is not written later, when what it announces has failed.
+        let lines = std::mem::take(&mut self.waiting);
+        let name = self.current();
+        if self.file.as_ref().is_none_or(|(open, file)| *open != name || !is_there(file)) {
+            let flags = OFlags::RDWR | OFlags::CREATE | OFlags::APPEND | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+            let file = fs::openat(&self.folder, name.as_str(), flags, Mode::from_raw_mode(0o600))?;
+            self.unsynced_folder = true;
+            let mut lines = lines;
+            if ends_torn(&file)? {
+                lines.insert(0, b'\n');
+            }
+            let written = append(&file, &lines);
+            self.file = Some((name, file));
+            self.unsynced = true;
+            return written;
+        }
+        let Some((_, file)) = &self.file else { return Err(Errno::BADF) };
+        self.unsynced = true;
+        append(file, &lines)
+    }
+
+    fn sync(&mut self) -> Result<(), Errno> {
+        if let (true, Some((_, file))) = (self.unsynced, &self.file) {
+            fs::fdatasync(file)?;
+            self.unsynced = false;
+        }
+        if self.unsynced_folder {
+            fs::fsync(&self.folder)?;
+            self.unsynced_folder = false;
+        }
+        Ok(())
+    }
+}
+
+fn append(file: &OwnedFd, mut bytes: &[u8]) -> Result<(), Errno> {
+    while !bytes.is_empty() {
+        match rustix::io::write(file, bytes) {
+            Ok(written) => bytes = &bytes[written..],
+            Err(Errno::INTR) => {}
+            Err(error) => {
+                // Half a line would spoil the next one.
+                let _ = rustix::io::write(file, b"\n");
+                return Err(error);
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Whether a power cut has left half a line at the end.
+fn ends_torn(file: &OwnedFd) -> Result<bool, Errno> {
+    let size = u64::try_from(fs::fstat(file)?.st_size).unwrap_or(0);
+    let mut last = [b'\n'];
+    if size > 0 {
+        rustix::io::pread(file, &mut last, size - 1)?;
+    }
+    Ok(last != *b"\n")
+}
+
+fn is_there(file: &OwnedFd) -> bool {
+    fs::fstat(file).is_ok_and(|stat| stat.st_nlink > 0)
+}
+
+fn next(time: Time) -> Time {
+    match time.nsec + STEP {
+        nsec if nsec < 1_000_000_000 => Time { nsec, ..time },
+        nsec => Time { sec: time.sec + 1, nsec: nsec - 1_000_000_000 },
+    }
+}
+
+/// The name of the file that a line of this time is in.
+pub fn segment(at: Time) -> String {
+    Timestamp::new(at.sec, 0).unwrap_or_default().strftime("%Y-%m-%dT%H").to_string()
+}
+
+/// When the last line was written, and whether everything is told up to there.
+fn state(folder: &OwnedFd) -> Result<(Time, bool), Errno> {
+    let mut last = Time::default();
+    let mut is_told = None;
+    for name in reading::segments(folder.as_fd())?.iter().rev() {
+        for line in reading::lines(folder.as_fd(), name)? {
+            last = last.max(line.at);
+            match line.event {
+                Event::Since => is_told = Some(true),
+                Event::Gap => is_told = Some(false),
+                _ => {}
+            }
+        }
+        if is_told.is_some() {
+            break;
+        }
+        // Nobody thins out without leaving a `since`, so that what is whole has one.
+    }
+    Ok((last, is_told.unwrap_or(false)))
+}
