@@ -8,6 +8,7 @@ mod state;
 mod text;
 mod trust;
 mod value;
+mod when;
 mod words;
 
 use std::io;
@@ -29,6 +30,7 @@ pub use state::{make_state_dir, pair_name, state_dir};
 pub use text::{LONGEST_PATTERNS, read_text};
 pub use trust::untrusted;
 pub use value::unexpanded;
+pub use when::{parse_since, parse_when};
 pub use words::{
     parse_address, parse_duration, parse_interval, parse_jobs, parse_max_delay, parse_name, parse_percent,
 };

@@ -5,6 +5,7 @@ pub mod compare;
 pub mod copy;
 pub mod count;
 pub mod disk;
+pub mod exact;
 pub mod guarded;
 pub mod history;
 pub mod identity;

@@ -12,6 +12,7 @@ use super::advice;
 use super::memory;
 use crate::config::{self, ConfigError, Durability, Settings};
 use crate::fs::copy::Abilities;
+use crate::fs::history::{History, local_zone};
 use crate::fs::lock::{self, Refused};
 use crate::fs::metadata::Rights;
 use crate::fs::mounts::{Relation, relation};
@@ -371,6 +372,8 @@ pub fn pair(
     }
     let durable = settings.durability == Durability::Batch;
     let options = Options { durable, one_file_system: settings.one_file_system, dry_run: settings.dry_run };
+    let is_open = misplaced.is_none() && !settings.dry_run && !replica.is_missing();
+    let history = if is_open { history((&source, &replica), settings, &log)? } else { None };
     let pair = Pair {
         source,
         replica,
@@ -392,6 +395,7 @@ pub fn pair(
         places: Arc::new(places),
         latency: Arc::default(),
         two_way: settings.two_way.then(|| TwoWay { source_is: Side::Source, survivors: Arc::default() }),
+        history,
     };
     if misplaced.is_none() && pair.two_way.is_some() {
         intents::settle(&pair.archive, pair.roots());
@@ -400,4 +404,21 @@ pub fn pair(
         pair::clear_leftovers(&pair.replica, &pair.stage, &pair.log);
     }
     Ok((pair, misplaced))
+}
+
+/// Opens the history of the replica, if what is lost is kept. If not, an older history is told that it misses what comes.
+fn history((source, replica): (&Root, &Root), settings: &Settings, log: &Log) -> Result<Option<Arc<History>>, Refusal> {
+    let unusable = |error| Refusal::Replica { path: replica.path().to_path_buf(), reason: describe(error) };
+    // Asked for here, while files can be opened.
+    local_zone();
+    if std::env::var_os("DRIFTLESS_KEEP").is_none()
+    /*TMP*/
+    {
+        if let Err(error) = History::interrupt(replica) {
+            let shown = shown(replica.path());
+            log.warn(format_args!("Cannot tell the history of {shown} that it misses what comes: {}", describe(error)));
+        }
+        return Ok(None);
+    }
+    History::open(source, replica).map(|history| Some(Arc::new(history))).map_err(unusable)
 }

@@ -1,6 +1,7 @@
 //! Owns what the reserved folder keeps of the past: the journal, and what was lost, each under a name that a person finds.
 //! It keeps and tells what it is asked to; what is worth keeping, and for how long, others decide.
 
+mod interrupted;
 pub mod journal;
 pub mod reading;
 mod zone;
@@ -9,13 +10,15 @@ use std::collections::HashMap;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::{Arc, Mutex, MutexGuard};
 
-use rustix::fs::{self, AtFlags, Mode, RenameFlags};
+use rustix::fs::{self, AtFlags, Mode, RenameFlags, Timespec, Timestamps, UTIME_OMIT};
 use rustix::io::Errno;
 
 use super::root::{Root, open_child};
 use super::stage::open_reserved;
 use crate::tree::entry::Time;
+use crate::tree::exclude::RESERVED;
 use crate::tree::history::{By, Event, JOURNAL, Line, VERSIONS, version_name};
+use crate::tree::operation::Cause;
 use crate::tree::path::RelPath;
 use journal::Journal;
 pub use zone::{local_zone, shown};
@@ -44,11 +47,23 @@ impl History {
     ///
     /// # Errors
     /// As of mkdirat(2) and openat(2).
-    pub fn open(replica: &Root) -> Result<Self, Errno> {
+    pub fn open(source: &Root, replica: &Root) -> Result<Self, Errno> {
+        let before = fs::fstat(replica.fd())?;
+        let is_new = open_child(replica.fd(), RESERVED).is_err();
         let reserved = open_reserved(replica.fd())?;
-        let journal = Journal::open(&open_or_make(reserved.as_fd(), JOURNAL)?)?;
+        if is_new {
+            // That it has come is nothing that happened in the replica.
+            restore_times(replica.fd(), &before)?;
+        }
+        let folder = open_or_make(reserved.as_fd(), JOURNAL)?;
+        let unmade = interrupted::unmade(&folder, (source, replica))?;
+        let journal = Journal::open(&folder)?;
         let versions = open_or_make(reserved.as_fd(), VERSIONS)?;
-        Ok(Self { journal: Mutex::new(journal), versions, folders: Mutex::default() })
+        let history = Self { journal: Mutex::new(journal), versions, folders: Mutex::default() };
+        for (of, path) in unmade {
+            history.say(&path, Event::Void { of }, By::Cause(Cause::Sweep), false);
+        }
+        history.put(false).map(|()| history)
     }
 
     /// Notes that from here on changes are made of which nothing is told, where there is a history.
@@ -171,7 +186,7 @@ impl History {
 
     /// Notes that this run ends, with all that was said written.
     pub fn close(&self) {
-        self.say(&RelPath::root(), Event::Ended, By::Cause(crate::tree::operation::Cause::Sweep), false);
+        self.say(&RelPath::root(), Event::Ended, By::Cause(Cause::Sweep), false);
         // Without it the next run looks at the last lines more closely.
         let _ = self.put(false);
     }
@@ -179,6 +194,12 @@ impl History {
 
 const FOLDER: fs::OFlags =
     fs::OFlags::RDONLY.union(fs::OFlags::DIRECTORY).union(fs::OFlags::NOFOLLOW).union(fs::OFlags::CLOEXEC);
+
+fn restore_times(folder: BorrowedFd, before: &fs::Stat) -> Result<(), Errno> {
+    let last_modification = Timespec { tv_sec: before.st_mtime, tv_nsec: before.st_mtime_nsec as _ };
+    let last_access = Timespec { tv_sec: 0, tv_nsec: UTIME_OMIT };
+    fs::futimens(folder, &Timestamps { last_access, last_modification })
+}
 
 fn open_or_make(parent: BorrowedFd, name: &[u8]) -> Result<OwnedFd, Errno> {
     match open_child(parent, name) {

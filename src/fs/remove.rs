@@ -20,15 +20,24 @@ pub trait Below: Sync {
     /// What has to be known of a folder to remove what is in it.
     type Folder;
 
+    /// A folder was counted, with all that is in it.
+    fn counted(&self, _: &RelPath, _: BorrowedFd) {}
     /// A folder is about to be emptied. `None` where it is not one that was judged, and stays.
     fn enter(&self, path: &RelPath, folder: BorrowedFd) -> Option<Self::Folder>;
+    /// These are about to be removed from it.
+    ///
+    /// # Errors
+    /// What keeps them from it.
+    fn going(&self, _: &RelPath, _: BorrowedFd, _: &[(&[u8], Kind)]) -> Result<(), Errno> {
+        Ok(())
+    }
     /// Removes an entry that is no folder; returns false if it is not what was judged, and stays.
     ///
     /// # Errors
     /// As of unlinkat(2).
     fn take(&self, known: &Self::Folder, folder: BorrowedFd, name: &[u8]) -> Result<bool, Errno>;
-    /// A folder in which nothing is left is about to go.
-    fn leave(&self, _: &RelPath) {}
+    /// A folder in which nothing is left is about to go from where it is; `is_below` the uppermost one.
+    fn leave(&self, _: &RelPath, _: BorrowedFd, _is_below: bool) {}
     /// Whether an entry goes. Asked while counting.
     fn goes(&self, path: &RelPath, is_folder: bool) -> bool;
     /// These entries of a folder are gone.

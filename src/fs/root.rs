@@ -150,20 +150,25 @@ impl Root {
     }
 
     fn convert(&self, stat: &fs::Stat) -> Stat {
-        Stat {
-            kind: kind_of(FileType::from_raw_mode(stat.st_mode)),
-            mode: (stat.st_mode & 0o7777) as u16,
-            uid: stat.st_uid,
-            gid: stat.st_gid,
-            nlink: u32::try_from(stat.st_nlink).unwrap_or(u32::MAX),
-            size: u64::try_from(stat.st_size).unwrap_or(0),
-            blocks: u64::try_from(stat.st_blocks).unwrap_or(0),
-            mtime: Time { sec: stat.st_mtime, nsec: stat.st_mtime_nsec as u32 },
-            ctime: Time { sec: stat.st_ctime, nsec: stat.st_ctime_nsec as u32 },
-            dev: if stat.st_dev == self.dev { 0 } else { stat.st_dev },
-            ino: stat.st_ino,
-            rdev: stat.st_rdev,
-        }
+        converted(stat, Some(self.dev))
+    }
+}
+
+/// A stat in the words of the tree, whose root lies on the device `own`.
+pub(in crate::fs) fn converted(stat: &fs::Stat, own: Option<u64>) -> Stat {
+    Stat {
+        kind: kind_of(FileType::from_raw_mode(stat.st_mode)),
+        mode: (stat.st_mode & 0o7777) as u16,
+        uid: stat.st_uid,
+        gid: stat.st_gid,
+        nlink: u32::try_from(stat.st_nlink).unwrap_or(u32::MAX),
+        size: u64::try_from(stat.st_size).unwrap_or(0),
+        blocks: u64::try_from(stat.st_blocks).unwrap_or(0),
+        mtime: Time { sec: stat.st_mtime, nsec: stat.st_mtime_nsec as u32 },
+        ctime: Time { sec: stat.st_ctime, nsec: stat.st_ctime_nsec as u32 },
+        dev: if Some(stat.st_dev) == own { 0 } else { stat.st_dev },
+        ino: stat.st_ino,
+        rdev: stat.st_rdev,
     }
 }
 

@@ -22,10 +22,12 @@ use super::volume::{self, Look, Volume};
 use crate::tree::entry::{Kind, Seen, Stamp, Stat};
 use crate::tree::exclude::RESERVED;
 use crate::tree::path::RelPath;
+use folder::holds_history;
 pub use folder::open_reserved;
 use folder::{is_there, open_stage, remove_reserved};
 use nested::Nested;
-use publish::{is_apart, link_open, publish_named};
+pub(in crate::fs) use publish::link_open;
+use publish::{is_apart, publish_named};
 use taken::{remove_stage, taken_name};
 
 const STAGE: &[u8] = b"stage";
@@ -58,6 +60,14 @@ pub struct Target<'a> {
     pub folder: BorrowedFd<'a>,
     /// Its path, to find the top of a filesystem that is mounted inside the replica. It is not relied on.
     pub path: &'a RelPath,
+}
+
+/// Keeps what is about to be replaced. It is called when that is known to be what was expected.
+pub type Keep<'a> = &'a dyn Fn() -> Result<(), Errno>;
+
+/// Keeps nothing.
+pub fn nothing() -> Result<(), Errno> {
+    Ok(())
 }
 
 /// A file that is being built.
@@ -333,10 +343,10 @@ impl Stage {
         file: StagedFile,
         folder: BorrowedFd,
         name: &[u8],
-        expected: Option<&Stat>,
+        (expected, keep): (Option<&Stat>, Keep),
     ) -> Result<(Published, OwnedFd), Errno> {
         let published = match file.place {
-            Place::Staged(staged) => self.publish(root, staged, folder, name, expected)?,
+            Place::Staged(staged) => self.publish(root, staged, folder, name, (expected, keep))?,
             Place::Nameless if expected.is_none() => match link_open(file.fd.as_fd(), folder, name) {
                 Ok(()) => Published::Yes,
                 Err(Errno::EXIST) => Published::Changed,
@@ -361,7 +371,7 @@ impl Stage {
         mut staged: Staged,
         folder: BorrowedFd,
         name: &[u8],
-        expected: Option<&Stat>,
+        (expected, keep): (Option<&Stat>, Keep),
     ) -> Result<Published, Errno> {
         let mut ours = None;
         if let Some(expected) = expected.filter(|_| self.others_write) {
@@ -373,7 +383,7 @@ impl Stage {
                 return Err(error);
             }
         }
-        let mut result = publish_named(root, &staged, (folder, name), (expected, ours.as_ref()));
+        let mut result = publish_named(root, &staged, (folder, name), (expected, ours.as_ref()), keep);
         if result == Err(Errno::XDEV) && is_apart(&staged, folder) {
             // Staged before that was known. From now on it is looked for.
             self.has_projects.store(true, Ordering::Relaxed);
@@ -396,6 +406,8 @@ impl Stage {
     /// As of unlinkat(2) and renameat2(2).
     pub fn clear_leftovers(&self, root: &Root) -> Result<Option<Vec<Vec<u8>>>, Errno> {
         match open_child(root.fd(), RESERVED) {
+            // What is kept there is no leftover.
+            Ok(reserved) if open_child(reserved.as_fd(), STAGE).is_err() && holds_history(reserved.as_fd()) => Ok(None),
             Ok(reserved) => remove_stage(root.fd(), reserved.as_fd()).map(Some),
             Err(Errno::NOENT) => Ok(None),
             Err(error) => Err(error),

@@ -53,12 +53,11 @@ pub fn is_foreign(source: &Stat, replica: &Stat, rights: &Rights) -> bool {
 /// What is neither a missing right nor a missing ability of the filesystem.
 pub fn close_off(fd: BorrowedFd, source: &Stat, rights: &Rights) -> Result<bool, Errno> {
     let before = fs::fstat(fd)?;
-    let (uid, gid, mode) = (before.st_uid, before.st_gid, (before.st_mode & 0o7777) as u16);
-    let foreign = rights.are_full() && uid != source.uid && uid != rights.uid();
-    let other_group = gid != source.gid && rights.may_give_to(source.gid) && mode & 0o070 != 0;
-    if !foreign && !other_group && mode & !source.mode & 0o077 == 0 {
+    let (foreign, other_group, open) = openness(&before, source, rights);
+    if !foreign && !other_group && !open {
         return Ok(false);
     }
+    let mode = (before.st_mode & 0o7777) as u16;
     if foreign || other_group {
         let uid = foreign.then(|| Uid::from_raw(source.uid));
         let gid = rights.may_give_to(source.gid).then(|| Gid::from_raw(source.gid));
@@ -74,6 +73,22 @@ pub fn close_off(fd: BorrowedFd, source: &Stat, rights: &Rights) -> Result<bool,
     }
     let after = fs::fstat(fd)?;
     Ok((after.st_uid, after.st_gid, after.st_mode) != (before.st_uid, before.st_gid, before.st_mode))
+}
+
+/// Whether `close_off` would change the folder.
+pub fn is_more_open(fd: BorrowedFd, source: &Stat, rights: &Rights) -> bool {
+    fs::fstat(fd).is_ok_and(|now| {
+        let (foreign, other_group, open) = openness(&now, source, rights);
+        foreign || other_group || open
+    })
+}
+
+/// Whether a folder belongs to somebody else, or to a group that may do something in it, or is open to more than the source's.
+fn openness(folder: &fs::Stat, source: &Stat, rights: &Rights) -> (bool, bool, bool) {
+    let (uid, gid, mode) = (folder.st_uid, folder.st_gid, (folder.st_mode & 0o7777) as u16);
+    let foreign = rights.are_full() && uid != source.uid && uid != rights.uid();
+    let other_group = gid != source.gid && rights.may_give_to(source.gid) && mode & 0o070 != 0;
+    (foreign, other_group, mode & !source.mode & 0o077 != 0)
 }
 
 /// Whether what is open has no other name than this one. Asked by the name and after it was opened: an inode that had

@@ -191,6 +191,9 @@ impl Pair {
         if !is_unsynced || [(Side::Source, source), (Side::Replica, replica)].into_iter().all(is_safe) {
             self.archive.end();
         }
+        if let Some(history) = &self.history {
+            history.close();
+        }
     }
 
     /// Under which paths these inodes of the source were last agreed, as far as their folders are watched. It reads all.

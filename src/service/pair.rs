@@ -17,6 +17,7 @@ use super::restless::Restless;
 use super::rules::{InForce, Rules};
 use crate::fs::archive::Archive;
 use crate::fs::copy::Abilities;
+use crate::fs::history::History;
 use crate::fs::metadata::{Lost, Rights};
 use crate::fs::root::Root;
 use crate::fs::stage::Stage;
@@ -64,6 +65,8 @@ pub struct Pair {
     pub latency: Arc<Latency>,
     /// `None` where only the source is worked in.
     pub two_way: Option<TwoWay>,
+    /// Where what is lost is kept and told, if it is.
+    pub history: Option<Arc<History>>,
 }
 
 /// Locks for folders, shared by folders whose paths hash alike.
@@ -97,6 +100,7 @@ impl Pair {
             lost: Arc::default(),
             places: Arc::clone(&self.places),
             latency: Arc::clone(&self.latency),
+            history: self.history.clone(),
             two_way: Some(TwoWay { source_is: two_way.source_is.other(), ..two_way }),
         })
     }

@@ -9,6 +9,7 @@ mod files;
 mod folders;
 mod groups;
 mod heard;
+mod keeping;
 mod large;
 mod lend;
 mod links_across;
@@ -131,6 +132,8 @@ struct Pass<'a> {
     touched_early: HashSet<RelPath>,
     entries: AtomicU64,
     source_entries: AtomicU64,
+    /// Folders of which it is said what they were before.
+    captured: Mutex<HashSet<RelPath>>,
     /// What a file gets that is made in a folder that is staged; unknown before the first one was.
     born: OnceLock<Born>,
     /// How often what was written could not be brought to disk.
@@ -276,6 +279,7 @@ impl<'a> Pass<'a> {
             touched_early: HashSet::new(),
             entries: AtomicU64::new(0),
             source_entries: AtomicU64::new(0),
+            captured: Mutex::default(),
             born: OnceLock::new(),
             disk_failures: AtomicU64::new(0),
             no_room_from: AtomicU64::new(u64::MAX),

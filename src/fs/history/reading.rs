@@ -108,7 +108,7 @@ mod tests {
     fn what_is_said_is_read_again_and_times_rise() {
         let top = tempfile::tempdir().expect("a folder");
         let root = Root::open(top.path()).expect("a root");
-        let history = History::open(&root).expect("a history");
+        let history = History::open(&root, &root).expect("a history");
         let created = Event::Created { kind: Kind::File };
         for n in 0..100 {
             history.say(&path(&format!("a/{n}")), created.clone(), BY, false);
@@ -120,11 +120,11 @@ mod tests {
         assert!(lines.windows(2).all(|two| two[0].at < two[1].at));
         history.close();
         drop(history);
-        History::open(&root).expect("again").close();
+        History::open(&root, &root).expect("again").close();
         assert_eq!(words(&root)[102..], [Event::Ended, Event::Began, Event::Ended]);
         History::interrupt(&root).expect("said");
         History::interrupt(&root).expect("said once");
-        History::open(&root).expect("again");
+        History::open(&root, &root).expect("again");
         assert_eq!(words(&root)[105..], [Event::Gap, Event::Since, Event::Began]);
     }
 
@@ -132,13 +132,13 @@ mod tests {
     fn half_a_line_spoils_no_other() {
         let top = tempfile::tempdir().expect("a folder");
         let root = Root::open(top.path()).expect("a root");
-        drop(History::open(&root).expect("a history"));
+        drop(History::open(&root, &root).expect("a history"));
         let names = segments(folder(&root).expect("a journal").as_fd()).expect("its files");
         let file = top.path().join(".driftless/journal").join(names.last().expect("one"));
         let mut text = std::fs::read(&file).expect("read");
         text.extend_from_slice(b"12.000000000\tcreated\tha");
         std::fs::write(&file, text).expect("written");
-        History::open(&root).expect("again");
+        History::open(&root, &root).expect("again");
         assert_eq!(words(&root), [Event::Since, Event::Began, Event::Began]);
     }
 
@@ -148,7 +148,7 @@ mod tests {
         let root = Root::open(top.path()).expect("a root");
         std::fs::create_dir(top.path().join("d")).expect("made");
         std::fs::write(top.path().join("d/a.txt"), "old").expect("written");
-        let history = History::open(&root).expect("a history");
+        let history = History::open(&root, &root).expect("a history");
         let folder = root.open_folder(&path("d")).expect("open");
         let said = |kept| Event::Removed { kind: Kind::File, kept: Some(kept), was: None };
         let (_, linked) = history.say_kept(&path("d/a.txt"), said, (BY, false));

@@ -22,6 +22,9 @@ pub enum Removed {
     Changed,
 }
 
+/// Moves what is to go to where it is kept. Returns false where nothing is.
+pub type TakeAway<'a> = &'a dyn Fn(BorrowedFd, &[u8]) -> Result<bool, Errno>;
+
 /// A folder from which entries are removed that others may be writing to in this moment.
 pub struct Judged<'a> {
     root: &'a Root,
@@ -49,7 +52,13 @@ impl<'a> Judged<'a> {
     ///
     /// # Errors
     /// As of renameat2(2) and unlinkat(2).
-    pub fn remove(&self, folder: BorrowedFd, name: &[u8], judged: &Stamp) -> Result<Removed, Errno> {
+    pub fn remove(
+        &self,
+        folder: BorrowedFd,
+        name: &[u8],
+        judged: &Stamp,
+        take_away: TakeAway,
+    ) -> Result<Removed, Errno> {
         let is_judged = |seen: Seen| {
             let now = seen.stat().filter(|now| now.kind != Kind::Directory);
             now.is_some_and(|now| now.stamp().same_contents_if_explained(judged))
@@ -65,13 +74,18 @@ impl<'a> Judged<'a> {
             parked => parked.ok().map(Ok),
         });
         let parked = match parked {
-            None => return unlink(folder, name, AtFlags::empty()).map(|()| Removed::Yes),
+            None => {
+                let is_kept = take_away(folder, name)?;
+                return if is_kept { Ok(()) } else { unlink(folder, name, AtFlags::empty()) }.map(|()| Removed::Yes);
+            }
             Some(Err(_)) => return Ok(Removed::Absent),
             Some(Ok(parked)) => parked,
         };
         // In a folder that others have moved away by now, even out of the tree, it is theirs.
         if is_judged(self.root.look(parked.folder(), parked.name())?) && self.root.is_at(folder, &self.path) {
-            rustix::fs::unlinkat(parked.folder().as_fd(), parked.name(), AtFlags::empty())?;
+            if !take_away(parked.folder(), parked.name())? {
+                rustix::fs::unlinkat(parked.folder().as_fd(), parked.name(), AtFlags::empty())?;
+            }
             return Ok(Removed::Yes);
         }
         parked.give_back(self.root, folder, name).map(|()| Removed::Changed)

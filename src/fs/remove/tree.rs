@@ -110,6 +110,7 @@ impl Tree {
                 Some(kind) => folder.others.push(name, kind),
             }
         })?;
+        below.counted(&folder.path, fd.as_fd());
         let at = self.folders.len();
         if at > 0 {
             self.folders[above].below.push(at);

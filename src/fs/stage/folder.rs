@@ -10,6 +10,7 @@ use super::taken::remove_stage;
 use super::{PRIVATE, STAGE};
 use crate::fs::root::{open_child, open_child_unmounted};
 use crate::tree::exclude::RESERVED;
+use crate::tree::history::JOURNAL;
 
 /// Opens the reserved folder of a folder; it is made if it is missing.
 ///
@@ -20,6 +21,11 @@ pub fn open_reserved(top: BorrowedFd) -> Result<OwnedFd, Errno> {
     // What is built here is to have no ACL but its own.
     let _ = fs::fremovexattr(&reserved, c"system.posix_acl_default");
     Ok(reserved)
+}
+
+/// Whether a reserved folder holds a history.
+pub(super) fn holds_history(reserved: BorrowedFd) -> bool {
+    open_child(reserved, JOURNAL).is_ok()
 }
 
 /// Opens the staging folder in it, made likewise.

@@ -6,7 +6,7 @@ use rustix::fs::{self, AtFlags, CWD};
 use rustix::io::Errno;
 
 use super::put_back::{put_back, swap};
-use super::{Published, Staged};
+use super::{Keep, Published, Staged};
 use crate::fs::rename;
 use crate::fs::root::Root;
 use crate::fs::volume::{self, Look};
@@ -18,6 +18,7 @@ pub(super) fn publish_named(
     staged: &Staged,
     (folder, name): (BorrowedFd, &[u8]),
     (expected, ours): (Option<&Stat>, Option<&Stat>),
+    keep: Keep,
 ) -> Result<Published, Errno> {
     let from = staged.name.as_slice();
     let Some(expected) = expected else {
@@ -37,6 +38,7 @@ pub(super) fn publish_named(
             }
         }
         Seen::Present(now) if expected.stamp() == now.stamp() => {
+            keep()?;
             let is_folder = |seen: Seen| seen.stat().is_some_and(|s| s.kind == Kind::Directory);
             if ours.is_some() || is_folder(root.look(staged.folder(), from)?) {
                 if exchange(root, staged, (folder, name), (expected, ours))? == Published::Changed {
@@ -85,7 +87,7 @@ fn exchange(
 }
 
 /// Gives a file without a name its name.
-pub(super) fn link_open(fd: BorrowedFd, folder: BorrowedFd, name: &[u8]) -> Result<(), Errno> {
+pub(in crate::fs) fn link_open(fd: BorrowedFd, folder: BorrowedFd, name: &[u8]) -> Result<(), Errno> {
     match fs::linkat(fd, c"", folder, name, AtFlags::EMPTY_PATH) {
         // Older kernels ask for a capability here.
         Err(Errno::NOENT | Errno::PERM) => {

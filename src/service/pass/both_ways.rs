@@ -4,15 +4,16 @@
 use std::os::fd::{AsFd, BorrowedFd};
 
 use jiff::Timestamp;
-use jiff::tz::TimeZone;
 use rustix::fs::{AtFlags, RenameFlags, linkat, renameat_with};
 use rustix::io::Errno;
 
 use super::files::{Job, Stop, failed};
 use super::folders::Node;
+use super::keeping::At;
 use super::walk::Worker;
 use super::{Pass, place_of};
 use crate::fs::archive::Changes;
+use crate::fs::history::local_zone;
 use crate::fs::root::open_child;
 use crate::fs::scan;
 use crate::plan::conflict::{Resolution, conflict_name, is_conflict_of, resolve};
@@ -195,7 +196,8 @@ impl Worker<'_> {
             let is_folder = replica.kind == Kind::Directory;
             return Ok(Some(if is_folder { Yielded::Moved } else { Yielded::Kept(*replica) }));
         }
-        let yielded = put_aside(pair, folder, name, &kept, replica).map_err(failed("cannot keep the other version"))?;
+        let yielded = put_aside(self.pass, At::new(folder, path), &parent.join(&kept), replica)
+            .map_err(failed("cannot keep the other version"))?;
         node.touch(self.pass);
         if let Yielded::Kept(now) = &yielded {
             self.pass.shared().kept.insert(now.id());
@@ -252,15 +254,17 @@ pub(super) enum Yielded {
 }
 
 /// Gives an entry another name, and lets it keep its own where it can have both.
-fn put_aside(
-    pair: &crate::service::pair::Pair,
-    folder: BorrowedFd,
-    name: &[u8],
-    kept: &[u8],
-    replica: &Stat,
-) -> Result<Yielded, Errno> {
+fn put_aside(pass: &Pass, at: At, kept_path: &RelPath, replica: &Stat) -> Result<Yielded, Errno> {
+    let (pair, folder) = (pass.pair, at.folder);
+    let (Some((_, name)), Some((_, kept))) = (at.path.split(), kept_path.split()) else { return Err(Errno::INVAL) };
     if replica.kind != Kind::Directory {
-        match linkat(folder, name, folder, kept, AtFlags::empty()) {
+        let said = pass.say_arrival(At::new(folder, kept_path), replica.kind, None)?;
+        pass.put_said()?;
+        let linked = linkat(folder, name, folder, kept, AtFlags::empty());
+        if linked.is_err() {
+            pass.unsay(said);
+        }
+        match linked {
             // It was kept by a pass that was interrupted, or there are no links.
             Err(Errno::EXIST | Errno::PERM | Errno::OPNOTSUPP | Errno::MLINK) => {}
             done => done?,
@@ -274,13 +278,21 @@ fn put_aside(
             return Ok(Yielded::Kept(*now));
         }
     }
-    renameat_with(folder, name, folder, kept, RenameFlags::NOREPLACE).map(|()| Yielded::Moved)
+    rename_aside(pass, at, kept_path, replica).map(|()| Yielded::Moved)
+}
+
+/// Gives an entry a name that nothing has.
+fn rename_aside(pass: &Pass, at: At, to: &RelPath, replica: &Stat) -> Result<(), Errno> {
+    let (Some((_, name)), Some((_, free))) = (at.path.split(), to.split()) else { return Err(Errno::INVAL) };
+    let said = pass.say_rename((at, At::new(at.folder, to)), replica.id(), (false, None))?;
+    pass.put_said()?;
+    renameat_with(at.folder, name, at.folder, free, RenameFlags::NOREPLACE).inspect_err(|_| pass.unsay(said))
 }
 
 /// When a version was last written, as its name says it.
 fn shown(time: Time) -> String {
     let time = Timestamp::new(time.sec, 0).unwrap_or_default();
-    time.to_zoned(TimeZone::system()).strftime("%Y%m%d-%H%M%S").to_string()
+    time.to_zoned(local_zone().clone()).strftime("%Y%m%d-%H%M%S").to_string()
 }
 
 /// Resolves the conflict between what is new in a folder and what has its name on the source.
@@ -312,8 +324,8 @@ pub(super) fn move_aside(
         pass.conflict(path, resolution.winner, Some(&parent.join(&kept)));
         return Ok(());
     }
-    renameat_with(folder, name, folder, &*kept, RenameFlags::NOREPLACE)?;
     let kept = parent.join(&kept);
+    rename_aside(pass, At::new(folder, path), &kept, replica)?;
     pass.conflict(path, resolution.winner, Some(&kept));
     pass.across(&kept);
     pass.again(path, Doubt::subtree(clock::now()));

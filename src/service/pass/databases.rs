@@ -9,14 +9,14 @@ use std::os::fd::AsFd;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use rustix::fs::{self, AtFlags};
+use rustix::fs;
 
 use super::files::{Job, Stop, failed};
 use super::folders::{Node, complete};
+use super::keeping::At;
 use super::walk::Worker;
 use crate::fs::copy;
 use crate::fs::identity;
-use crate::fs::remove;
 use crate::fs::root::open_file;
 use crate::fs::share::Share;
 use crate::fs::stage::Published;
@@ -356,8 +356,15 @@ impl Worker<'_> {
         if let (Some(_), Some(looked), Ok(staged)) = (&pair.two_way, certain, pair.replica.stat(copy.file.fd())) {
             self.pass.intend(node, &member.name, identity::born(copy.file.fd()), as_copied(&staged, looked));
         }
-        let published = pair.stage.publish_file(&pair.replica, copy.file, folder, &member.name, expected.as_ref());
+        let at = At::new(folder, &member.path);
+        let said = self.pass.say_arrival(at, Kind::File, expected.as_ref());
+        let said =
+            said.and_then(|said| self.pass.put_said().map(|()| said)).map_err(failed("cannot write the journal"))?;
+        let keep = || self.pass.keep(&said, folder, &member.name);
+        let (file, expected) = (copy.file, (expected.as_ref(), &keep as _));
+        let published = pair.stage.publish_file(&pair.replica, file, folder, &member.name, expected);
         if !matches!(published, Ok((Published::Yes, _))) {
+            self.pass.unsay(said);
             self.pass.withdraw(node.ids, &member.name);
         }
         let (published, fd) = published.map_err(failed("cannot publish the copy"))?;
@@ -381,12 +388,12 @@ impl Worker<'_> {
         let pair = self.pass.pair;
         let folder = node.replica().map_err(failed("cannot open the folder"))?;
         let now = pair.replica.look(folder, &member.name).map_err(failed("cannot be looked at"))?;
-        match (now.stat(), member.replica) {
+        let now = match (now.stat(), member.replica) {
             (None, _) => return Ok(()),
-            (Some(now), Some(before)) if now.stamp() == before.stamp() => {}
+            (Some(now), Some(before)) if now.stamp() == before.stamp() => now,
             _ => return Err(Stop::Changed),
-        }
-        remove::unlink(folder, &member.name, AtFlags::empty()).map_err(failed("cannot be removed"))?;
+        };
+        self.pass.remove_kept(At::new(folder, &member.path), now).map_err(failed("cannot be removed"))?;
         node.touch(self.pass);
         node.change(&member.name, None);
         self.pass.report_removal(Operation::FileRemoved, &member.path, self.pass.asked(&member.path));

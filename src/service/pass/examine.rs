@@ -99,7 +99,7 @@ impl Worker<'_> {
             return Ok(None);
         }
         let lent = [(from.as_fd(), &reading.source), (to.as_fd(), &replica)];
-        let source = self.lend_attributes(lent, agreed.as_ref()).map_err(|error| match error {
+        let source = self.lend_attributes(path, lent, agreed.as_ref()).map_err(|error| match error {
             Errno::AGAIN => Stop::Changed,
             error => failed("cannot set the attributes")(error),
         })?;
@@ -203,8 +203,13 @@ impl Worker<'_> {
             return Ok((!pair.options.dry_run).then_some(replica));
         }
         if !pair.options.dry_run {
-            let lost = metadata::apply(to, source, wanted, (&replica, Some(&have)), &pair.rights)
-                .map_err(failed("cannot set the attributes"))?;
+            let said = self.pass.say_metadata(path, &replica, &have, pair.is_turned());
+            self.pass.put_said().map_err(failed("cannot write the journal"))?;
+            let lost = metadata::apply(to, source, wanted, (&replica, Some(&have)), &pair.rights);
+            if lost.is_err() {
+                self.pass.unsay(said);
+            }
+            let lost = lost.map_err(failed("cannot set the attributes"))?;
             pair.report_lost(lost, path);
         }
         self.pass.report(Operation::MetadataUpdated, path);

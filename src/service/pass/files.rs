@@ -10,6 +10,7 @@ use std::time::Duration;
 use rustix::io::Errno;
 
 use super::folders::Node;
+use super::keeping::{At, Said};
 use super::moved::Before;
 use super::walk::Worker;
 use crate::fs::archive::Changes;
@@ -63,8 +64,10 @@ pub struct Ready {
     pub(super) node: Arc<Node>,
     pub(super) name: Box<[u8]>,
     pub(super) file: StagedFile,
-    expected: Option<Stat>,
+    pub(super) expected: Option<Stat>,
     pub(super) about: About,
+    /// Once it is said that it comes.
+    pub(super) said: Option<Said>,
 }
 
 /// What is to be remembered of a file when it is published.
@@ -199,7 +202,7 @@ impl Worker<'_> {
         if file.is_within() {
             return self.keep_within(path, &job.name, file, about).map(|()| Claim::Kept);
         }
-        let ready = Ready { node: node.clone(), name: job.name.clone(), file, expected, about };
+        let ready = Ready { node: node.clone(), name: job.name.clone(), file, expected, about, said: None };
         if !pair.options.durable {
             self.publish(ready);
             return Ok(Claim::Kept);
@@ -350,8 +353,16 @@ impl Worker<'_> {
 
     pub(super) fn publish(&mut self, ready: Ready) {
         let pair = self.pass.pair;
-        let Ready { node, name, file, expected, about } = ready;
+        let Ready { node, name, file, expected, about, said } = ready;
         let path = node.path.join(&name);
+        let said = match said.map_or_else(|| self.say_now(&node, &path, expected.as_ref()), Ok) {
+            Ok(said) => said,
+            Err(error) => {
+                file.discard(&pair.replica);
+                self.pass.failed(&path, "cannot write the journal", error);
+                return self.pass.release(&path);
+            }
+        };
         // What others write to it and set as soon as it has its name is not agreed.
         let staged = pair.two_way.as_ref().and_then(|_| pair.replica.stat(file.fd()).ok());
         let staged = staged.and_then(|staged| self.pass.clear_of_writes(file.fd(), staged).ok());
@@ -360,6 +371,7 @@ impl Worker<'_> {
         let is_replaced = pair.two_way.is_some() && expected.is_some();
         if is_replaced && !node.replica().is_ok_and(|folder| pair.replica.is_at(folder, &node.path)) {
             file.discard(&pair.replica);
+            self.pass.unsay(said);
             self.pass.again(&path, Doubt::contents(clock::now()));
             return self.pass.release(&path);
         }
@@ -370,10 +382,16 @@ impl Worker<'_> {
         }
         let result = node
             .replica()
-            .and_then(|folder| pair.stage.publish_file(&pair.replica, file, folder, &name, expected.as_ref()))
+            .and_then(|folder| {
+                let keep = || self.pass.keep(&said, folder, &name);
+                pair.stage.publish_file(&pair.replica, file, folder, &name, (expected.as_ref(), &keep))
+            })
             .and_then(|(published, fd)| Ok((published, as_published(pair.replica.stat(fd.as_fd())?))));
-        if intended.is_some() && !matches!(result, Ok((Published::Yes, _))) {
-            self.pass.withdraw(node.ids, &name);
+        if !matches!(result, Ok((Published::Yes, _))) {
+            self.pass.unsay(said);
+            if intended.is_some() {
+                self.pass.withdraw(node.ids, &name);
+            }
         }
         match result {
             Ok((Published::Yes, replica)) => {
@@ -384,6 +402,12 @@ impl Worker<'_> {
             Err(error) => self.pass.failed(&path, "cannot publish the copy", error),
         }
         self.pass.release(&path);
+    }
+
+    /// Says that a file comes, and that it may.
+    fn say_now(&self, node: &Node, path: &RelPath, expected: Option<&Stat>) -> Result<Said, Errno> {
+        let said = self.pass.say_arrival(At::new(node.replica()?, path), Kind::File, expected)?;
+        self.pass.put_said().map(|()| said)
     }
 
     /// Notes that a file is published.

@@ -18,6 +18,7 @@ use crate::service::clock;
 use crate::service::pair::Pair;
 use crate::tree::doubt::Doubt;
 use crate::tree::entry::{InodeId, Stat};
+use crate::tree::history::Attributes;
 use crate::tree::operation::Operation;
 use crate::tree::path::RelPath;
 use crate::tree::record::Agreed;
@@ -221,7 +222,7 @@ fn settle(
     let looked = clock::now();
     let mut source = pair.source.stat(node.source.as_fd())?;
     if let (Some(found), Some(replica), false) = (&node.found, &node.replica, pair.options.dry_run) {
-        source = lend(pair, [(node.source.as_fd(), &source), (replica.as_fd(), found)], agreed.as_ref())?;
+        source = lend(pass, &node.path, [(node.source.as_fd(), &source), (replica.as_fd(), found)], agreed.as_ref())?;
     }
     let racy = clock::is_racy(source.ctime);
     let Some(replica_fd) = &node.replica else { return Ok(None) };
@@ -243,6 +244,10 @@ fn settle(
                 totals.metadata += 1;
             }
             return Ok(None);
+        }
+        if !pass.has_said(&node.path) {
+            pass.say_was(&node.path, &Attributes::of(&replica, have.clone()));
+            pass.put_said()?;
         }
         let lost = metadata::apply(replica_fd, &source, &wanted, (&replica, Some(&have)), &pair.rights)?;
         pair.report_lost(lost, &node.path);
@@ -272,6 +277,9 @@ pub fn open(pass: &Pass, path: &RelPath) -> Result<Arc<Node>, Errno> {
     let source = pass.pair.source.open_folder(path)?;
     let stat = pass.pair.source.stat(source.as_fd())?;
     let replica = pass.pair.replica.open_folder(path)?;
+    if pass.closes_off(&replica, &stat) {
+        pass.say_before(replica.as_fd(), path)?;
+    }
     let is_closed = !pass.pair.options.dry_run
         && pass.pair.two_way.is_none()
         && trust::close_off(replica.as_fd(), &stat, &pass.pair.rights)?;

@@ -7,6 +7,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use rustix::io::Errno;
 
 use super::files::{Job, Stop, failed};
+use super::keeping::At;
 use super::walk::{Worker, single};
 use super::{Group, Pass, both_ways, folders, links_across};
 use crate::fs::archive::Changes;
@@ -400,6 +401,9 @@ fn open_name(pass: &Pass, id: InodeId, path: &RelPath) -> Result<Option<Name>, E
         Err(error) if is_gone(error) => return Ok(None),
         done => done?,
     };
+    if pass.closes_off(&replica, &folder_stat) {
+        pass.say_before(replica.as_fd(), &folder)?;
+    }
     if !pair.options.dry_run && pair.two_way.is_none() && trust::close_off(replica.as_fd(), &folder_stat, &pair.rights)?
     {
         pass.again(&folder, Doubt::attributes(clock::now()));
@@ -463,7 +467,8 @@ fn link_claimed(pass: &Pass, leader: &Name, name: &Name, expected: Option<Stat>)
         pair.intend((name.ids, &name.folder), std::iter::once((&*name.name, born, agreed)));
     }
     let worker = Worker::new(pass);
-    let published = worker.publish_staged(staged, name.replica.as_fd(), &name.name, expected.as_ref());
+    let published =
+        worker.publish_staged(staged, At::new(name.replica.as_fd(), &name.path), Kind::File, expected.as_ref());
     if !matches!(published, Ok(Published::Yes)) {
         pass.withdraw(name.ids, &name.name);
     }

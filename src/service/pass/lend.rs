@@ -57,6 +57,7 @@ impl Worker<'_> {
     /// Brings to the source's file what the replica's has of newer attributes. Returns the source's stat then.
     pub(super) fn lend_attributes(
         &self,
+        path: &RelPath,
         [(from, source), (to, replica)]: [(BorrowedFd, &Stat); 2],
         agreed: Option<&Agreed>,
     ) -> Result<Stat, Errno> {
@@ -64,7 +65,7 @@ impl Worker<'_> {
         if pair.two_way.is_none() || pair.options.dry_run {
             return Ok(*source);
         }
-        lend(pair, [(from, source), (to, replica)], agreed)
+        lend(self.pass, path, [(from, source), (to, replica)], agreed)
     }
 
     /// The same for a file that is to be copied whole.
@@ -77,7 +78,7 @@ impl Worker<'_> {
         let open = |folder: BorrowedFd| open_file(folder, name);
         let lent = node.replica().and_then(|folder| {
             let (from, to) = (open(node.source.as_fd())?, open(folder)?);
-            self.lend_attributes([(from.as_fd(), source), (to.as_fd(), replica)], case.agreed)
+            self.lend_attributes(path, [(from.as_fd(), source), (to.as_fd(), replica)], case.agreed)
         });
         match lent {
             Ok(_) => {}
@@ -113,10 +114,12 @@ fn merged(
 
 /// Brings to the source's entry what the replica's has of newer attributes. Returns the source's stat then.
 pub(super) fn lend(
-    pair: &Pair,
+    pass: &Pass,
+    path: &RelPath,
     [(from, source), (to, replica)]: [(BorrowedFd, &Stat); 2],
     agreed: Option<&Agreed>,
 ) -> Result<Stat, Errno> {
+    let pair = pass.pair;
     let have = metadata::xattrs(from)?;
     let theirs = metadata::wanted_xattrs(to, &pair.rights)?;
     let (wanted, xattrs) = merged((source, &have), (replica, theirs), agreed);
@@ -127,17 +130,21 @@ pub(super) fn lend(
         // It has been written since: its new time must not be hidden.
         return Err(Errno::AGAIN);
     }
-    metadata::apply(from, &wanted, &xattrs, (source, Some(&have)), &pair.rights)?;
+    let said = pass.say_metadata(path, source, &have, !pair.is_turned());
+    pass.put_said()?;
+    metadata::apply(from, &wanted, &xattrs, (source, Some(&have)), &pair.rights).inspect_err(|_| pass.unsay(said))?;
     pair.source.stat(from)
 }
 
 /// The same for what cannot be opened: a link, a FIFO, a device.
 pub(super) fn lend_special(
-    pair: &Pair,
-    name: &[u8],
+    pass: &Pass,
+    path: &RelPath,
     [(from, source), (to, replica)]: [(BorrowedFd, &Stat); 2],
     agreed: Option<&Agreed>,
 ) -> Result<Stat, Errno> {
+    let Some((_, name)) = path.split() else { return Ok(*source) };
+    let pair = pass.pair;
     let have = metadata::xattrs_at(from, name)?;
     let theirs = metadata::xattrs_at(to, name)?;
     let (wanted, xattrs) = merged((source, &have), (replica, theirs), agreed);
@@ -148,7 +155,9 @@ pub(super) fn lend_special(
     if !is_it(pair.source.look(from, name)?) {
         return Err(Errno::AGAIN);
     }
-    metadata::apply_at(from, name, &wanted, &xattrs, source, &pair.rights)?;
+    let said = pass.say_metadata(path, source, &have, !pair.is_turned());
+    pass.put_said()?;
+    metadata::apply_at(from, name, &wanted, &xattrs, source, &pair.rights).inspect_err(|_| pass.unsay(said))?;
     pair.source.look(from, name)?.stat().copied().ok_or(Errno::AGAIN)
 }
 
@@ -160,6 +169,6 @@ pub(super) fn lend_at(pass: &Pass, name: &Name, replica: Seen) -> Result<bool, E
     let (from, to) = (open(folder.as_fd(), &name.name)?, open(name.replica.as_fd(), &name.name)?);
     let source = pair.source.stat(from.as_fd())?;
     let agreed = pair.agreed(name.ids, &name.name);
-    lend(pair, [(from.as_fd(), &source), (to.as_fd(), replica)], agreed.as_ref())
+    lend(pass, &name.path, [(from.as_fd(), &source), (to.as_fd(), replica)], agreed.as_ref())
         .map(|now| now.stamp() != source.stamp())
 }

@@ -5,6 +5,7 @@ use std::os::fd::{AsFd, BorrowedFd};
 
 use super::files::{Stop, failed};
 use super::groups::Name;
+use super::keeping::At;
 use super::walk::Worker;
 use super::{Pass, both_ways, lend, place_of};
 use crate::fs::archive::Changes;
@@ -210,7 +211,7 @@ fn follow_one(
     }
     let linked = (|| {
         let unopened = failed("cannot open the folder");
-        let (Some((parent, name)), Some((from, first))) = (path.split(), leader.split()) else { return Ok(false) };
+        let (Some((parent, _)), Some((from, first))) = (path.split(), leader.split()) else { return Ok(false) };
         let folder = pair.replica.open_folder(&parent).map_err(&unopened)?;
         let from = pair.replica.open_folder(&from).map_err(&unopened)?;
         let target = Target { folder: folder.as_fd(), path: &parent };
@@ -223,7 +224,8 @@ fn follow_one(
             staged.discard(&pair.replica);
             return Ok(false);
         }
-        let published = Worker::new(pass).publish_staged(staged, folder.as_fd(), name, Some(expected))?;
+        let published =
+            Worker::new(pass).publish_staged(staged, At::new(folder.as_fd(), path), Kind::File, Some(expected))?;
         Ok(published == Published::Yes)
     })();
     pass.release(path);

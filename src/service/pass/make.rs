@@ -7,6 +7,7 @@ use rustix::fs::Mode;
 use rustix::io::Errno;
 
 use super::folders::Node;
+use super::keeping::At;
 use super::walk::Worker;
 use crate::fs::remove::{ensure_writable, make_writable};
 use crate::fs::root::open_child;
@@ -78,13 +79,18 @@ impl Worker<'_> {
             // What cannot be read is no reason to give up what is there.
             drop(open_child(node.source.as_fd(), name)?);
         }
+        let path = node.path.join(name);
+        let said = self.pass.say_arrival(At::new(folder, &path), Kind::Directory, old.as_ref())?;
+        self.pass.put_said()?;
         if old.is_some() || pair.two_way.is_some() {
             // In two-way mode too, so that it is known as the program's own before it is there.
             let staged = pair.stage.special(&pair.replica, &node.target()?, Kind::Directory, b"", 0)?;
             self.pass.intend_folder(node, name, &staged);
             ensure_writable(folder);
-            let published = pair.stage.publish(&pair.replica, staged, folder, name, old.as_ref());
+            let keep = || self.pass.keep(&said, folder, name);
+            let published = pair.stage.publish(&pair.replica, staged, folder, name, (old.as_ref(), &keep));
             if published != Ok(Published::Yes) {
+                self.pass.unsay(said);
                 self.pass.withdraw(node.ids, name);
             }
             return Ok(published? == Published::Yes);
@@ -94,6 +100,9 @@ impl Worker<'_> {
             Err(Errno::ACCESS) => make_writable(folder).and_then(|()| rustix::fs::mkdirat(folder, name, mode)),
             done => done,
         };
+        if made.is_err() {
+            self.pass.unsay(said);
+        }
         match made {
             Ok(()) => Ok(true),
             Err(Errno::EXIST) => Ok(false),

@@ -10,9 +10,11 @@ use rustix::io::Errno;
 use super::Pass;
 use super::files::Ready;
 use super::folders::complete;
+use super::keeping::At;
 use super::unseen::Unseen;
 use super::walk::Worker;
 use crate::fs::disk::Disk;
+use crate::tree::entry::Kind;
 use crate::tree::totals::Totals;
 
 /// Files and folders that are built.
@@ -90,13 +92,14 @@ impl Worker<'_> {
         }
     }
 
-    fn publish_batches(&mut self, batches: Vec<Batch>) {
+    fn publish_batches(&mut self, mut batches: Vec<Batch>) {
+        let said = self.say_batches(&mut batches);
         let ready: Vec<_> = batches.iter().flat_map(|b| b.ready.iter().map(|ready| Some(ready.file.fd()))).collect();
         let unseen = batches.iter().flat_map(|b| b.unseen.iter().flat_map(Unseen::open_files));
         let all: Vec<_> = ready.iter().copied().chain(unseen).collect();
         let bring = |files: &[_]| self.disk.as_ref().ok_or(Errno::BADF).and_then(|disk| disk.bring(files));
         // A disk that is busy could take longer than a stop may.
-        let synced = if self.pass.is_cancelled() { Err(Errno::CANCELED) } else { bring(&all) };
+        let synced = if self.pass.is_cancelled() { Err(Errno::CANCELED) } else { said.and_then(|()| bring(&all)) };
         let synced_ready = if synced == Err(Errno::NOSYS) { bring(&ready) } else { synced };
         drop((ready, all));
         if synced_ready.is_err() || synced.is_err_and(|error| error != Errno::NOSYS) {
@@ -125,10 +128,29 @@ impl Worker<'_> {
         }
     }
 
+    /// Says all that is to be published, in one piece.
+    fn say_batches(&self, batches: &mut [Batch]) -> Result<(), Errno> {
+        if !self.pass.keeps() {
+            return Ok(());
+        }
+        for batch in batches {
+            for folder in &mut batch.unseen {
+                folder.say(self.pass)?;
+            }
+            for ready in &mut batch.ready {
+                let (path, old) = (ready.node.path.join(&ready.name), ready.expected);
+                let at = At::new(ready.node.replica()?, &path);
+                ready.said = Some(self.pass.say_arrival(at, Kind::File, old.as_ref())?);
+            }
+        }
+        self.pass.put_said()
+    }
+
     /// What a failed sync has not written is gone from memory too: the copy is thrown away and made anew.
     fn throw_away(&self, ready: Ready, error: Errno) {
         let path = ready.node.path.join(&ready.name);
         ready.file.discard(&self.pass.pair.replica);
+        ready.said.into_iter().for_each(|said| self.pass.unsay(said));
         if error != Errno::CANCELED {
             self.pass.failed(&path, "cannot bring the copy to disk", error);
         }

@@ -23,7 +23,7 @@ use crate::tree::entry::{Kind, Seen, Stat};
 use crate::tree::operation::Cause;
 use crate::tree::path::RelPath;
 use crate::tree::totals::Totals;
-use deed::{Going, empty, remove_in};
+use deed::{Before, Going, empty, remove_in};
 
 /// What is to go: a whole entry, or a folder that something else replaces.
 struct Removal {
@@ -39,7 +39,7 @@ enum What {
     /// It holds nothing.
     Entry,
     /// Where both sides are worked in, with what it takes to know that nothing in it is new.
-    Folder(Tree, Option<survey::Going>),
+    Folder(Tree, Option<survey::Going>, Before),
 }
 
 impl Removal {
@@ -47,13 +47,13 @@ impl Removal {
     fn entries(&self) -> u64 {
         match &self.what {
             What::Entry => 1,
-            What::Folder(tree, _) => tree.entries(),
+            What::Folder(tree, ..) => tree.entries(),
         }
     }
 
     fn known(&self) -> Option<&survey::Going> {
         match &self.what {
-            What::Folder(_, known) => known.as_ref(),
+            What::Folder(_, known, _) => known.as_ref(),
             What::Entry => None,
         }
     }
@@ -62,7 +62,7 @@ impl Removal {
     fn listed(&self) -> Vec<(RelPath, Kind)> {
         match &self.what {
             What::Entry => vec![(self.path.clone(), self.replica.kind)],
-            What::Folder(tree, _) => tree.listed(),
+            What::Folder(tree, ..) => tree.listed(),
         }
     }
 }
@@ -168,7 +168,7 @@ fn let_through(pass: &Pass, brake: &Brake, removals: Vec<Removal>) -> Vec<Remova
 fn replacement(pass: &Pass, mut removal: Removal, source: &Stat, (jobs, totals): (usize, &mut Totals)) -> Option<Task> {
     let path = removal.path.clone();
     let (parent, name) = path.split()?;
-    if pass.pair.two_way.is_some() && !pass.pair.options.dry_run {
+    if (pass.pair.two_way.is_some() || pass.keeps()) && !pass.pair.options.dry_run {
         match empty(pass, &removal, source, jobs) {
             Ok((End::Gone, removed)) => totals.removed += removed,
             Ok((end, removed)) => {
@@ -254,10 +254,10 @@ fn confirmed(pass: &Pass) -> Vec<Removal> {
         };
         let cause = pass.asked(&path);
         match counted(pass, &mut replicas, &path, &replica, going) {
-            Ok(What::Folder(tree, _)) if tree.stays() && replaced_by.is_some() => {
+            Ok(What::Folder(tree, ..)) if tree.stays() && replaced_by.is_some() => {
                 pass.problem(&path, "cannot be replaced: the folder holds excluded entries".into());
             }
-            Ok(What::Folder(tree, _)) if tree.entries() == 0 => {}
+            Ok(What::Folder(tree, ..)) if tree.entries() == 0 => {}
             Ok(what) => out.push(Removal { path, replica, replaced_by, what, cause }),
             Err(Errno::NOENT) => {}
             // Something else is there by now.
@@ -303,7 +303,8 @@ fn counted(pass: &Pass, replicas: &mut Last, path: &RelPath, replica: &Stat, kno
     }
     let Some((parent, _)) = path.split() else { return Err(Errno::NOENT) };
     let going = Going::new(pass, pass.cause, None);
-    Ok(What::Folder(Tree::survey(replicas.folder(&parent)?, path, &going)?, known))
+    let tree = Tree::survey(replicas.folder(&parent)?, path, &going)?;
+    Ok(What::Folder(tree, known, going.before()))
 }
 
 /// The folder that was asked for last: what comes after it in order is mostly in the same one.

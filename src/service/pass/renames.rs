@@ -10,6 +10,7 @@ use rustix::io::Errno;
 
 use super::Pass;
 use super::agreeing::as_made;
+use super::keeping::At;
 use crate::fs::archive::Changes;
 use crate::fs::compare::same_contents;
 use crate::fs::root::{open_child, open_file};
@@ -136,22 +137,33 @@ fn carry_out_one(pass: &Pass, from: &RelPath, to: &RelPath, how: How) -> Result<
         let born = identity::born_at(from_folder, names.0);
         pair.intend((new.ids, &new.folder), std::iter::once((names.1, born, agreed)));
     }
+    let is_exchange = flags == RenameFlags::EXCHANGE;
+    let said = pass.say_rename(
+        (At::new(from_folder, from), At::new(to_folder, to)),
+        replica.id(),
+        (is_exchange, target.stat().filter(|_| flags.is_empty())),
+    )?;
+    let kept = pass.put_said().and_then(|()| pass.keep(&said, to_folder, names.1));
+    if let Err(error) = kept {
+        pass.unsay(said);
+        return Err(error);
+    }
     let renamed = if flags.is_empty() {
         renameat(from_folder, names.0, to_folder, names.1).map(|()| true)
-    } else if flags == RenameFlags::EXCHANGE {
+    } else if is_exchange {
         renameat_with(from_folder, names.0, to_folder, names.1, flags).map(|()| true)
     } else {
         rename::to_free_name(&pair.replica, (from_folder, names.0), (to_folder, names.1))
     };
     if renamed != Ok(true) {
+        pass.unsay(said);
         pass.withdraw(new.ids, names.1);
         return renamed;
     }
     if is_folder {
         pair.places.moved(from, to, &pair.archive);
     }
-    let exchanged = flags == RenameFlags::EXCHANGE;
-    remember(pass, (&old, &new), (agreed, &moved), agreed_there.filter(|_| exchanged))?;
+    remember(pass, (&old, &new), (agreed, &moved), agreed_there.filter(|_| is_exchange))?;
     if replica.is_linked() {
         pass.restamp_links(&replica, to);
     }

@@ -9,6 +9,7 @@ use rustix::io::Errno;
 
 use super::files::{Job, Stop, failed};
 use super::folders::Node;
+use super::keeping::At;
 use super::lend::{base_of, hash, lend_special};
 use super::walk::Worker;
 use crate::fs::archive::Changes;
@@ -115,7 +116,7 @@ impl Worker<'_> {
                 let agreed = Agreed { source, replica, racy, looked, provisional: false, made: None, base: None };
                 self.pass.intend(node, &job.name, born_at(staged.folder(), staged.name()), agreed);
             }
-            let published = self.publish_staged(staged, folder, &job.name, expected.as_ref());
+            let published = self.publish_staged(staged, At::new(folder, path), source.kind, expected.as_ref());
             if !matches!(published, Ok(Published::Yes)) {
                 self.pass.withdraw(node.ids, &job.name);
             }
@@ -152,10 +153,13 @@ impl Worker<'_> {
         }
         let agreed = pair.agreed(node.ids, &job.name);
         let both = [(node.source.as_fd(), &*source), (folder.as_fd(), replica)];
-        *source = lend_special(pair, &job.name, both, agreed.as_ref()).map_err(|error| match error {
-            Errno::AGAIN => Stop::Changed,
-            error => failed("cannot set the attributes")(error),
-        })?;
+        *source =
+            lend_special(self.pass, &node.path.join(&job.name), both, agreed.as_ref()).map_err(
+                |error| match error {
+                    Errno::AGAIN => Stop::Changed,
+                    error => failed("cannot set the attributes")(error),
+                },
+            )?;
         Ok(true)
     }
 
@@ -163,13 +167,27 @@ impl Worker<'_> {
     pub fn publish_staged(
         &self,
         staged: crate::fs::stage::Staged,
-        folder: BorrowedFd,
-        name: &[u8],
+        at: At,
+        kind: Kind,
         expected: Option<&Stat>,
     ) -> Result<Published, Stop> {
         let pair = self.pass.pair;
-        remove::ensure_writable(folder);
-        pair.stage.publish(&pair.replica, staged, folder, name, expected).map_err(failed("cannot publish it"))
+        let Some((_, name)) = at.path.split() else { return Ok(Published::Changed) };
+        remove::ensure_writable(at.folder);
+        let said = self.pass.say_arrival(at, kind, expected);
+        let said = match said.and_then(|said| self.pass.put_said().map(|()| said)) {
+            Ok(said) => said,
+            Err(error) => {
+                staged.discard(&pair.replica);
+                return Err(failed("cannot write the journal")(error));
+            }
+        };
+        let keep = || self.pass.keep(&said, at.folder, name);
+        let published = pair.stage.publish(&pair.replica, staged, at.folder, name, (expected, &keep));
+        if !matches!(published, Ok(Published::Yes)) {
+            self.pass.unsay(said);
+        }
+        published.map_err(failed("cannot publish it"))
     }
 }
 

@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use super::files::{Claim, Job, Proof, Reading, Stop, failed, fault};
 use super::folders::Node;
+use super::keeping::At;
 use super::moved::Before;
 use super::place_of;
 use super::walk::Worker;
@@ -80,7 +81,13 @@ impl Worker<'_> {
         let taken = Agreed { source, replica, racy, looked, provisional: false, made: None, base: None };
         let born = pair.two_way.as_ref().and_then(|_| identity::born(to.as_fd()));
         self.pass.intend(node, &job.name, born, taken);
+        let folder = node.replica().map_err(failed("cannot open the folder"))?;
+        let both = (At::new(old_folder.as_fd(), before), At::new(folder, path));
+        let said = self.pass.say_rename(both, taken.replica.id, (false, None));
+        let said =
+            said.and_then(|said| self.pass.put_said().map(|()| said)).map_err(failed("cannot write the journal"))?;
         if !self.rename(node, (old_folder.as_fd(), old_name), &job.name) {
+            self.pass.unsay(said);
             self.pass.withdraw(node.ids, &job.name);
             return Ok(false);
         }

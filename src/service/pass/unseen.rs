@@ -10,9 +10,10 @@ use rustix::io::Errno;
 use super::Pass;
 use super::files::{About, Job, Stop, failed};
 use super::folders::{Node, complete};
+use super::keeping::{At, Said};
 use super::walk::Worker;
 use crate::fs::metadata::{self, Lost, Xattrs, same_stat};
-use crate::fs::stage::{Published, Staged, StagedFile};
+use crate::fs::stage::{self, Published, Staged, StagedFile};
 use crate::fs::{disk, identity, remove};
 use crate::service::claims::Which;
 use crate::service::clock;
@@ -26,6 +27,8 @@ pub struct Unseen {
     pub(super) node: Arc<Node>,
     folder: Staged,
     files: Vec<Within>,
+    /// Once it is said that they come.
+    said: Option<Vec<Said>>,
 }
 
 /// A file in it.
@@ -70,7 +73,22 @@ impl Pass<'_> {
 impl Unseen {
     /// One that is published before anything is in it.
     pub(super) fn empty(node: &Arc<Node>, folder: Staged) -> Self {
-        Self { node: node.clone(), folder, files: Vec::new() }
+        Self { node: node.clone(), folder, files: Vec::new(), said: None }
+    }
+
+    /// Says that the folder comes, with its files.
+    pub(super) fn say(&mut self, pass: &Pass) -> Result<(), Errno> {
+        if self.said.is_some() || !pass.keeps() {
+            return Ok(());
+        }
+        let parent = self.node.parent.as_ref().ok_or(Errno::NOENT)?;
+        let mut said = vec![pass.say_arrival(At::new(parent.replica()?, &self.node.path), Kind::Directory, None)?];
+        for file in &self.files {
+            let path = self.node.path.join(&file.name);
+            said.push(pass.say_arrival(At::new(self.node.replica()?, &path), Kind::File, None)?);
+        }
+        self.said = Some(said);
+        Ok(())
     }
 
     /// For each file its descriptor, if that is open still.
@@ -123,7 +141,7 @@ impl Worker<'_> {
             self.pass.again(&node.path, Doubt::subtree(clock::now()));
             return complete(self.pass, node, &mut self.totals);
         }
-        let unseen = Unseen { node: node.clone(), folder, files };
+        let unseen = Unseen { node: node.clone(), folder, files, said: None };
         if !self.pass.pair.options.durable {
             self.publish_folder(unseen, Ok(()));
             return complete(self.pass, node, &mut self.totals);
@@ -200,9 +218,13 @@ impl Worker<'_> {
     }
 
     /// Publishes a folder that is built, if what is in it was brought to disk.
-    pub(super) fn publish_folder(&mut self, unseen: Unseen, synced: Result<(), Errno>) {
+    pub(super) fn publish_folder(&mut self, mut unseen: Unseen, synced: Result<(), Errno>) {
         let pair = self.pass.pair;
-        let Unseen { node, folder, files } = unseen;
+        let synced = synced.and_then(|()| match unseen.said {
+            Some(_) => Ok(()),
+            None => unseen.say(self.pass).and_then(|()| self.pass.put_said()),
+        });
+        let Unseen { node, folder, files, said } = unseen;
         let mut claimed = Vec::new();
         let result = match synced {
             Ok(()) if self.pass.claim(&node.path) => {
@@ -226,6 +248,7 @@ impl Worker<'_> {
             }
         };
         if result != Ok(Published::Yes) {
+            said.into_iter().flatten().for_each(|said| self.pass.unsay(said));
             node.abandon();
             pair.withdraw(node.ids, files.iter().map(|file| &*file.name));
         }
@@ -259,7 +282,7 @@ impl Worker<'_> {
             remove::ensure_writable(place);
         }
         self.pass.intend_folder(parent, name, &folder);
-        let published = pair.stage.publish(&pair.replica, folder, place, name, None);
+        let published = pair.stage.publish(&pair.replica, folder, place, name, (None, &stage::nothing));
         if published != Ok(Published::Yes) {
             self.pass.withdraw(parent.ids, name);
         }

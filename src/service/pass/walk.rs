@@ -307,6 +307,11 @@ impl<'a> Worker<'a> {
     fn close_off(&self, task: &mut FolderTask, sides: &Sides) -> Result<InodeId, Errno> {
         let pair = self.pass.pair;
         let stat = pair.source.stat(sides.source.as_fd())?;
+        if task.made.is_some() {
+            self.pass.made_anew(&task.path);
+        } else if let Some(replica) = sides.replica.as_ref().filter(|replica| self.pass.closes_off(replica, &stat)) {
+            self.pass.say_before(replica.as_fd(), &task.path)?;
+        }
         if let Some(replica) = &sides.replica
             && !pair.options.dry_run
             && pair.two_way.is_none()

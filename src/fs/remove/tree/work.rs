@@ -159,7 +159,11 @@ impl<'a, B: Below> Work<'a, B> {
         let mut others = folder.others.iter().peekable();
         loop {
             let mut done = Vec::new();
-            let result = others.by_ref().take(BLOCK).try_for_each(|(name, kind)| {
+            let block: Vec<_> = others.by_ref().take(BLOCK).collect();
+            if !block.is_empty() {
+                self.below.going(&folder.path, fd.as_fd(), &block)?;
+            }
+            let result = block.into_iter().try_for_each(|(name, kind)| {
                 match self.below.take(&known, fd.as_fd(), name) {
                     Ok(true) => done.push((name, kind)),
                     Ok(false) => open.change(),
@@ -196,12 +200,12 @@ impl<'a, B: Below> Work<'a, B> {
             let fd = open.fd().take();
             let stays = folder.keeps || (at == 0 && self.keeps_top);
             if !stays && !open.is_changed.load(Ordering::Relaxed) {
-                if at > 0 {
-                    self.below.leave(&folder.path);
-                }
-                let remove = |parent: BorrowedFd, name: &[u8]| match fd.as_deref().filter(|_| self.below.is_shared()) {
-                    Some(fd) if !is_at(fd, parent, name)? => Err(Errno::NOTDIR),
-                    _ => unlink(parent, name, AtFlags::REMOVEDIR),
+                let remove = |parent: BorrowedFd, name: &[u8]| {
+                    self.below.leave(&folder.path, parent, at > 0);
+                    match fd.as_deref().filter(|_| self.below.is_shared()) {
+                        Some(fd) if !is_at(fd, parent, name)? => Err(Errno::NOTDIR),
+                        _ => unlink(parent, name, AtFlags::REMOVEDIR),
+                    }
                 };
                 match self.in_parent(at, remove) {
                     Ok(()) => {

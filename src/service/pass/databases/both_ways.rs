@@ -16,6 +16,7 @@ use crate::plan::two_way::{Both, Different, Verdict, written};
 use crate::service::pass::both_ways::Decided;
 use crate::service::pass::files::{Stop, failed};
 use crate::service::pass::folders::Node;
+use crate::service::pass::keeping::At;
 use crate::service::pass::walk::Worker;
 use crate::tree::entry::{Kind, Seen, Stat};
 use crate::tree::identity::Side;
@@ -208,7 +209,14 @@ impl Worker<'_> {
         for part in [Part::Journal, Part::Log, Part::Database] {
             let (name, kept) = (part.name(place.base), part.name(&kept));
             let Some(before) = look(&name)?.stat().copied() else { continue };
-            match linkat(folder, &*name, folder, &*kept, AtFlags::empty()) {
+            let path = place.node.path.join(&kept);
+            let said = self.pass.say_arrival(At::new(folder, &path), Kind::File, None).map_err(&unkept)?;
+            self.pass.put_said().map_err(&unkept)?;
+            let linked = linkat(folder, &*name, folder, &*kept, AtFlags::empty());
+            if linked.is_err() {
+                self.pass.unsay(said);
+            }
+            match linked {
                 Err(Errno::EXIST) => {}
                 done => done.map_err(&unkept)?,
             }

@@ -1,24 +1,28 @@
 //! Owns the removal of what has been judged, entry by entry. Where both sides are worked in, each is looked at once more in
 //! the moment when it goes: what is new by then stays, and goes back into doubt.
 
+use std::collections::{HashMap, HashSet};
 use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use rustix::fs::AtFlags;
 use rustix::io::Errno;
 
 use super::{Removal, What};
 use crate::fs::archive::Changes;
-use crate::fs::remove::{self, End, Judged, Removed};
+use crate::fs::remove::{self, End, Judged, Removed, Tree};
 use crate::fs::root::open_file;
 use crate::fs::stage::Target;
 use crate::fs::volume;
 use crate::service::agreements::Ids;
 use crate::service::clock;
 use crate::service::pair::Pair;
+use crate::service::pass::keeping::{At, Said};
 use crate::service::pass::{Pass, survey};
 use crate::tree::doubt::Doubt;
 use crate::tree::entry::{Kind, Seen, Stat};
+use crate::tree::history::Attributes;
 use crate::tree::operation::{Cause, Operation};
 use crate::tree::path::RelPath;
 use crate::tree::record::{Agreed, Record};
@@ -29,36 +33,105 @@ pub(super) struct Going<'a> {
     cause: Cause,
     known: Option<&'a survey::Going>,
     removed: AtomicU64,
+    before: Mutex<Before>,
+    /// What is said of entries that are about to go, by their paths.
+    said: Mutex<HashMap<RelPath, Said>>,
 }
+
+/// What folders were before anything went from them, where that is told.
+pub(super) type Before = HashMap<RelPath, Attributes>;
+
+/// So many entries of a tree are said to go in one piece; of a larger one, folder by folder.
+const AT_ONCE: u64 = 20_000;
 
 impl<'a> Going<'a> {
     pub(super) fn new(pass: &'a Pass<'a>, cause: Cause, known: Option<&'a survey::Going>) -> Self {
-        Self { pass, cause, known, removed: AtomicU64::new(0) }
+        let (before, said) = (Mutex::default(), Mutex::default());
+        Self { pass, cause, known, removed: AtomicU64::new(0), before, said }
+    }
+
+    pub(super) fn before(self) -> Before {
+        self.before.into_inner().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn said(&self) -> MutexGuard<'_, HashMap<RelPath, Said>> {
+        self.said.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Says all that goes with a tree, if it is not too much for one piece; and what its folders were, if they stay.
+    fn say(&self, tree: &Tree, before: &Before, keeps_top: bool) -> Result<(), Errno> {
+        let pass = self.pass;
+        if !pass.keeps() {
+            return Ok(());
+        }
+        let listed = tree.listed();
+        let top = listed.last().filter(|_| keeps_top).map(|(path, _)| path.clone());
+        let mut goes = HashSet::new();
+        for (path, kind) in listed {
+            if kind == Kind::Directory && Some(&path) != top.as_ref() {
+                goes.insert(path.clone());
+                let said = pass.say_folder_goes(&path, before.get(&path).cloned().unwrap_or_default(), self.cause);
+                self.said().insert(path, said);
+            } else if kind != Kind::Directory && tree.entries() <= AT_ONCE {
+                let said = pass.say_gone(&path, kind, self.cause);
+                self.said().insert(path, said);
+            }
+        }
+        for (path, was) in before.iter().filter(|(path, _)| !goes.contains(*path)) {
+            pass.say_was(path, was);
+        }
+        pass.put_said()
+    }
+
+    /// Takes back what was said of what has not gone.
+    fn unsay(&self, before: &Before) {
+        for (path, said) in std::mem::take(&mut *self.said()) {
+            self.pass.unsay(said);
+            if let Some(was) = before.get(&path) {
+                // Something in it may have gone.
+                self.pass.say_was(&path, was);
+            }
+        }
+    }
+
+    /// Removes an entry that is no folder, to where it is kept if it is.
+    fn take_away(&self, path: &RelPath, folder: BorrowedFd, name: &[u8]) -> Result<bool, Errno> {
+        let Some(said) = self.said().remove(path) else { return Ok(false) };
+        let done = self.pass.take_away(&said, folder, name);
+        if !matches!(done, Ok(true)) {
+            self.pass.unsay(said);
+        }
+        done
     }
 }
 
 impl<'a> remove::Below for Going<'a> {
-    type Folder = Option<(Judged<'a>, Record, Ids)>;
+    type Folder = Option<(RelPath, Option<(Judged<'a>, Record, Ids)>)>;
 
     fn enter(&self, path: &RelPath, folder: BorrowedFd) -> Option<Self::Folder> {
         let pair = self.pass.pair;
         // The program's own in a subvolume is not agreed.
         let Some(known) = self.known.filter(|_| !volume::is_within_reserved(&pair.replica, path)) else {
-            return Some(None);
+            return Some(Some((path.clone(), None)));
         };
         let judged = Judged::new(&pair.replica, &pair.stage, &Target { folder, path });
         let ids = *known.get(path)?;
-        Some(Some((judged, pair.record(ids), ids)))
+        Some(Some((path.clone(), Some((judged, pair.record(ids), ids)))))
     }
 
     fn take(&self, known: &Self::Folder, folder: BorrowedFd, name: &[u8]) -> Result<bool, Errno> {
         self.pass.pulse.beat();
+        let Some((path, known)) = known else { return Ok(false) };
+        let path = path.join(name);
         let Some((judged, record, ids)) = known else {
+            if self.take_away(&path, folder, name)? {
+                return Ok(true);
+            }
             return remove::unlink(folder, name, AtFlags::empty()).map(|()| true);
         };
         let Some(agreed) = record.get(name) else { return Ok(false) };
         forgetting(self.pass.pair, (*ids, judged.path()), name, Some(*agreed), || {
-            match judged.remove(folder, name, &agreed.replica)? {
+            match judged.remove(folder, name, &agreed.replica, &|folder, name| self.take_away(&path, folder, name))? {
                 Removed::Yes => Ok(true),
                 Removed::Changed => Ok(false),
                 Removed::Absent => Err(Errno::NOENT),
@@ -66,7 +139,28 @@ impl<'a> remove::Below for Going<'a> {
         })
     }
 
-    fn leave(&self, path: &RelPath) {
+    fn counted(&self, path: &RelPath, folder: BorrowedFd) {
+        if let Some(was) = self.pass.attributes(folder) {
+            self.before.lock().unwrap_or_else(PoisonError::into_inner).insert(path.clone(), was);
+        }
+    }
+
+    fn going(&self, path: &RelPath, _: BorrowedFd, entries: &[(&[u8], Kind)]) -> Result<(), Errno> {
+        if !self.pass.keeps() || entries.first().is_none_or(|(name, _)| self.said().contains_key(&path.join(name))) {
+            return Ok(());
+        }
+        for (name, kind) in entries {
+            let path = path.join(name);
+            let said = self.pass.say_gone(&path, *kind, self.cause);
+            self.said().insert(path, said);
+        }
+        self.pass.put_said()
+    }
+
+    fn leave(&self, path: &RelPath, _: BorrowedFd, is_below: bool) {
+        if !is_below {
+            return;
+        }
         let ids = |(parent, name): (RelPath, _)| Some((*self.known?.get(&parent)?, parent, name));
         let pair = self.pass.pair;
         if let Some((ids, parent, name)) = path.split().and_then(ids)
@@ -86,6 +180,9 @@ impl<'a> remove::Below for Going<'a> {
         self.pass.pulse.beat();
         self.removed.fetch_add(entries.len() as u64, Ordering::Relaxed);
         self.pass.report_removals(folder, entries, self.cause);
+        if let [(name, Kind::Directory)] = entries {
+            self.said().remove(&folder.join(name));
+        }
         // Files are forgotten one by one.
         if let (Some(ids), [(name, Kind::Directory)]) = (self.known.and_then(|known| known.get(folder)), entries) {
             self.pass.pair.remember(*ids, Changes::from([((*name).into(), None)]));
@@ -119,6 +216,22 @@ fn forgetting(
     removed
 }
 
+/// Says of entries that are no folders that they go, all in one piece.
+fn say_entries(pass: &Pass, folder: BorrowedFd, removals: &[Removal]) -> Result<HashMap<RelPath, Said>, Errno> {
+    let mut said = HashMap::new();
+    if !pass.keeps() {
+        return Ok(said);
+    }
+    for removal in removals {
+        let at = At::new(folder, &removal.path);
+        pass.say_list_changes(at)?;
+        if matches!(removal.what, What::Entry) {
+            said.insert(removal.path.clone(), pass.say_gone(&removal.path, removal.replica.kind, removal.cause));
+        }
+    }
+    pass.put_said().map(|()| said)
+}
+
 /// Removes entries of one folder. Returns how many are gone; in a dry run, how many would be.
 pub(super) fn remove_in(pass: &Pass, folder: &RelPath, removals: Vec<Removal>, jobs: usize) -> u64 {
     let pair = pass.pair;
@@ -146,6 +259,13 @@ pub(super) fn remove_in(pass: &Pass, folder: &RelPath, removals: Vec<Removal>, j
         return all;
     }
     let (mut forgotten, mut judged) = (Changes::new(), None);
+    let mut said = match say_entries(pass, replica.as_fd(), &removals) {
+        Ok(said) => said,
+        Err(error) => {
+            pass.failed(folder, "cannot write the journal", error);
+            return all;
+        }
+    };
     for removal in &removals {
         let Some((_, name)) = removal.path.split() else { continue };
         if pass.is_cancelled() {
@@ -156,12 +276,16 @@ pub(super) fn remove_in(pass: &Pass, folder: &RelPath, removals: Vec<Removal>, j
             continue;
         }
         let going = Going::new(pass, removal.cause, removal.known());
+        if let Some(said) = said.remove(&removal.path) {
+            going.said().insert(removal.path.clone(), said);
+        }
         let mut remove = || remove_one(&going, replica.as_fd(), folder, removal, (jobs, &mut judged));
         let result = match ids {
             Ok(ids) if pair.two_way.is_some() => forgetting(pair, (ids, folder), name, pair.agreed(ids, name), remove),
             _ => remove(),
         };
         pair.claims.release_subtree(&removal.path);
+        going.unsay(&Before::new());
         let removed = going.removed.into_inner();
         all += removed;
         if removal.cause != Cause::Release {
@@ -175,6 +299,7 @@ pub(super) fn remove_in(pass: &Pass, folder: &RelPath, removals: Vec<Removal>, j
             Err(error) => pass.failed(&removal.path, "cannot be removed", error),
         }
     }
+    said.into_values().for_each(|said| pass.unsay(said));
     if let Ok(ids) = ids {
         pair.remember(ids, forgotten);
     }
@@ -185,7 +310,7 @@ pub(super) fn remove_in(pass: &Pass, folder: &RelPath, removals: Vec<Removal>, j
 /// Returns how many entries are gone, too.
 pub(super) fn empty(pass: &Pass, removal: &Removal, source: &Stat, jobs: usize) -> Result<(End, u64), Errno> {
     let pair = pass.pair;
-    let (What::Folder(tree, _), Some((parent, name))) = (&removal.what, removal.path.split()) else {
+    let (What::Folder(tree, _, before), Some((parent, name))) = (&removal.what, removal.path.split()) else {
         return Ok((End::Gone, 0));
     };
     if source.kind == Kind::File {
@@ -197,7 +322,8 @@ pub(super) fn empty(pass: &Pass, removal: &Removal, source: &Stat, jobs: usize) 
         return Ok((End::Changed, 0));
     }
     let going = Going::new(pass, removal.cause, removal.known());
-    let ended = tree.empty(replica.as_fd(), &going, jobs);
+    let ended = going.say(tree, before, true).and_then(|()| tree.empty(replica.as_fd(), &going, jobs));
+    going.unsay(before);
     pair.claims.release_subtree(&removal.path);
     let removed = going.removed.into_inner();
     if removal.cause != Cause::Release {
@@ -226,23 +352,26 @@ fn remove_one<'a>(
         Seen::Absent => return Ok(true),
         _ => return not_as_judged(),
     }
-    let What::Folder(tree, _) = &removal.what else {
+    let What::Folder(tree, _, before) = &removal.what else {
+        let take_away = |folder: BorrowedFd, name: &[u8]| going.take_away(&removal.path, folder, name);
         if pair.two_way.is_some() {
             // Somebody else's work in the replica in this moment is not what was judged.
             let new = || Judged::new(&pair.replica, &pair.stage, &Target { folder: replica, path: folder });
-            match judged.get_or_insert_with(new).remove(replica, name, &removal.replica.stamp())? {
+            match judged.get_or_insert_with(new).remove(replica, name, &removal.replica.stamp(), &take_away)? {
                 Removed::Yes => {}
                 Removed::Absent => return Ok(true),
                 Removed::Changed => return not_as_judged(),
             }
-        } else {
+        } else if !take_away(replica, name)? {
             remove::unlink(replica, name, AtFlags::empty())?;
         }
         remove::Below::removed(going, folder, &[(name, removal.replica.kind)]);
         pass.name_removed(&removal.path, &removal.replica);
         return Ok(true);
     };
-    match tree.remove(replica, going, jobs)? {
+    let ended = going.say(tree, before, false).and_then(|()| tree.remove(replica, going, jobs));
+    going.unsay(before);
+    match ended? {
         End::Gone => Ok(true),
         End::Stays => Ok(false),
         // What came meanwhile has not been judged.
