@@ -10,11 +10,15 @@ use std::time::Duration;
 
 use clap::{ArgAction, Args, Parser, Subcommand};
 use clap_complete::Shell;
+use jiff::Timestamp;
 
 use crate::config::{
-    Conflict, Durability, Shown, parse_address, parse_duration, parse_interval, parse_jobs, parse_max_delay,
-    parse_name, parse_percent,
+    Bound, Conflict, Durability, Shown, parse_address, parse_duration, parse_interval, parse_jobs, parse_keep,
+    parse_keep_free, parse_keep_max, parse_max_delay, parse_name, parse_percent, parse_since,
 };
+use crate::fs::history::local_zone;
+use crate::plan::keep::{Policy, Room};
+use crate::tree::entry::Time;
 
 /// Keeps a replica folder identical to a source folder, in near real time
 #[derive(Debug, Parser)]
@@ -48,6 +52,12 @@ pub enum Command {
     /// Let the held deletions happen, once
     #[command(after_help = help::RELEASE)]
     Release(ReleaseArgs),
+    /// Tell what happened to a file or a folder, under all the names that it had
+    #[command(after_help = help::HISTORY)]
+    History(HistoryArgs),
+    /// Tell what happened in the replica, or what was removed
+    #[command(after_help = help::LOG)]
+    Log(LogArgs),
     /// Check a configuration file, and print the settings that it comes to
     #[command(after_help = help::CHECK_CONFIG)]
     CheckConfig {
@@ -161,6 +171,8 @@ pub struct SyncArgs {
     #[command(flatten)]
     pub copying: CopyOptions,
     #[command(flatten)]
+    pub keeping: KeepOptions,
+    #[command(flatten)]
     pub reading: ReadOptions,
     #[command(flatten)]
     pub logging: LogFileOption,
@@ -201,6 +213,8 @@ pub struct WatchArgs {
     pub max_delay: Option<Duration>,
     #[command(flatten)]
     pub copying: CopyOptions,
+    #[command(flatten)]
+    pub keeping: KeepOptions,
     #[command(flatten)]
     pub reading: ReadOptions,
     /// Where status, flush, sweep and release reach this service
@@ -285,6 +299,22 @@ pub struct CopyOptions {
     pub accept_root: bool,
 }
 
+/// For how long what the replica loses is kept.
+#[derive(Clone, Debug, Default, Args)]
+#[command(next_help_heading = "What is kept of the past")]
+pub struct KeepOptions {
+    /// Keep what is overwritten and removed in the replica, as in 30d or '1h: all, 1d: hourly, 30d: daily' [default: 0]
+    #[arg(long, value_name = "KEEP", alias = "keep", value_parser = parse_keep, allow_negative_numbers = true)]
+    pub keep_versions: Option<Policy>,
+    /// Up to so much of it, as in 10GB or 500MiB; the oldest goes first [default: none]
+    #[arg(long, value_name = "SIZE", value_parser = parse_keep_max, allow_negative_numbers = true)]
+    pub keep_max: Option<Bound<u64>>,
+    /// Give up the oldest of it when less than this is free on the replica's disk, or a copy has no room, as in 5GB or
+    /// 10% [default: none]
+    #[arg(long, value_name = "SIZE", value_parser = parse_keep_free, allow_negative_numbers = true)]
+    pub keep_free: Option<Bound<Room>>,
+}
+
 #[derive(Clone, Debug, Default, Args)]
 #[command(next_help_heading = "Log and console")]
 pub struct LogFileOption {
@@ -321,6 +351,60 @@ pub struct Target {
     /// The service's name, where several run
     #[arg(long, value_parser = parse_name)]
     pub name: Option<String>,
+}
+
+/// Whose history is read.
+#[derive(Debug, Default, Args)]
+pub struct Whose {
+    /// Read the history of this replica; it needs no service [default: that of the service that is running]
+    #[arg(long, value_name = "DIR", conflicts_with_all = ["config", "control", "name"])]
+    pub replica: Option<PathBuf>,
+    /// Take source and replica from this TOML file
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["control", "name"])]
+    pub config: Option<PathBuf>,
+    #[command(flatten)]
+    pub target: Target,
+}
+
+/// What is told of a history, and how.
+#[derive(Debug, Default, Args)]
+pub struct HistoryOptions {
+    #[command(flatten)]
+    pub whose: Whose,
+    /// Only what happened since then, as in 2d, 'yesterday 14:00', '2026-11-21 14:32'
+    #[arg(long, value_name = "TIME", value_parser = parse_moment)]
+    pub since: Option<Time>,
+    /// Only what happened up to then
+    #[arg(long, value_name = "TIME", value_parser = parse_moment)]
+    pub until: Option<Time>,
+    /// Print a JSON object a line
+    #[arg(long)]
+    pub json: bool,
+    /// Also what follows from something else, as the times of folders
+    #[arg(short, long, action = ArgAction::Count)]
+    pub verbose: u8,
+}
+
+#[derive(Debug, Args)]
+pub struct HistoryArgs {
+    /// The file or folder: relative to the source's root, or its whole path; . is everything
+    pub path: PathBuf,
+    #[command(flatten)]
+    pub options: HistoryOptions,
+}
+
+#[derive(Debug, Args)]
+pub struct LogArgs {
+    /// Only what was removed
+    #[arg(long)]
+    pub removed: bool,
+    #[command(flatten)]
+    pub options: HistoryOptions,
+}
+
+/// A moment seen from now, in local time.
+fn parse_moment(text: &str) -> Result<Time, String> {
+    parse_since(text, Timestamp::now(), local_zone())
 }
 
 #[derive(Debug, Args)]
@@ -407,7 +491,11 @@ mod tests {
             ("watch --pairs f a b", ErrorKind::ArgumentConflict),
             ("watch --pairs f --config g", ErrorKind::ArgumentConflict),
             ("verify --pairs f", ErrorKind::UnknownArgument),
-            ("history a", ErrorKind::InvalidSubcommand),
+            ("history", ErrorKind::MissingRequiredArgument),
+            ("history --replica a --name b c", ErrorKind::ArgumentConflict),
+            ("history --config a --control b c", ErrorKind::ArgumentConflict),
+            ("log --since soon", ErrorKind::ValueValidation),
+            ("log a", ErrorKind::UnknownArgument),
             ("status --control a --name b", ErrorKind::ArgumentConflict),
             ("status --name ../b", ErrorKind::ValueValidation),
             ("--version", ErrorKind::DisplayVersion),

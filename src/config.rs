@@ -18,8 +18,9 @@ use std::path::{Path, PathBuf};
 use std::thread;
 use std::time::Duration;
 
-use crate::cli::{CopyOptions, OutputOptions, ReadOptions, SyncArgs, VerifyArgs, WatchArgs};
+use crate::cli::{CopyOptions, KeepOptions, OutputOptions, ReadOptions, SyncArgs, VerifyArgs, WatchArgs};
 use crate::plan::conflict::Policy;
+use crate::plan::keep;
 use crate::tree::identity::Side;
 use crate::tree::quote::{escaped, quoted};
 
@@ -32,7 +33,8 @@ pub use trust::untrusted;
 pub use value::unexpanded;
 pub use when::{parse_since, parse_when};
 pub use words::{
-    parse_address, parse_duration, parse_interval, parse_jobs, parse_max_delay, parse_name, parse_percent,
+    Bound, parse_address, parse_duration, parse_interval, parse_jobs, parse_keep, parse_keep_free, parse_keep_max,
+    parse_max_delay, parse_name, parse_percent,
 };
 
 /// Everything that was asked for, with its defaults. Paths are absolute.
@@ -53,6 +55,12 @@ pub struct Settings {
     /// In percent, 0 to 100.
     pub max_delete: f64,
     pub durability: Durability,
+    /// For how long what the replica loses is kept.
+    pub keep: keep::Policy,
+    /// As many bytes may it take.
+    pub keep_max: Option<u64>,
+    /// For so much room on the replica's disk is it given up early.
+    pub keep_free: Option<keep::Room>,
     /// Both folders are worked in.
     pub two_way: bool,
     pub conflict: Conflict,
@@ -139,6 +147,8 @@ pub enum ConfigError {
     DelayBelowDebounce { debounce: Duration, max_delay: Duration },
     #[error("--conflict goes with --two-way or --pairs: where only the source is worked in, there are no conflicts")]
     NoConflicts,
+    #[error("{option} goes with --keep-versions: without it, nothing is kept")]
+    NothingKept { option: &'static str },
     #[error("cannot read the file of pairs {}: {}", shown(path), reason(source))]
     PairsUnreadable { path: PathBuf, source: io::Error },
     #[error("{option} is for one pair of folders, and {} has {count}", shown(path))]
@@ -179,6 +189,7 @@ impl Settings {
             _ => return Err(ConfigError::Missing { path: "command line".into(), key: "replica" }),
         };
         settings.take_copying(&args.copying)?;
+        settings.take_keeping(&args.keeping)?;
         settings.take_reading(&args.reading)?;
         settings.take_output(&args.output);
         settings.log_file = args.logging.log_file.as_deref().map(absolute).transpose()?;
@@ -238,10 +249,14 @@ impl Settings {
         settings.jobs = file.jobs.unwrap_or(settings.jobs);
         settings.max_delete = file.max_delete.unwrap_or(settings.max_delete);
         settings.durability = file.durability.unwrap_or_default();
+        settings.keep = file.keep_versions.clone().unwrap_or_default();
+        settings.keep_max = file.keep_max.and_then(|bound| bound.0);
+        settings.keep_free = file.keep_free.and_then(|bound| bound.0);
         settings.two_way = file.two_way.unwrap_or_default();
         settings.conflict = file.conflict.unwrap_or_default();
         settings.verbosity = if file.quiet == Some(true) { -1 } else { clamped(file.verbose.unwrap_or_default()) };
         settings.take_copying(&args.copying)?;
+        settings.take_keeping(&args.keeping)?;
         settings.take_reading(&args.reading)?;
         settings.take_output(&args.output);
         settings.control = args.control.as_deref().or(file.control.as_deref()).map(absolute).transpose()?;
@@ -284,6 +299,9 @@ impl Settings {
             jobs: thread::available_parallelism().map_or(1, usize::from).min(8),
             max_delete: 50.0,
             durability: Durability::default(),
+            keep: keep::Policy::default(),
+            keep_max: None,
+            keep_free: None,
             two_way: false,
             conflict: Conflict::default(),
             one_file_system: false,
@@ -306,6 +324,25 @@ impl Settings {
         self.two_way |= given.two_way;
         self.conflict = given.conflict.unwrap_or(self.conflict);
         if given.conflict.is_some() && !self.two_way { Err(ConfigError::NoConflicts) } else { Ok(()) }
+    }
+
+    fn take_keeping(&mut self, given: &KeepOptions) -> Result<(), ConfigError> {
+        self.keep = given.keep_versions.clone().unwrap_or_else(|| self.keep.clone());
+        self.keep_max = given.keep_max.map_or(self.keep_max, |bound| bound.0);
+        self.keep_free = given.keep_free.map_or(self.keep_free, |bound| bound.0);
+        let is_bound = [
+            ("--keep-max", given.keep_max.is_some_and(|bound| bound.0.is_some())),
+            ("--keep-free", given.keep_free.is_some_and(|bound| bound.0.is_some())),
+        ];
+        match is_bound.into_iter().find(|(_, is_given)| *is_given && self.keep.is_off()) {
+            Some((option, _)) => Err(ConfigError::NothingKept { option }),
+            None => Ok(()),
+        }
+    }
+
+    /// What is kept of what the replica loses, and its bounds.
+    pub fn keeping(&self) -> keep::Keep {
+        keep::Keep { policy: self.keep.clone(), max: self.keep_max, free: self.keep_free }
     }
 
     fn take_reading(&mut self, given: &ReadOptions) -> Result<(), ConfigError> {
@@ -403,6 +440,23 @@ mod tests {
             from_file(text, &["-i", "5", "-x", "!a.o", "-j", "7", "-q", "--durability", "batch"]).expect("usable");
         assert_eq!((more.interval.as_secs(), more.jobs, more.verbosity), (5, 7, -1));
         assert_eq!((more.exclude, more.durability), (vec!["*.o".into(), "!a.o".into()], Durability::Batch));
+    }
+
+    #[test]
+    fn what_is_kept_is_said_on_the_line_and_in_the_file() {
+        let text = "source = '/s'\nreplica = '/r'\nkeep = '1h: all, 30d: daily'\nkeep_max = '1GB'\nkeep_free = '5%'\n";
+        let plain = from_file(text, &[]).expect("usable");
+        assert_eq!((plain.keep.to_string().as_str(), plain.keep_max), ("1h: all, 30d: daily", Some(1_000_000_000)));
+        assert_eq!(plain.keep_free, Some(keep::Room::Percent(5.0)));
+        let other = from_file(text, &["--keep", "7d", "--keep-max", "none", "--keep-free", "1MiB"]).expect("usable");
+        assert_eq!((other.keep.to_string().as_str(), other.keep_max), ("7d", None));
+        assert_eq!(other.keeping().free, Some(keep::Room::Bytes(1 << 20)));
+        assert!(from_file(text, &["--keep-versions", "0"]).expect("usable").keep.is_off());
+        let error = settings(&["sync", "--keep-max", "1GB", "/a", "/b"]).expect_err("nothing is kept");
+        assert_eq!(error, "--keep-max goes with --keep-versions: without it, nothing is kept");
+        let twice = "keep = '1d'\nkeep_versions = '1d'";
+        let error = from_file(twice, &[]).expect_err("twice");
+        assert!(error.contains("line 2: `keep_versions` stands in line 1 already, under another name"), "{error}");
     }
 
     #[test]

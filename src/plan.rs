@@ -3,6 +3,7 @@
 pub mod conflict;
 pub mod database;
 pub mod guard;
+pub mod keep;
 pub mod links;
 pub mod mirror;
 pub mod schedule;

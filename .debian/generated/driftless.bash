@@ -28,6 +28,12 @@ _driftless() {
             driftless,help)
                 cmd="driftless__subcmd__help"
                 ;;
+            driftless,history)
+                cmd="driftless__subcmd__history"
+                ;;
+            driftless,log)
+                cmd="driftless__subcmd__log"
+                ;;
             driftless,manpage)
                 cmd="driftless__subcmd__manpage"
                 ;;
@@ -63,6 +69,12 @@ _driftless() {
                 ;;
             driftless__subcmd__help,help)
                 cmd="driftless__subcmd__help__subcmd__help"
+                ;;
+            driftless__subcmd__help,history)
+                cmd="driftless__subcmd__help__subcmd__history"
+                ;;
+            driftless__subcmd__help,log)
+                cmd="driftless__subcmd__help__subcmd__log"
                 ;;
             driftless__subcmd__help,manpage)
                 cmd="driftless__subcmd__help__subcmd__manpage"
@@ -128,7 +140,7 @@ _driftless() {
 
     case "${cmd}" in
         driftless)
-            opts="-h -V --help --version sync watch verify status flush sweep release check-config service completions manpage help"
+            opts="-h -V --help --version sync watch verify status flush sweep release history log check-config service completions manpage help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 1 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -196,7 +208,7 @@ _driftless() {
             return 0
             ;;
         driftless__subcmd__help)
-            opts="sync watch verify status flush sweep release check-config service completions manpage help"
+            opts="sync watch verify status flush sweep release history log check-config service completions manpage help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -252,6 +264,34 @@ _driftless() {
             return 0
             ;;
         driftless__subcmd__help__subcmd__help)
+            opts=""
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        driftless__subcmd__help__subcmd__history)
+            opts=""
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        driftless__subcmd__help__subcmd__log)
             opts=""
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
@@ -412,6 +452,82 @@ _driftless() {
                 return 0
             fi
             case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        driftless__subcmd__history)
+            opts="-v -h --replica --config --control --name --since --until --json --verbose --help"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                --replica)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --config)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --control)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --name)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --since)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --until)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        driftless__subcmd__log)
+            opts="-v -h --removed --replica --config --control --name --since --until --json --verbose --help"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                --replica)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --config)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --control)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --name)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --since)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --until)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
                 *)
                     COMPREPLY=()
                     ;;
@@ -638,7 +754,7 @@ _driftless() {
             return 0
             ;;
         driftless__subcmd__sync)
-            opts="-n -c -x -j -l -q -v -h --dry-run --release --checksum --max-delete --durability --two-way --pairs --conflict --accept-root --exclude --exclude-from --jobs --one-file-system --log-file --progress --quiet --verbose --help"
+            opts="-n -c -x -j -l -q -v -h --dry-run --release --checksum --max-delete --durability --two-way --pairs --conflict --accept-root --keep-versions --keep-max --keep-free --exclude --exclude-from --jobs --one-file-system --log-file --progress --quiet --verbose --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -658,6 +774,18 @@ _driftless() {
                     ;;
                 --conflict)
                     COMPREPLY=($(compgen -W "keep-both newer source replica" -- "${cur}"))
+                    return 0
+                    ;;
+                --keep-versions)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --keep-max)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --keep-free)
+                    COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
                 --exclude)
@@ -738,7 +866,7 @@ _driftless() {
             return 0
             ;;
         driftless__subcmd__watch)
-            opts="-i -c -x -j -l -q -v -h --one-of --config --interval --debounce --max-delay --checksum --max-delete --durability --two-way --pairs --conflict --accept-root --exclude --exclude-from --jobs --one-file-system --control --name --metrics --metrics-listen --log-file --progress --quiet --verbose --help"
+            opts="-i -c -x -j -l -q -v -h --one-of --config --interval --debounce --max-delay --checksum --max-delete --durability --two-way --pairs --conflict --accept-root --keep-versions --keep-max --keep-free --exclude --exclude-from --jobs --one-file-system --control --name --metrics --metrics-listen --log-file --progress --quiet --verbose --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -782,6 +910,18 @@ _driftless() {
                     ;;
                 --conflict)
                     COMPREPLY=($(compgen -W "keep-both newer source replica" -- "${cur}"))
+                    return 0
+                    ;;
+                --keep-versions)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --keep-max)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --keep-free)
+                    COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
                 --exclude)

@@ -33,6 +33,8 @@ complete -c driftless -n "__fish_driftless_needs_command" -f -a "status" -d 'Sho
 complete -c driftless -n "__fish_driftless_needs_command" -f -a "flush" -d 'Return once all that was written before the call is in the replica'
 complete -c driftless -n "__fish_driftless_needs_command" -f -a "sweep" -d 'Start a full sweep now'
 complete -c driftless -n "__fish_driftless_needs_command" -f -a "release" -d 'Let the held deletions happen, once'
+complete -c driftless -n "__fish_driftless_needs_command" -f -a "history" -d 'Tell what happened to a file or a folder, under all the names that it had'
+complete -c driftless -n "__fish_driftless_needs_command" -f -a "log" -d 'Tell what happened in the replica, or what was removed'
 complete -c driftless -n "__fish_driftless_needs_command" -f -a "check-config" -d 'Check a configuration file, and print the settings that it comes to'
 complete -c driftless -n "__fish_driftless_needs_command" -f -a "service" -d 'Add, list and remove services under systemd'
 complete -c driftless -n "__fish_driftless_needs_command" -f -a "completions" -d 'Print a completion script for a shell'
@@ -46,6 +48,9 @@ complete -c driftless -n "__fish_driftless_using_subcommand sync" -l conflict -d
 newer\t'The newer version stays'
 source\t'The source\'s version stays'
 replica\t'The replica\'s version stays'"
+complete -c driftless -n "__fish_driftless_using_subcommand sync" -l keep-versions -d 'Keep what is overwritten and removed in the replica, as in 30d or \'1h: all, 1d: hourly, 30d: daily\' [default: 0]' -r
+complete -c driftless -n "__fish_driftless_using_subcommand sync" -l keep-max -d 'Up to so much of it, as in 10GB or 500MiB; the oldest goes first [default: none]' -r
+complete -c driftless -n "__fish_driftless_using_subcommand sync" -l keep-free -d 'Give up the oldest of it when less than this is free on the replica\'s disk, or a copy has no room, as in 5GB or 10% [default: none]' -r
 complete -c driftless -n "__fish_driftless_using_subcommand sync" -s x -l exclude -d 'Leave these paths alone: neither copied nor removed; gitignore syntax, relative to the source; repeatable' -r
 complete -c driftless -n "__fish_driftless_using_subcommand sync" -l exclude-from -d 'Read such patterns from a file, one a line; repeatable' -r -F
 complete -c driftless -n "__fish_driftless_using_subcommand sync" -s j -l jobs -d 'Threads that copy or compare [default: the cores, at most 8]' -r
@@ -75,6 +80,9 @@ complete -c driftless -n "__fish_driftless_using_subcommand watch" -l conflict -
 newer\t'The newer version stays'
 source\t'The source\'s version stays'
 replica\t'The replica\'s version stays'"
+complete -c driftless -n "__fish_driftless_using_subcommand watch" -l keep-versions -d 'Keep what is overwritten and removed in the replica, as in 30d or \'1h: all, 1d: hourly, 30d: daily\' [default: 0]' -r
+complete -c driftless -n "__fish_driftless_using_subcommand watch" -l keep-max -d 'Up to so much of it, as in 10GB or 500MiB; the oldest goes first [default: none]' -r
+complete -c driftless -n "__fish_driftless_using_subcommand watch" -l keep-free -d 'Give up the oldest of it when less than this is free on the replica\'s disk, or a copy has no room, as in 5GB or 10% [default: none]' -r
 complete -c driftless -n "__fish_driftless_using_subcommand watch" -s x -l exclude -d 'Leave these paths alone: neither copied nor removed; gitignore syntax, relative to the source; repeatable' -r
 complete -c driftless -n "__fish_driftless_using_subcommand watch" -l exclude-from -d 'Read such patterns from a file, one a line; repeatable' -r -F
 complete -c driftless -n "__fish_driftless_using_subcommand watch" -s j -l jobs -d 'Threads that copy or compare [default: the cores, at most 8]' -r
@@ -118,6 +126,25 @@ complete -c driftless -n "__fish_driftless_using_subcommand release" -l control 
 complete -c driftless -n "__fish_driftless_using_subcommand release" -l name -d 'The service\'s name, where several run' -r
 complete -c driftless -n "__fish_driftless_using_subcommand release" -l accept-root -d 'Let no deletions happen, but take the two folders, and what is mounted below them, as they are now'
 complete -c driftless -n "__fish_driftless_using_subcommand release" -s h -l help -d 'Print help'
+complete -c driftless -n "__fish_driftless_using_subcommand history" -l replica -d 'Read the history of this replica; it needs no service [default: that of the service that is running]' -r -F
+complete -c driftless -n "__fish_driftless_using_subcommand history" -l config -d 'Take source and replica from this TOML file' -r -F
+complete -c driftless -n "__fish_driftless_using_subcommand history" -l control -d 'The service\'s control socket [default: the only one that is there]' -r -F
+complete -c driftless -n "__fish_driftless_using_subcommand history" -l name -d 'The service\'s name, where several run' -r
+complete -c driftless -n "__fish_driftless_using_subcommand history" -l since -d 'Only what happened since then, as in 2d, \'yesterday 14:00\', \'2026-11-21 14:32\'' -r
+complete -c driftless -n "__fish_driftless_using_subcommand history" -l until -d 'Only what happened up to then' -r
+complete -c driftless -n "__fish_driftless_using_subcommand history" -l json -d 'Print a JSON object a line'
+complete -c driftless -n "__fish_driftless_using_subcommand history" -s v -l verbose -d 'Also what follows from something else, as the times of folders'
+complete -c driftless -n "__fish_driftless_using_subcommand history" -s h -l help -d 'Print help'
+complete -c driftless -n "__fish_driftless_using_subcommand log" -l replica -d 'Read the history of this replica; it needs no service [default: that of the service that is running]' -r -F
+complete -c driftless -n "__fish_driftless_using_subcommand log" -l config -d 'Take source and replica from this TOML file' -r -F
+complete -c driftless -n "__fish_driftless_using_subcommand log" -l control -d 'The service\'s control socket [default: the only one that is there]' -r -F
+complete -c driftless -n "__fish_driftless_using_subcommand log" -l name -d 'The service\'s name, where several run' -r
+complete -c driftless -n "__fish_driftless_using_subcommand log" -l since -d 'Only what happened since then, as in 2d, \'yesterday 14:00\', \'2026-11-21 14:32\'' -r
+complete -c driftless -n "__fish_driftless_using_subcommand log" -l until -d 'Only what happened up to then' -r
+complete -c driftless -n "__fish_driftless_using_subcommand log" -l removed -d 'Only what was removed'
+complete -c driftless -n "__fish_driftless_using_subcommand log" -l json -d 'Print a JSON object a line'
+complete -c driftless -n "__fish_driftless_using_subcommand log" -s v -l verbose -d 'Also what follows from something else, as the times of folders'
+complete -c driftless -n "__fish_driftless_using_subcommand log" -s h -l help -d 'Print help'
 complete -c driftless -n "__fish_driftless_using_subcommand check-config" -s h -l help -d 'Print help'
 complete -c driftless -n "__fish_driftless_using_subcommand service; and not __fish_seen_subcommand_from add list remove help" -s h -l help -d 'Print help'
 complete -c driftless -n "__fish_driftless_using_subcommand service; and not __fish_seen_subcommand_from add list remove help" -f -a "add" -d 'Write the configuration of a new service, and what systemd needs to know'
@@ -144,18 +171,20 @@ complete -c driftless -n "__fish_driftless_using_subcommand service; and __fish_
 complete -c driftless -n "__fish_driftless_using_subcommand service; and __fish_seen_subcommand_from help" -f -a "help" -d 'Print this message or the help of the given subcommand(s)'
 complete -c driftless -n "__fish_driftless_using_subcommand completions" -s h -l help -d 'Print help'
 complete -c driftless -n "__fish_driftless_using_subcommand manpage" -s h -l help -d 'Print help'
-complete -c driftless -n "__fish_driftless_using_subcommand help; and not __fish_seen_subcommand_from sync watch verify status flush sweep release check-config service completions manpage help" -f -a "sync" -d 'Make the replica identical to the source once, then exit'
-complete -c driftless -n "__fish_driftless_using_subcommand help; and not __fish_seen_subcommand_from sync watch verify status flush sweep release check-config service completions manpage help" -f -a "watch" -d 'Make the replica identical, then follow every change until stopped'
-complete -c driftless -n "__fish_driftless_using_subcommand help; and not __fish_seen_subcommand_from sync watch verify status flush sweep release check-config service completions manpage help" -f -a "verify" -d 'Compare every byte and attribute, change nothing'
-complete -c driftless -n "__fish_driftless_using_subcommand help; and not __fish_seen_subcommand_from sync watch verify status flush sweep release check-config service completions manpage help" -f -a "status" -d 'Show what the running service is doing; where several run, all of them in a table'
-complete -c driftless -n "__fish_driftless_using_subcommand help; and not __fish_seen_subcommand_from sync watch verify status flush sweep release check-config service completions manpage help" -f -a "flush" -d 'Return once all that was written before the call is in the replica'
-complete -c driftless -n "__fish_driftless_using_subcommand help; and not __fish_seen_subcommand_from sync watch verify status flush sweep release check-config service completions manpage help" -f -a "sweep" -d 'Start a full sweep now'
-complete -c driftless -n "__fish_driftless_using_subcommand help; and not __fish_seen_subcommand_from sync watch verify status flush sweep release check-config service completions manpage help" -f -a "release" -d 'Let the held deletions happen, once'
-complete -c driftless -n "__fish_driftless_using_subcommand help; and not __fish_seen_subcommand_from sync watch verify status flush sweep release check-config service completions manpage help" -f -a "check-config" -d 'Check a configuration file, and print the settings that it comes to'
-complete -c driftless -n "__fish_driftless_using_subcommand help; and not __fish_seen_subcommand_from sync watch verify status flush sweep release check-config service completions manpage help" -f -a "service" -d 'Add, list and remove services under systemd'
-complete -c driftless -n "__fish_driftless_using_subcommand help; and not __fish_seen_subcommand_from sync watch verify status flush sweep release check-config service completions manpage help" -f -a "completions" -d 'Print a completion script for a shell'
-complete -c driftless -n "__fish_driftless_using_subcommand help; and not __fish_seen_subcommand_from sync watch verify status flush sweep release check-config service completions manpage help" -f -a "manpage" -d 'Print the manual page'
-complete -c driftless -n "__fish_driftless_using_subcommand help; and not __fish_seen_subcommand_from sync watch verify status flush sweep release check-config service completions manpage help" -f -a "help" -d 'Print this message or the help of the given subcommand(s)'
+complete -c driftless -n "__fish_driftless_using_subcommand help; and not __fish_seen_subcommand_from sync watch verify status flush sweep release history log check-config service completions manpage help" -f -a "sync" -d 'Make the replica identical to the source once, then exit'
+complete -c driftless -n "__fish_driftless_using_subcommand help; and not __fish_seen_subcommand_from sync watch verify status flush sweep release history log check-config service completions manpage help" -f -a "watch" -d 'Make the replica identical, then follow every change until stopped'
+complete -c driftless -n "__fish_driftless_using_subcommand help; and not __fish_seen_subcommand_from sync watch verify status flush sweep release history log check-config service completions manpage help" -f -a "verify" -d 'Compare every byte and attribute, change nothing'
+complete -c driftless -n "__fish_driftless_using_subcommand help; and not __fish_seen_subcommand_from sync watch verify status flush sweep release history log check-config service completions manpage help" -f -a "status" -d 'Show what the running service is doing; where several run, all of them in a table'
+complete -c driftless -n "__fish_driftless_using_subcommand help; and not __fish_seen_subcommand_from sync watch verify status flush sweep release history log check-config service completions manpage help" -f -a "flush" -d 'Return once all that was written before the call is in the replica'
+complete -c driftless -n "__fish_driftless_using_subcommand help; and not __fish_seen_subcommand_from sync watch verify status flush sweep release history log check-config service completions manpage help" -f -a "sweep" -d 'Start a full sweep now'
+complete -c driftless -n "__fish_driftless_using_subcommand help; and not __fish_seen_subcommand_from sync watch verify status flush sweep release history log check-config service completions manpage help" -f -a "release" -d 'Let the held deletions happen, once'
+complete -c driftless -n "__fish_driftless_using_subcommand help; and not __fish_seen_subcommand_from sync watch verify status flush sweep release history log check-config service completions manpage help" -f -a "history" -d 'Tell what happened to a file or a folder, under all the names that it had'
+complete -c driftless -n "__fish_driftless_using_subcommand help; and not __fish_seen_subcommand_from sync watch verify status flush sweep release history log check-config service completions manpage help" -f -a "log" -d 'Tell what happened in the replica, or what was removed'
+complete -c driftless -n "__fish_driftless_using_subcommand help; and not __fish_seen_subcommand_from sync watch verify status flush sweep release history log check-config service completions manpage help" -f -a "check-config" -d 'Check a configuration file, and print the settings that it comes to'
+complete -c driftless -n "__fish_driftless_using_subcommand help; and not __fish_seen_subcommand_from sync watch verify status flush sweep release history log check-config service completions manpage help" -f -a "service" -d 'Add, list and remove services under systemd'
+complete -c driftless -n "__fish_driftless_using_subcommand help; and not __fish_seen_subcommand_from sync watch verify status flush sweep release history log check-config service completions manpage help" -f -a "completions" -d 'Print a completion script for a shell'
+complete -c driftless -n "__fish_driftless_using_subcommand help; and not __fish_seen_subcommand_from sync watch verify status flush sweep release history log check-config service completions manpage help" -f -a "manpage" -d 'Print the manual page'
+complete -c driftless -n "__fish_driftless_using_subcommand help; and not __fish_seen_subcommand_from sync watch verify status flush sweep release history log check-config service completions manpage help" -f -a "help" -d 'Print this message or the help of the given subcommand(s)'
 complete -c driftless -n "__fish_driftless_using_subcommand help; and __fish_seen_subcommand_from service" -f -a "add" -d 'Write the configuration of a new service, and what systemd needs to know'
 complete -c driftless -n "__fish_driftless_using_subcommand help; and __fish_seen_subcommand_from service" -f -a "list" -d 'List the services that are configured'
 complete -c driftless -n "__fish_driftless_using_subcommand help; and __fish_seen_subcommand_from service" -f -a "remove" -d 'Remove what `service add` has written; the replica and what is remembered of it stay'

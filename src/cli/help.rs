@@ -74,6 +74,23 @@ Examples:
   driftless release
   driftless release --accept-root";
 
+pub const HISTORY: &str = "\
+Oldest first. What came to the path by a rename is followed under the names that
+it had before. 'kept' is a file that can be opened, or copied back.
+
+Examples:
+  driftless history notes/todo.txt
+  driftless history --since 2d ~/photos/2026
+  driftless history --replica /mnt/backup/photos 2026/a.jpg";
+
+pub const LOG: &str = "\
+Oldest first. 'kept' is a file that can be opened, or copied back.
+
+Examples:
+  driftless log --removed --since 2d
+  driftless log --since 'yesterday 14:00' --until 'yesterday 15:00'
+  driftless log --replica /mnt/backup/photos --json | jq -r .path";
+
 pub const CHECK_CONFIG: &str = "\
 It starts and changes nothing.
 
@@ -161,6 +178,8 @@ mod tests {
             FLUSH,
             SWEEP,
             RELEASE,
+            HISTORY,
+            LOG,
             CHECK_CONFIG,
             SERVICE_ADD,
             SERVICE_LIST,

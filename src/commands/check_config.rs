@@ -22,6 +22,8 @@ const SHORT_INTERVAL: Duration = Duration::from_secs(10);
 const LONG_INTERVAL: Duration = Duration::from_secs(7 * 24 * 3600);
 /// Nobody calls this near real time.
 const LONG_DEBOUNCE: Duration = Duration::from_secs(30);
+/// What is kept no longer is hardly a backup.
+const SHORT_KEEP: Duration = Duration::from_secs(3600);
 
 /// Runs `driftless check-config`.
 ///
@@ -111,6 +113,10 @@ fn warnings(settings: &Settings) -> Vec<String> {
     let has_no_conflicts = !settings.two_way && settings.conflict != Conflict::default();
     say(has_no_conflicts, "`conflict`: there are none without `two_way`");
     say(settings.max_delete >= 100.0, "`max_delete`: no removal is ever held");
+    let has_bounds = settings.keep_max.is_some() || settings.keep_free.is_some();
+    say(has_bounds && settings.keep.is_off(), "`keep_max` and `keep_free`: nothing is kept without `keep_versions`");
+    let is_brief = !settings.keep.is_off() && settings.keep.horizon() < SHORT_KEEP;
+    say(is_brief, "`keep_versions`: what is lost is gone for good within the hour; a bare number is seconds");
     say(settings.durability == Durability::None, "`durability`: a power cut can leave empty files in the replica");
     found
 }

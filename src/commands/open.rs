@@ -323,8 +323,8 @@ pub fn own(settings: &Settings, roots: (&Root, &Root)) -> Result<Vec<(RelPath, &
 /// What passes go by, as far as it can be changed while they run.
 pub fn rules(exclude: Exclude, settings: &Settings) -> Rules {
     let compare = if settings.checksum { Compare::Contents } else { Compare::Stamps };
-    let policy = settings.conflict.into();
-    Rules { exclude, compare, max_delete: settings.max_delete, jobs: settings.jobs, policy }
+    let (policy, keep) = (settings.conflict.into(), settings.keeping());
+    Rules { exclude, compare, max_delete: settings.max_delete, jobs: settings.jobs, policy, keep }
 }
 
 /// The same, in force from the first pass on.
@@ -411,9 +411,7 @@ fn history((source, replica): (&Root, &Root), settings: &Settings, log: &Log) ->
     let unusable = |error| Refusal::Replica { path: replica.path().to_path_buf(), reason: describe(error) };
     // Asked for here, while files can be opened.
     local_zone();
-    if std::env::var_os("DRIFTLESS_KEEP").is_none()
-    /*TMP*/
-    {
+    if settings.keep.is_off() {
         if let Err(error) = History::interrupt(replica) {
             let shown = shown(replica.path());
             log.warn(format_args!("Cannot tell the history of {shown} that it misses what comes: {}", describe(error)));

@@ -15,8 +15,20 @@ use crate::tree::path::RelPath;
 use crate::tree::quote::quoted;
 
 /// The keys whose change is applied at once. The patterns have words of their own.
-const AT_ONCE: [&str; 9] =
-    ["interval", "debounce", "max_delay", "checksum", "max_delete", "conflict", "jobs", "quiet", "verbose"];
+const AT_ONCE: [&str; 12] = [
+    "interval",
+    "debounce",
+    "max_delay",
+    "checksum",
+    "max_delete",
+    "keep_versions",
+    "keep_max",
+    "keep_free",
+    "conflict",
+    "jobs",
+    "quiet",
+    "verbose",
+];
 const PATTERNS: [&str; 2] = ["exclude", "exclude_from"];
 /// As many patterns are named that have come, and that have gone.
 const NAMED: usize = 5;
@@ -37,8 +49,14 @@ pub fn reload(
     let own: Vec<RelPath> = open::own(settings, roots)?.into_iter().map(|(path, ..)| path).collect();
     let (args, mut running, mut exclude) = (args.clone(), settings.clone(), exclude.clone());
     Ok(Some(Box::new(move || {
-        let (asked, patterns) = read(&args, &own).map_err(|refusal| refusal.each())?;
-        let (mut changed, for_a_restart) = differences(&config::rows(&running), &config::rows(&asked));
+        let (mut asked, patterns) = read(&args, &own).map_err(|refusal| refusal.each())?;
+        // The history begins and ends with a run.
+        let is_switched = asked.keep.is_off() != running.keep.is_off();
+        if is_switched {
+            asked.keep = running.keep.clone();
+        }
+        let (mut changed, mut for_a_restart) = differences(&config::rows(&running), &config::rows(&asked));
+        for_a_restart.extend(is_switched.then_some("keep_versions"));
         changed.extend(other_patterns(exclude.lines(), patterns.lines()));
         running = Settings {
             interval: asked.interval,
@@ -48,6 +66,9 @@ pub fn reload(
             exclude_from: asked.exclude_from,
             checksum: asked.checksum,
             max_delete: asked.max_delete,
+            keep: asked.keep,
+            keep_max: asked.keep_max,
+            keep_free: asked.keep_free,
             conflict: asked.conflict,
             jobs: asked.jobs,
             verbosity: asked.verbosity,

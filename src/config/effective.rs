@@ -9,6 +9,7 @@ use clap::ValueEnum;
 use super::file::KEYS;
 use super::{ConfigError, LOG_FILE, Settings, pair_name, shown, state_dir};
 use crate::cli::WatchArgs;
+use crate::plan::keep;
 use crate::tree::quote::quoted;
 
 /// One setting.
@@ -64,6 +65,9 @@ fn value(key: &str, settings: &Settings) -> String {
         "one_file_system" => yes(settings.one_file_system),
         "max_delete" => format!("{}%", settings.max_delete),
         "durability" => word(settings.durability),
+        "keep_versions" => settings.keep.to_string(),
+        "keep_max" => settings.keep_max.map_or_else(|| "none".into(), keep::size),
+        "keep_free" => settings.keep_free.map_or_else(|| "none".into(), |room| room.to_string()),
         "two_way" => yes(settings.two_way),
         "conflict" => word(settings.conflict),
         "progress" => word(settings.progress),

@@ -13,13 +13,15 @@ use toml::de::DeTable;
 use super::text::{LONGEST_CONFIGURATION, read_text};
 use super::value::{self, Value, Wrong};
 use super::words::{
-    parse_address, parse_duration, parse_interval, parse_jobs, parse_max_delay, parse_name, parse_percent,
+    Bound, parse_address, parse_duration, parse_interval, parse_jobs, parse_keep, parse_keep_free, parse_keep_max,
+    parse_max_delay, parse_name, parse_percent,
 };
 use super::{ConfigError, Conflict, Durability, Shown};
+use crate::plan::keep::{Policy, Room};
 use crate::tree::quote::escaped;
 
 /// The keys, in the order in which they are explained, and other names of each.
-pub const KEYS: [(&str, &[&str]); 22] = [
+pub const KEYS: [(&str, &[&str]); 25] = [
     ("source", &[]),
     ("replica", &[]),
     ("name", &[]),
@@ -33,6 +35,9 @@ pub const KEYS: [(&str, &[&str]); 22] = [
     ("one_file_system", &[]),
     ("max_delete", &[]),
     ("durability", &[]),
+    ("keep_versions", &["keep"]),
+    ("keep_max", &[]),
+    ("keep_free", &[]),
     ("two_way", &[]),
     ("conflict", &[]),
     ("jobs", &[]),
@@ -65,6 +70,9 @@ pub struct FileConfig {
     pub one_file_system: Option<bool>,
     pub max_delete: Option<f64>,
     pub durability: Option<Durability>,
+    pub keep_versions: Option<Policy>,
+    pub keep_max: Option<Bound<u64>>,
+    pub keep_free: Option<Bound<Room>>,
     pub two_way: Option<bool>,
     pub conflict: Option<Conflict>,
     pub jobs: Option<usize>,
@@ -127,6 +135,13 @@ impl FileConfig {
             one_file_system: keys.take("one_file_system", value::flag),
             max_delete: keys.take("max_delete", |v| value::word(v, "a percentage, as in \"50%\"", parse_percent)),
             durability: keys.take("durability", value::one_of::<Durability>),
+            keep_versions: keys.take("keep_versions", |v| {
+                value::word(v, "how long, as in \"30d\" or \"1h: all, 1d: hourly, 30d: daily\"", parse_keep)
+            }),
+            keep_max: keys.take("keep_max", |v| value::word(v, "a size, as in \"10GB\"", parse_keep_max)),
+            keep_free: keys.take("keep_free", |v| {
+                value::word(v, "a size or a percentage, as in \"5GB\" or \"10%\"", parse_keep_free)
+            }),
             two_way: keys.take("two_way", value::flag),
             conflict: keys.take("conflict", value::one_of::<Conflict>),
             jobs: keys.take("jobs", |v| value::word(v, "a number of threads, as in 4", parse_jobs)),
@@ -174,8 +189,12 @@ impl<'a> Keys<'a> {
             };
             if let Some((before, _)) = self.given.get(name) {
                 let line = line_of(self.text.as_bytes(), *before);
-                self.wrong
-                    .push((at, format!("`{written}` is another name of `{name}`, which line {line} has already")));
+                let reason = if written == *name {
+                    format!("`{written}` stands in line {line} already, under another name")
+                } else {
+                    format!("`{written}` is another name of `{name}`, which line {line} has already")
+                };
+                self.wrong.push((at, reason));
             } else {
                 self.given.insert(name, (at, value));
             }

@@ -4,6 +4,8 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use crate::plan::keep::{Policy, Room, parse_size};
+
 /// Longer is surely a slip, and would overflow the clocks that it is added to.
 const LONGEST: Duration = Duration::from_secs(100 * 365 * 24 * 3600);
 const MOST_JOBS: usize = 256;
@@ -54,6 +56,45 @@ pub fn parse_percent(text: &str) -> Result<f64, String> {
         Ok(percent) if (0.0..=100.0).contains(&percent) => Ok(percent),
         _ => Err("must be a percentage from 0% to 100%".into()),
     }
+}
+
+/// `30d`, `1h: all, 1d: hourly, 30d: daily`, or `0` for nothing.
+///
+/// # Errors
+/// What is wrong with it, for the person.
+pub fn parse_keep(text: &str) -> Result<Policy, String> {
+    Policy::parse(text, parse_duration)
+}
+
+/// A bound that a person sets, or takes back with `none`.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Bound<T>(pub Option<T>);
+
+/// `10GB`, `500MiB`, or `none`.
+///
+/// # Errors
+/// What is wrong with it, for the person.
+pub fn parse_keep_max(text: &str) -> Result<Bound<u64>, String> {
+    match text.trim() {
+        "none" => Ok(Bound(None)),
+        text => match parse_size(text)? {
+            0 => Err("must be more than nothing; --keep-versions 0 keeps none".into()),
+            bytes => Ok(Bound(Some(bytes))),
+        },
+    }
+}
+
+/// `10GB`, `5%`, or `none`.
+///
+/// # Errors
+/// What is wrong with it, for the person.
+pub fn parse_keep_free(text: &str) -> Result<Bound<Room>, String> {
+    let room = match text.trim() {
+        "none" => return Ok(Bound(None)),
+        text if text.ends_with('%') => Room::Percent(parse_percent(text)?),
+        text => Room::Bytes(parse_size(text).map_err(|reason| format!("{reason}, or a percentage, as in 5%"))?),
+    };
+    Ok(Bound(Some(room)))
 }
 
 /// A number of threads.
@@ -151,6 +192,17 @@ mod tests {
         assert!(["0", "-1", "257", "x", ""].iter().all(|text| parse_jobs(text).is_err()));
         assert!(["a", "A-1_b.c"].iter().all(|text| parse_name(text).is_ok()));
         assert!(["", ".a", "-a", "a/b", "a b", "ä", &"x".repeat(65)].iter().all(|text| parse_name(text).is_err()));
+    }
+
+    #[test]
+    fn what_is_kept_and_its_bounds_are_read() {
+        assert_eq!(parse_keep("30d").map(|keep| keep.to_string()), Ok("30d".into()));
+        assert_eq!(parse_keep("0"), Ok(Policy::default()));
+        assert_eq!((parse_keep_max("1GB"), parse_keep_max("none")), (Ok(Bound(Some(1_000_000_000))), Ok(Bound(None))));
+        assert_eq!(parse_keep_free("5 %"), Ok(Bound(Some(Room::Percent(5.0)))));
+        assert_eq!(parse_keep_free("1MiB"), Ok(Bound(Some(Room::Bytes(1 << 20)))));
+        assert!(parse_keep_max("0").is_err() && parse_keep_max("5%").is_err() && parse_keep_free("101%").is_err());
+        assert!(parse_keep("200 years").is_err() && parse_keep("-1d").is_err() && parse_keep("1h: all; 2h").is_err());
     }
 
     proptest! {

@@ -1,6 +1,7 @@
 //! Owns what the reserved folder keeps of the past: the journal, and what was lost, each under a name that a person finds.
 //! It keeps and tells what it is asked to; what is worth keeping, and for how long, others decide.
 
+pub mod backward;
 mod interrupted;
 pub mod journal;
 pub mod reading;

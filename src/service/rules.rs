@@ -5,6 +5,7 @@ use std::sync::{Arc, Mutex, MutexGuard, Weak};
 use std::time::Duration;
 
 use crate::plan::conflict::Policy;
+use crate::plan::keep::Keep;
 use crate::plan::mirror::Compare;
 use crate::tree::exclude::Exclude;
 use crate::tree::path::RelPath;
@@ -19,6 +20,8 @@ pub struct Rules {
     pub jobs: usize,
     /// What becomes of what both sides have changed.
     pub policy: Policy,
+    /// For how long what the replica loses is kept. Whether anything is, is settled at the start.
+    pub keep: Keep,
 }
 
 /// The rules for the next pass, and those of before that a pass may still go by.
@@ -93,7 +96,14 @@ mod tests {
 
     fn rules(pattern: &str) -> Rules {
         let exclude = Exclude::new([pattern]).expect("a pattern");
-        Rules { exclude, compare: Compare::Stamps, max_delete: 50.0, jobs: 1, policy: Policy::KeepBoth }
+        Rules {
+            exclude,
+            compare: Compare::Stamps,
+            max_delete: 50.0,
+            jobs: 1,
+            policy: Policy::KeepBoth,
+            keep: Keep::default(),
+        }
     }
 
     fn path(text: &str) -> RelPath {

@@ -115,7 +115,8 @@ impl Event {
         }
     }
 
-    fn word(&self) -> &'static str {
+    /// As the journal and those who read it call it.
+    pub fn word(&self) -> &'static str {
         match self {
             Self::Created { .. } => "created",
             Self::Updated { .. } => "updated",

@@ -120,6 +120,8 @@ fn what_is_probably_not_meant_is_warned_of() {
         ("interval = 1", "`interval`: a sweep"),
         ("max_delete = 100", "`max_delete`: no removal is ever held"),
         ("durability = 'none'", "`durability`: a power cut"),
+        ("keep_max = '1GB'", "`keep_max` and `keep_free`: nothing is kept without `keep_versions`"),
+        ("keep = 30", "`keep_versions`: what is lost is gone for good within the hour"),
         ("exclude = ['./cache']", "the pattern './cache' matches nothing"),
         ("exclude = ['*']", "the pattern '*' leaves everything alone"),
     ] {

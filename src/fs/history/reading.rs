@@ -13,7 +13,7 @@ use crate::tree::exclude::RESERVED;
 use crate::tree::history::{JOURNAL, Line, VERSIONS};
 
 /// No line is longer: extended attributes have at most 64 KiB in all, and a byte is written as four.
-const LONGEST: u64 = 1 << 20;
+pub(super) const LONGEST: u64 = 1 << 20;
 
 /// Opens the folder of the journal of a replica.
 ///

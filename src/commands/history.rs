@@ -1,0 +1,108 @@
+//! Owns `history` and `log`: what the journal of a replica tells of a path, or of all of them. It reads, from the
+//! replica's disk alone, and writes nothing; what is told, and when, is the journal's.
+
+mod read;
+mod show;
+mod story;
+
+use std::io::{self, BufWriter, ErrorKind, Write};
+use std::path::Path;
+use std::process::ExitCode;
+
+use rustix::io::Errno;
+
+use super::client::{USAGE, fail};
+use super::open::shown;
+use super::which::{self, Found};
+use crate::cli::{HistoryArgs, HistoryOptions, LogArgs};
+use crate::service::pass::describe;
+use crate::tree::history::Event;
+use crate::tree::path::RelPath;
+use crate::tree::quote::quoted;
+use read::{Failed, Told, Window, is_mark};
+use story::Story;
+
+/// Runs `driftless history`: oldest first, so that what happened last stands at the end of the screen. Exit code 0, also
+/// when nothing is told; 1 when a part of the journal cannot be read; 2 when there is none, or no telling whose.
+pub fn history(args: &HistoryArgs) -> ExitCode {
+    let found = which::find(&args.options.whose, &args.path);
+    let (found, path) = match found.and_then(|found| found.inside(&args.path).map(|path| (found, path))) {
+        Ok(both) => both,
+        Err(reason) => return fail(USAGE, &reason),
+    };
+    let window = Window { since: args.options.since, until: args.options.until };
+    let verbose = args.options.verbose > 0;
+    let is_shown = |told: &Told| match &told.line.event {
+        Event::Began | Event::Ended => false,
+        Event::Metadata { quiet: true, .. } => verbose,
+        _ => true,
+    };
+    run(&found, path, window, &args.options, is_shown)
+}
+
+/// Runs `driftless log`, in the same order and with the same exit codes.
+pub fn log(args: &LogArgs) -> ExitCode {
+    let found = match which::find(&args.options.whose, Path::new(".")) {
+        Ok(found) => found,
+        Err(reason) => return fail(USAGE, &reason),
+    };
+    let window = Window { since: args.options.since, until: args.options.until };
+    let verbose = args.options.verbose > 0;
+    let is_shown = |told: &Told| match &told.line.event {
+        Event::Removed { .. } => true,
+        _ if args.removed => false,
+        Event::Began | Event::Ended | Event::Metadata { quiet: true, .. } => verbose,
+        _ => true,
+    };
+    run(&found, RelPath::root(), window, &args.options, is_shown)
+}
+
+fn run(
+    found: &Found,
+    path: RelPath,
+    window: Window,
+    options: &HistoryOptions,
+    is_shown: impl Fn(&Told) -> bool,
+) -> ExitCode {
+    let replica = found.replica.path();
+    let mut out = BufWriter::new(io::stdout().lock());
+    let mut count = 0u64;
+    let tell = |told: &Told| {
+        if !is_shown(told) {
+            return Ok(());
+        }
+        count += u64::from(!is_mark(&told.line.event));
+        let text = if options.json { show::object(told, replica).to_string() } else { show::line(told, replica) };
+        writeln!(out, "{text}").map_err(Failed::Output)
+    };
+    let name = if path.is_root() { "anything".to_string() } else { quoted(path.as_bytes()) };
+    let result = read::tell(&found.replica, window, &mut Story::of(path), tell);
+    let result = result.and_then(|unread| out.flush().map(|()| unread).map_err(Failed::Output));
+    match result {
+        Ok(unread) if !unread.is_empty() => fail(1, &unread.join("\n")),
+        Ok(_) => {
+            if count == 0 {
+                let when = if window.since.is_some() || window.until.is_some() { " of that time" } else { "" };
+                let _ = writeln!(
+                    io::stderr(),
+                    "driftless: nothing{when} is told of {name} in the journal of {}",
+                    shown(replica)
+                );
+            }
+            ExitCode::SUCCESS
+        }
+        Err(Failed::Output(error)) if error.kind() == ErrorKind::BrokenPipe => ExitCode::SUCCESS,
+        Err(Failed::Output(error)) => fail(1, &format!("cannot print: {error}")),
+        Err(Failed::Journal(Errno::NOENT | Errno::NOTDIR | Errno::LOOP)) => fail(
+            USAGE,
+            &format!("the replica {} has no history: it is kept with --keep-versions or --keep", shown(replica)),
+        ),
+        Err(Failed::Journal(error)) => {
+            let advice = match error {
+                Errno::ACCESS => "; run this as the service's user, or with sudo",
+                _ => "",
+            };
+            fail(USAGE, &format!("the journal of {} cannot be read: {}{advice}", shown(replica), describe(error)))
+        }
+    }
+}

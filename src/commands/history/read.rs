@@ -1,0 +1,134 @@
+//! Owns going through a journal: only the files that the time asked for is in, first backward, to learn what happened in
+//! truth and under which names, then forward, to tell it. Memory holds what was void and the names, never the lines.
+
+use std::collections::HashSet;
+use std::os::fd::{AsFd, BorrowedFd};
+
+use rustix::io::Errno;
+
+use super::story::Story;
+use crate::fs::history::{backward, journal, reading};
+use crate::fs::root::Root;
+use crate::service::pass::describe;
+use crate::tree::entry::{Seen, Time};
+use crate::tree::exclude::RESERVED;
+use crate::tree::history::{Event, Line, VERSIONS};
+use crate::tree::path::RelPath;
+use crate::tree::quote::quoted;
+
+/// From when to when, both included.
+#[derive(Clone, Copy, Debug)]
+pub struct Window {
+    pub since: Option<Time>,
+    pub until: Option<Time>,
+}
+
+/// A line that belongs to the story, with what is there of what it speaks of.
+pub struct Told<'a> {
+    pub line: &'a Line,
+    /// What was lost lies there still, below the replica's root.
+    pub kept: Option<&'a RelPath>,
+}
+
+/// Tells `story` to `tell`, oldest line first, until that returns an error. Returns what could not be read, in sentences.
+///
+/// # Errors
+/// There is no journal, or it cannot be listed; or that of `tell`.
+pub fn tell(
+    replica: &Root,
+    window: Window,
+    story: &mut Story,
+    mut tell: impl FnMut(&Told) -> Result<(), Failed>,
+) -> Result<Vec<String>, Failed> {
+    let folder = reading::folder(replica).map_err(Failed::Journal)?;
+    let mut names = reading::segments(folder.as_fd()).map_err(Failed::Journal)?;
+    if let Some(since) = window.since {
+        names.retain(|name| *name >= journal::segment(since));
+    }
+    let mut unread = Vec::new();
+    let known = learn(folder.as_fd(), &names, window, story, &mut unread);
+    story.turn();
+    if let Some(until) = window.until {
+        names.retain(|name| *name <= journal::segment(until));
+    }
+    let versions = RelPath::root().join(RESERVED).join(VERSIONS);
+    let mut is_open = known.begins_open;
+    for name in &names {
+        let Ok(lines) = reading::lines(folder.as_fd(), name) else { continue };
+        for line in lines {
+            match line.event {
+                Event::Began => is_open = known.interrupted.contains(&line.at),
+                Event::Ended => is_open = false,
+                _ => {}
+            }
+            let is_outside =
+                window.since.is_some_and(|since| line.at < since) || known.last.is_none_or(|last| line.at > last);
+            let is_void = matches!(line.event, Event::Void { .. }) || known.void.contains(&line.at);
+            if is_outside || is_void || !(is_mark(&line.event) || story.has(&line)) {
+                continue;
+            }
+            let kept =
+                line.event.kept().and_then(|kept| RelPath::new(&[versions.as_bytes(), b"/", kept.as_bytes()].concat()));
+            let kept = kept.filter(|kept| !matches!(replica.look_at(kept), Ok(Seen::Absent)));
+            // It was announced by a run that was interrupted, or that is just about to do it.
+            if is_open && line.event.kept().is_some() && kept.is_none() {
+                continue;
+            }
+            tell(&Told { line: &line, kept: kept.as_ref() })?;
+        }
+    }
+    Ok(unread)
+}
+
+/// Whether it concerns the journal itself.
+pub fn is_mark(event: &Event) -> bool {
+    matches!(event, Event::Since | Event::Gap | Event::Began | Event::Ended)
+}
+
+/// Why nothing, or no more, is told.
+#[derive(Debug)]
+pub enum Failed {
+    Journal(Errno),
+    Output(std::io::Error),
+}
+
+/// What one knows of a line only from later ones.
+#[derive(Default)]
+struct Known {
+    void: HashSet<Time>,
+    /// When the runs began that did not come to their end, or have not yet; and whether the first lines are of one.
+    interrupted: HashSet<Time>,
+    begins_open: bool,
+    /// No later line is told.
+    last: Option<Time>,
+}
+
+fn learn(folder: BorrowedFd, names: &[String], window: Window, story: &mut Story, unread: &mut Vec<String>) -> Known {
+    let mut known = Known { begins_open: true, last: window.until, ..Known::default() };
+    for name in names.iter().rev() {
+        let lines = match backward::lines(folder, name) {
+            Ok(lines) => lines,
+            // Who thins out has removed it.
+            Err(Errno::NOENT) => continue,
+            Err(error) => {
+                unread.push(format!("{} of the journal cannot be read: {}", quoted(name.as_bytes()), describe(error)));
+                continue;
+            }
+        };
+        for line in lines {
+            if window.since.is_some_and(|since| line.at < since) {
+                break;
+            }
+            known.last.get_or_insert(line.at);
+            match line.event {
+                Event::Void { of } => _ = known.void.insert(of),
+                Event::Ended => known.begins_open = false,
+                Event::Began if known.begins_open => _ = known.interrupted.insert(line.at),
+                Event::Began => known.begins_open = true,
+                _ if known.void.contains(&line.at) => {}
+                _ => story.learn(&line),
+            }
+        }
+    }
+    known
+}
