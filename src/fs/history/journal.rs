@@ -16,6 +16,8 @@ use crate::tree::path::RelPath;
 
 /// So much of what was said waits in memory at most.
 const WAITING: usize = 64 << 10;
+/// More than this is not kept for another try.
+const TOO_MANY: usize = 4 << 20;
 /// Times of lines differ by so many nanoseconds at least: what is kept is named by them, in microseconds.
 const STEP: u32 = 1_000;
 
@@ -113,25 +115,36 @@ impl Journal {
         if self.waiting.is_empty() {
             return Ok(());
         }
-        // What cannot be written now is not written later, when what it announces has failed.
-        let lines = std::mem::take(&mut self.waiting);
+        let written = self.append();
+        if written.is_ok() {
+            self.waiting.clear();
+        } else if self.waiting.len() > TOO_MANY {
+            // Each of those whose lines these are is told that they are not written.
+            self.waiting.clear();
+            self.failed = written.err();
+        }
+        written
+    }
+
+    /// Appends what waits, all of it or nothing: who waits for the same lines tries again.
+    fn append(&mut self) -> Result<(), Errno> {
         let name = self.current();
         if self.file.as_ref().is_none_or(|(open, file)| *open != name || !is_there(file)) {
             let flags = OFlags::RDWR | OFlags::CREATE | OFlags::APPEND | OFlags::NOFOLLOW | OFlags::CLOEXEC;
             let file = fs::openat(&self.folder, name.as_str(), flags, Mode::from_raw_mode(0o600))?;
             self.unsynced_folder = true;
-            let mut lines = lines;
             if ends_torn(&file)? {
-                lines.insert(0, b'\n');
+                append(&file, b"\n")?;
             }
-            let written = append(&file, &lines);
             self.file = Some((name, file));
-            self.unsynced = true;
-            return written;
         }
         let Some((_, file)) = &self.file else { return Err(Errno::BADF) };
+        let before = fs::fstat(file)?.st_size;
         self.unsynced = true;
-        append(file, &lines)
+        append(file, &self.waiting).inspect_err(|_| {
+            // Where even that fails, half a line is passed over by who reads.
+            let _ = fs::ftruncate(file, u64::try_from(before).unwrap_or(0));
+        })
     }
 
     fn sync(&mut self) -> Result<(), Errno> {
@@ -152,11 +165,7 @@ fn append(file: &OwnedFd, mut bytes: &[u8]) -> Result<(), Errno> {
         match rustix::io::write(file, bytes) {
             Ok(written) => bytes = &bytes[written..],
             Err(Errno::INTR) => {}
-            Err(error) => {
-                // Half a line would spoil the next one.
-                let _ = rustix::io::write(file, b"\n");
-                return Err(error);
-            }
+            Err(error) => return Err(error),
         }
     }
     Ok(())
@@ -188,23 +197,12 @@ pub fn segment(at: Time) -> String {
     Timestamp::new(at.sec, 0).unwrap_or_default().strftime("%Y-%m-%dT%H").to_string()
 }
 
-/// When the last line was written, and whether everything is told up to there.
+/// When the last line was written, and whether everything is told up to there: nothing but a `since` follows a gap.
 fn state(folder: &OwnedFd) -> Result<(Time, bool), Errno> {
-    let mut last = Time::default();
-    let mut is_told = None;
     for name in reading::segments(folder.as_fd())?.iter().rev() {
-        for line in reading::lines(folder.as_fd(), name)? {
-            last = last.max(line.at);
-            match line.event {
-                Event::Since => is_told = Some(true),
-                Event::Gap => is_told = Some(false),
-                _ => {}
-            }
+        if let Some(line) = reading::lines(folder.as_fd(), name)?.last() {
+            return Ok((line.at, line.event != Event::Gap));
         }
-        if is_told.is_some() {
-            break;
-        }
-        // Nobody thins out without leaving a `since`, so that what is whole has one.
     }
-    Ok((last, is_told.unwrap_or(false)))
+    Ok((Time::default(), false))
 }
