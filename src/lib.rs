@@ -94,6 +94,19 @@
 //! written ([`fs::patch`]), else a copy. Where no two files can share blocks, nothing less is safe: ext4's only other way is
 //! to exchange extents between two files, which is not one step for several of them, nor one with the attributes.
 //!
+//! # The past
+//!
+//! Where what is lost is kept, each change is said in the journal before it is made ([`tree::history`], [`fs::history`];
+//! `service::pass::keeping`): what was there, never what comes. The state of any time is the tree that there is now, taken
+//! back line by line; nothing has to be read of the past to write the present. What is replaced gets another name in the
+//! folder of versions by a link before its name is given away, and what is removed goes there by a rename, so that it keeps
+//! its inode with all that this has, and two names of one file are told by that later on; where the filesystem is another one,
+//! it is copied exactly ([`fs::exact`]). Lines are brought to disk in one piece with others before the first of their changes
+//! is made, so that after a power cut there is nothing of which nothing is told; a line whose change was not made shows by what
+//! is not kept where it says, or is made void by the next start, which looks at the renames (`fs::history::interrupted`).
+//! A pass says what a folder was when it is about to change its list for the first time, since the times of folders are set
+//! once more at its end.
+//!
 //! # Two ways
 //!
 //! Where both folders are worked in, a pass goes one way all the same: each of the two directions is a [`service::pair::Pair`] of
