@@ -160,3 +160,31 @@ fn a_removed_file_costs_one_call_and_a_folder_one_listing() {
         ],
     );
 }
+
+#[test]
+fn what_is_kept_costs_one_call_more_and_a_sync_for_many() {
+    let pair = filled();
+    disk::write(&pair.source().join("stays"), "x");
+    let keep = ["--keep-versions", "30d", "--max-delete", "100%"];
+    let Some(_) = calls(&pair, &keep) else {
+        return disk::skipped("there is no strace that may look on");
+    };
+    let of = |calls: &Calls, name: &str| calls.get(name).copied().unwrap_or_default();
+    for i in 0..FILES {
+        disk::write(&pair.source().join(format!("folder-{}/{i}", i % FOLDERS)), "y".repeat(i * 7 % 5000 + 1));
+    }
+    std::thread::sleep(std::time::Duration::from_millis(50));
+    let update = calls(&pair, &keep).expect("strace, as before");
+    assert_eq!(of(&update, "linkat"), FILES, "a link for each that is replaced: {update:?}");
+    // The journal's are among them: one for each batch.
+    let syncs = of(&update, "fdatasync") + of(&update, "fsync") + of(&update, "syncfs");
+    assert!(syncs <= 60, "{syncs} syncs: {update:?}");
+    for i in 0..FOLDERS {
+        std::fs::remove_dir_all(pair.source().join(format!("folder-{i}"))).expect("a folder to remove");
+    }
+    let removal = calls(&pair, &keep).expect("strace, as before");
+    assert!((FILES..FILES + 10).contains(&of(&removal, "renameat2")), "a rename for each that goes: {removal:?}");
+    assert!(of(&removal, "unlinkat") <= FOLDERS + 10 && of(&removal, "mkdirat") <= FOLDERS + 10, "{removal:?}");
+    let syncs = of(&removal, "fdatasync") + of(&removal, "fsync") + of(&removal, "syncfs");
+    assert!(syncs <= 30, "{syncs} syncs: {removal:?}");
+}

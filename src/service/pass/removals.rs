@@ -1,12 +1,13 @@
 //! Owns what a pass takes away: after all else, judged together, and only what the disk still shows to be gone from
 //! the source. Also folders in whose place the source has something else: their contents count as removals.
 
+mod announced;
 mod deed;
 
 use std::collections::BTreeMap;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::atomic::Ordering;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{LazyLock, Mutex, PoisonError};
 
 use rustix::io::Errno;
 
@@ -23,7 +24,8 @@ use crate::tree::entry::{Kind, Seen, Stat};
 use crate::tree::operation::Cause;
 use crate::tree::path::RelPath;
 use crate::tree::totals::Totals;
-use deed::{Before, Going, empty, remove_in};
+use announced::{Announced, Before};
+use deed::{Going, empty, remove_in};
 
 /// What is to go: a whole entry, or a folder that something else replaces.
 struct Removal {
@@ -55,6 +57,15 @@ impl Removal {
         match &self.what {
             What::Folder(_, known, _) => known.as_ref(),
             What::Entry => None,
+        }
+    }
+
+    /// What its folders were, where that is told.
+    fn before(&self) -> &Before {
+        static NONE: LazyLock<Before> = LazyLock::new(Before::new);
+        match &self.what {
+            What::Folder(_, _, before) => before,
+            What::Entry => &NONE,
         }
     }
 
@@ -105,6 +116,15 @@ fn shared_out(
 ) -> Vec<RelPath> {
     let entries = |removals: &[Removal]| removals.iter().map(Removal::entries).sum::<u64>();
     let all: u64 = by_folder.values().map(|removals| entries(removals)).sum();
+    let announced = match Announced::new(pass, &by_folder) {
+        Ok(announced) => announced,
+        Err(error) => {
+            for folder in by_folder.keys() {
+                pass.failed(folder, "cannot write the journal", error);
+            }
+            return Vec::new();
+        }
+    };
     // The threads share the folders; where one holds most of what goes, they share what is in it.
     let is_most = |removals: &[Removal]| !pass.pair.options.dry_run && entries(removals) > all / 2;
     let (one, many): (Vec<_>, Vec<_>) = by_folder.into_iter().partition(|(_, removals)| is_most(removals));
@@ -114,7 +134,7 @@ fn shared_out(
         while !pass.is_cancelled() {
             let next = todo.lock().unwrap_or_else(PoisonError::into_inner).next();
             let Some((folder, removals)) = next else { return };
-            let removed = remove_in(pass, &folder, removals, jobs);
+            let removed = remove_in(pass, &folder, removals, (jobs, &announced));
             let mut done = done.lock().unwrap_or_else(PoisonError::into_inner);
             done.1 += removed;
             if removed > 0 {
@@ -132,6 +152,7 @@ fn shared_out(
         }
         work(&many, 1);
     });
+    announced.unsay(pass);
     let (touched, removed) = done.into_inner().unwrap_or_else(PoisonError::into_inner);
     totals.removed += removed;
     // In a dry run nothing was.

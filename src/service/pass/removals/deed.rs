@@ -1,7 +1,6 @@
 //! Owns the removal of what has been judged, entry by entry. Where both sides are worked in, each is looked at once more in
 //! the moment when it goes: what is new by then stays, and goes back into doubt.
 
-use std::collections::{HashMap, HashSet};
 use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -9,20 +8,19 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use rustix::fs::AtFlags;
 use rustix::io::Errno;
 
+use super::announced::{Announced, Before, SaidOf, said_of_tree};
 use super::{Removal, What};
 use crate::fs::archive::Changes;
-use crate::fs::remove::{self, End, Judged, Removed, Tree};
+use crate::fs::remove::{self, End, Judged, Removed};
 use crate::fs::root::open_file;
 use crate::fs::stage::Target;
 use crate::fs::volume;
 use crate::service::agreements::Ids;
 use crate::service::clock;
 use crate::service::pair::Pair;
-use crate::service::pass::keeping::{At, Said};
 use crate::service::pass::{Pass, survey};
 use crate::tree::doubt::Doubt;
 use crate::tree::entry::{Kind, Seen, Stat};
-use crate::tree::history::Attributes;
 use crate::tree::operation::{Cause, Operation};
 use crate::tree::path::RelPath;
 use crate::tree::record::{Agreed, Record};
@@ -35,14 +33,8 @@ pub(super) struct Going<'a> {
     removed: AtomicU64,
     before: Mutex<Before>,
     /// What is said of entries that are about to go, by their paths.
-    said: Mutex<HashMap<RelPath, Said>>,
+    said: Mutex<SaidOf>,
 }
-
-/// What folders were before anything went from them, where that is told.
-pub(super) type Before = HashMap<RelPath, Attributes>;
-
-/// So many entries of a tree are said to go in one piece; of a larger one, folder by folder.
-const AT_ONCE: u64 = 20_000;
 
 impl<'a> Going<'a> {
     pub(super) fn new(pass: &'a Pass<'a>, cause: Cause, known: Option<&'a survey::Going>) -> Self {
@@ -54,33 +46,8 @@ impl<'a> Going<'a> {
         self.before.into_inner().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn said(&self) -> MutexGuard<'_, HashMap<RelPath, Said>> {
+    fn said(&self) -> MutexGuard<'_, SaidOf> {
         self.said.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// Says all that goes with a tree, if it is not too much for one piece; and what its folders were, if they stay.
-    fn say(&self, tree: &Tree, before: &Before, keeps_top: bool) -> Result<(), Errno> {
-        let pass = self.pass;
-        if !pass.keeps() {
-            return Ok(());
-        }
-        let listed = tree.listed();
-        let top = listed.last().filter(|_| keeps_top).map(|(path, _)| path.clone());
-        let mut goes = HashSet::new();
-        for (path, kind) in listed {
-            if kind == Kind::Directory && Some(&path) != top.as_ref() {
-                goes.insert(path.clone());
-                let said = pass.say_folder_goes(&path, before.get(&path).cloned().unwrap_or_default(), self.cause);
-                self.said().insert(path, said);
-            } else if kind != Kind::Directory && tree.entries() <= AT_ONCE {
-                let said = pass.say_gone(&path, kind, self.cause);
-                self.said().insert(path, said);
-            }
-        }
-        for (path, was) in before.iter().filter(|(path, _)| !goes.contains(*path)) {
-            pass.say_was(path, was);
-        }
-        pass.put_said()
     }
 
     /// Takes back what was said of what has not gone.
@@ -216,24 +183,13 @@ fn forgetting(
     removed
 }
 
-/// Says of entries that are no folders that they go, all in one piece.
-fn say_entries(pass: &Pass, folder: BorrowedFd, removals: &[Removal]) -> Result<HashMap<RelPath, Said>, Errno> {
-    let mut said = HashMap::new();
-    if !pass.keeps() {
-        return Ok(said);
-    }
-    for removal in removals {
-        let at = At::new(folder, &removal.path);
-        pass.say_list_changes(at)?;
-        if matches!(removal.what, What::Entry) {
-            said.insert(removal.path.clone(), pass.say_gone(&removal.path, removal.replica.kind, removal.cause));
-        }
-    }
-    pass.put_said().map(|()| said)
-}
-
 /// Removes entries of one folder. Returns how many are gone; in a dry run, how many would be.
-pub(super) fn remove_in(pass: &Pass, folder: &RelPath, removals: Vec<Removal>, jobs: usize) -> u64 {
+pub(super) fn remove_in(
+    pass: &Pass,
+    folder: &RelPath,
+    removals: Vec<Removal>,
+    (jobs, announced): (usize, &Announced),
+) -> u64 {
     let pair = pass.pair;
     let mut all = 0;
     if pair.options.dry_run {
@@ -259,13 +215,6 @@ pub(super) fn remove_in(pass: &Pass, folder: &RelPath, removals: Vec<Removal>, j
         return all;
     }
     let (mut forgotten, mut judged) = (Changes::new(), None);
-    let mut said = match say_entries(pass, replica.as_fd(), &removals) {
-        Ok(said) => said,
-        Err(error) => {
-            pass.failed(folder, "cannot write the journal", error);
-            return all;
-        }
-    };
     for removal in &removals {
         let Some((_, name)) = removal.path.split() else { continue };
         if pass.is_cancelled() {
@@ -276,16 +225,21 @@ pub(super) fn remove_in(pass: &Pass, folder: &RelPath, removals: Vec<Removal>, j
             continue;
         }
         let going = Going::new(pass, removal.cause, removal.known());
-        if let Some(said) = said.remove(&removal.path) {
-            going.said().insert(removal.path.clone(), said);
-        }
+        *going.said() = match announced.of(pass, replica.as_fd(), removal) {
+            Ok(said) => said,
+            Err(error) => {
+                pair.claims.release_subtree(&removal.path);
+                pass.failed(&removal.path, "cannot write the journal", error);
+                continue;
+            }
+        };
         let mut remove = || remove_one(&going, replica.as_fd(), folder, removal, (jobs, &mut judged));
         let result = match ids {
             Ok(ids) if pair.two_way.is_some() => forgetting(pair, (ids, folder), name, pair.agreed(ids, name), remove),
             _ => remove(),
         };
         pair.claims.release_subtree(&removal.path);
-        going.unsay(&Before::new());
+        going.unsay(removal.before());
         let removed = going.removed.into_inner();
         all += removed;
         if removal.cause != Cause::Release {
@@ -299,7 +253,6 @@ pub(super) fn remove_in(pass: &Pass, folder: &RelPath, removals: Vec<Removal>, j
             Err(error) => pass.failed(&removal.path, "cannot be removed", error),
         }
     }
-    said.into_values().for_each(|said| pass.unsay(said));
     if let Ok(ids) = ids {
         pair.remember(ids, forgotten);
     }
@@ -322,7 +275,8 @@ pub(super) fn empty(pass: &Pass, removal: &Removal, source: &Stat, jobs: usize) 
         return Ok((End::Changed, 0));
     }
     let going = Going::new(pass, removal.cause, removal.known());
-    let ended = going.say(tree, before, true).and_then(|()| tree.empty(replica.as_fd(), &going, jobs));
+    *going.said() = said_of_tree(pass, (tree, before), removal.cause, true);
+    let ended = pass.put_said().and_then(|()| tree.empty(replica.as_fd(), &going, jobs));
     going.unsay(before);
     pair.claims.release_subtree(&removal.path);
     let removed = going.removed.into_inner();
@@ -352,7 +306,7 @@ fn remove_one<'a>(
         Seen::Absent => return Ok(true),
         _ => return not_as_judged(),
     }
-    let What::Folder(tree, _, before) = &removal.what else {
+    let What::Folder(tree, ..) = &removal.what else {
         let take_away = |folder: BorrowedFd, name: &[u8]| going.take_away(&removal.path, folder, name);
         if pair.two_way.is_some() {
             // Somebody else's work in the replica in this moment is not what was judged.
@@ -369,9 +323,7 @@ fn remove_one<'a>(
         pass.name_removed(&removal.path, &removal.replica);
         return Ok(true);
     };
-    let ended = going.say(tree, before, false).and_then(|()| tree.remove(replica, going, jobs));
-    going.unsay(before);
-    match ended? {
+    match tree.remove(replica, going, jobs)? {
         End::Gone => Ok(true),
         End::Stays => Ok(false),
         // What came meanwhile has not been judged.
