@@ -23,6 +23,7 @@ use crate::plan::conflict::Policy;
 use crate::plan::keep;
 use crate::tree::identity::Side;
 use crate::tree::quote::{escaped, quoted};
+use crate::tree::tag::Tag;
 
 pub use effective::{Checked, Row, check, rows};
 use file::FileConfig;
@@ -37,7 +38,7 @@ pub use words::{
     parse_max_delay, parse_name, parse_percent,
 };
 
-/// Everything that was asked for, with its defaults. Paths are absolute.
+/// Everything that was asked for, with its defaults. Paths are absolute; the folders may be named by their filesystems.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Settings {
     pub source: PathBuf,
@@ -155,6 +156,8 @@ pub enum ConfigError {
     OnePairOnly { option: &'static str, path: PathBuf, count: usize },
     #[error("{} cannot be used as a path: {}", shown(path), reason(source))]
     BadPath { path: PathBuf, source: io::Error },
+    #[error("{} {reason}", shown(path))]
+    BadName { path: PathBuf, reason: String },
     #[error(
         "no place for the state: none of STATE_DIRECTORY, XDG_STATE_HOME and HOME names a folder by its whole path; set one"
     )]
@@ -286,8 +289,8 @@ impl Settings {
     /// A path that cannot be made absolute.
     pub fn of(source: &Path, replica: &Path) -> Result<Self, ConfigError> {
         Ok(Self {
-            source: absolute(source)?,
-            replica: absolute(replica)?,
+            source: folder(source)?,
+            replica: folder(replica)?,
             interval: Duration::from_secs(600),
             debounce: Duration::from_millis(100),
             max_delay: Duration::from_secs(2),
@@ -361,6 +364,15 @@ impl Settings {
         } else if given.verbose > 0 {
             self.verbosity = clamped(given.verbose);
         }
+    }
+}
+
+/// A folder by its path, made absolute, or by its filesystem (see `tree::tag`), which is not.
+fn folder(path: &Path) -> Result<PathBuf, ConfigError> {
+    match Tag::parse(path) {
+        None => absolute(path),
+        Some(Ok(tag)) => Ok(tag.to_path()),
+        Some(Err(reason)) => Err(ConfigError::BadName { path: path.into(), reason }),
     }
 }
 

@@ -10,6 +10,7 @@ pub mod guarded;
 pub mod history;
 pub mod identity;
 pub mod inotify;
+pub mod located;
 pub mod lock;
 pub mod metadata;
 pub mod mounts;

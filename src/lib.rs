@@ -161,6 +161,8 @@
 //! looks whether both roots are there before it begins a pass; a pass asks for the mounts when it begins and again before it
 //! removes anything. The table of mounts wakes the dispatcher, which itself asks no disk: `service::look` does, in a thread of its
 //! own, so that a disk that does not answer keeps nobody waiting but those who work on it.
+//! A root has a name besides its path: they differ where a person has named it by its filesystem ([`tree::tag`]). What is
+//! kept of the pair goes by the names; each time that the roots are opened anew, [`fs::located`] says where they are.
 //!
 //! # Settings that change
 //!

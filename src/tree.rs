@@ -12,4 +12,5 @@ pub mod operation;
 pub mod path;
 pub mod quote;
 pub mod record;
+pub mod tag;
 pub mod totals;

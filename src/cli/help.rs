@@ -39,11 +39,17 @@ Examples:
   driftless watch --interval '1h 30m' -x '*.tmp' ~/photos /mnt/backup/photos
   driftless watch --config /etc/driftless/photos.toml
   driftless watch --two-way --conflict newer ~/notes /mnt/laptop/notes
+  driftless watch ~/photos 'LABEL=My disk:/photos'
   driftless watch --pairs notes.pairs
 
 A file of pairs has a folder a line, two lines a pair, and empty lines between
 the pairs; see 'driftless sync --help'. Each pair has its own process and its
 own control socket.
+
+A folder on a disk that is plugged in and pulled out can be named by its
+filesystem, as 'lsblk -f' shows it, and its path there: UUID=...:/path or
+LABEL=...:/path, also in a file. It is found wherever that is mounted, and
+waited for while it is not.
 
 Signals:
   TERM, INT  finish the file in hand, log the totals, exit

@@ -15,6 +15,7 @@ use super::open::{self, Paths, Refusal, shown};
 use crate::config::{self, Checked, Conflict, Durability, Row, Settings};
 use crate::service::pass::describe;
 use crate::tree::quote::quoted;
+use crate::tree::tag::Tag;
 
 /// A sweep more often than this costs more than it finds.
 const SHORT_INTERVAL: Duration = Duration::from_secs(10);
@@ -142,16 +143,17 @@ fn of_folders(paths: &Paths, settings: &Settings) -> Vec<String> {
     if !paths.has_source {
         let is_made = settings.two_way && !paths.is_known().unwrap_or(true);
         let what = if is_made { "the first start makes it" } else { "the service will wait for it" };
-        found.push(format!("the source {} is not there: {what}", shown(&paths.source)));
+        found.push(format!("the source {} is not there{}: {what}", shown(&paths.source), away(&paths.source)));
     }
     if !paths.has_replica {
         let is_in_nothing = paths.replica.parent().is_some_and(|parent| !parent.is_dir());
-        let what = match (paths.is_known().unwrap_or(false), is_in_nothing) {
+        let is_waited_for = Tag::is(&paths.replica) || paths.is_known().unwrap_or(false);
+        let what = match (is_waited_for, is_in_nothing) {
             (true, _) => ": the service will wait for it",
             (false, false) => ": the first start makes it",
             (false, true) => ", nor is the folder that it lies in: the first start makes both. Is its disk mounted?",
         };
-        found.push(format!("the replica {} is not there{what}", shown(&paths.replica)));
+        found.push(format!("the replica {} is not there{}{what}", shown(&paths.replica), away(&paths.replica)));
     } else if let Err(error) = rustix::fs::access(&paths.replica, Access::WRITE_OK) {
         found.push(format!("nothing can be written in the replica {}: {}", shown(&paths.replica), describe(error)));
     } else if !settings.two_way && !paths.is_known().unwrap_or(true) && holds_something(&paths.replica) {
@@ -168,6 +170,11 @@ fn of_folders(paths: &Paths, settings: &Settings) -> Vec<String> {
         }
     }
     found
+}
+
+/// What is known of why a folder is not there.
+fn away(path: &Path) -> &'static str {
+    if Tag::is(path) { ", because its filesystem is not mounted" } else { "" }
 }
 
 fn holds_something(folder: &Path) -> bool {

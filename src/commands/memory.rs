@@ -57,14 +57,14 @@ pub const ARCHIVE: &str = "archive.redb";
 /// # Errors
 /// There is no place for it, or it cannot be made.
 pub fn state_of(source: &Root, replica: &Root) -> Result<PathBuf, Refusal> {
-    let path = config::make_state_dir()?.join(config::pair_name(source.path(), replica.path()));
+    let path = config::make_state_dir()?.join(config::pair_name(source.name(), replica.name()));
     fs::create_dir_all(&path).map_err(|source| ConfigError::StateFolder { path: path.clone(), source })?;
     Ok(path)
 }
 
 /// What is known of the pair, for who writes nothing.
 fn copy_of_archive(source: &Root, replica: &Root, log: &Log) -> Result<Archive, Refusal> {
-    let state = config::state_dir()?.join(config::pair_name(source.path(), replica.path()));
+    let state = config::state_dir()?.join(config::pair_name(source.name(), replica.name()));
     match Archive::copy_of(&state.join(ARCHIVE), mountings(source, replica)) {
         Ok(archive) => Ok(archive),
         Err(reason) if reason.is_in_use => Err(Refusal::Agreeing),

@@ -12,7 +12,8 @@ use super::advice;
 use super::memory;
 use crate::config::{self, ConfigError, Durability, Settings};
 use crate::fs::copy::Abilities;
-use crate::fs::history::{History, local_zone};
+use crate::fs::history::local_zone;
+use crate::fs::located::{self, Unfound};
 use crate::fs::lock::{self, Refused};
 use crate::fs::metadata::Rights;
 use crate::fs::mounts::{Relation, relation};
@@ -31,6 +32,7 @@ use crate::tree::exclude::{BadPattern, Exclude};
 use crate::tree::identity::Side;
 use crate::tree::path::RelPath;
 use crate::tree::quote::quoted;
+use crate::tree::tag::Tag;
 
 /// Why a pair cannot be worked on.
 #[derive(Debug, thiserror::Error)]
@@ -139,8 +141,11 @@ pub fn control_place(settings: &Settings) -> Result<(), Refusal> {
 /// The two folders, checked and resolved.
 #[derive(Debug)]
 pub struct Paths {
+    /// Where they are; where nobody can tell, because a filesystem is not mounted, what they are called.
     pub source: PathBuf,
     pub replica: PathBuf,
+    /// What they are called wherever they are.
+    pub names: [PathBuf; 2],
     pub has_source: bool,
     pub has_replica: bool,
 }
@@ -158,11 +163,18 @@ pub fn check(settings: &Settings) -> Result<Paths, Refusal> {
     if relation != Relation::Apart {
         return Err(Refusal::Nested { relation, origin: source, replica });
     }
-    let paths = Paths { source, replica, has_source, has_replica };
+    let called = |name: &Path, path: &Path| if Tag::is(name) { name.to_path_buf() } else { path.to_path_buf() };
+    let names = [called(&settings.source, &source), called(&settings.replica, &replica)];
+    let paths = Paths { source, replica, names, has_source, has_replica };
+    if settings.dry_run && Tag::is(&paths.replica) {
+        let reason = Unfound::NotMounted.to_string();
+        return Err(Refusal::Replica { path: paths.replica, reason });
+    }
     // One that was there before may come back; of another nothing is known but a slip of the pen.
     let is_made = settings.two_way && has_replica;
-    if !has_source && !is_made && (settings.dry_run || !paths.is_known()?) {
-        return Err(Refusal::Source { path: settings.source.clone(), reason: describe(Errno::NOENT) });
+    let is_away = Tag::is(&paths.source);
+    if !has_source && !is_made && (settings.dry_run || !is_away && !paths.is_known()?) {
+        return Err(Refusal::Source { path: settings.source.clone(), reason: absent(&paths.source) });
     }
     Ok(paths)
 }
@@ -170,13 +182,30 @@ pub fn check(settings: &Settings) -> Result<Paths, Refusal> {
 impl Paths {
     /// Whether anything is kept of this pair.
     pub fn is_known(&self) -> Result<bool, Refusal> {
-        let state = config::state_dir()?.join(config::pair_name(&self.source, &self.replica));
+        let state = config::state_dir()?.join(config::pair_name(&self.names[0], &self.names[1]));
         Ok(state.join(memory::ARCHIVE).exists())
     }
 }
 
-/// A folder's real path, whether or not it exists.
+/// Why a folder is not there.
+fn absent(path: &Path) -> String {
+    if Tag::is(path) { Unfound::NotMounted.to_string() } else { describe(Errno::NOENT) }
+}
+
+/// A folder's real path, whether or not it exists. What is named by a filesystem that is not mounted keeps that name.
 fn resolve(path: &Path) -> Result<(PathBuf, bool), String> {
+    match Tag::parse(path) {
+        None => real(path),
+        Some(Err(reason)) => Err(reason),
+        Some(Ok(tag)) => match located::find(&tag) {
+            Ok(found) => real(&found),
+            Err(Unfound::NotMounted) => Ok((path.to_path_buf(), false)),
+            Err(several) => Err(several.to_string()),
+        },
+    }
+}
+
+fn real(path: &Path) -> Result<(PathBuf, bool), String> {
     let mut missing = Vec::new();
     let mut at = path.to_path_buf();
     loop {
@@ -247,17 +276,19 @@ fn pattern_text(path: &Path) -> Result<String, String> {
 /// A root that cannot be opened or made, or another writer.
 pub fn roots(paths: &Paths, settings: &Settings) -> Result<(Root, Root), Refusal> {
     let may_make = !settings.dry_run && (settings.accept_root || !paths.is_known()?);
-    let open = |path: &Path, exists: bool, is_written: bool| {
-        let is_new = !exists && is_written && may_make;
+    let open = |(path, name): (&Path, &Path), exists: bool, is_written: bool| {
+        // Where a disk is not mounted, there is nothing to make a folder in.
+        let is_new = !exists && is_written && may_make && !Tag::is(path);
         if is_new {
             fs::create_dir_all(path).map_err(|e| words(&e))?;
         }
         let root = if exists || is_new { Root::open(path) } else { Root::missing(path) };
-        root.map_err(describe)
+        root.map(|root| root.named(name)).map_err(describe)
     };
-    let source = open(&paths.source, paths.has_source, settings.two_way && paths.has_replica)
+    let [source_name, replica_name] = &paths.names;
+    let source = open((&paths.source, source_name), paths.has_source, settings.two_way && paths.has_replica)
         .map_err(|reason| Refusal::Source { path: paths.source.clone(), reason })?;
-    let replica = open(&paths.replica, paths.has_replica, true)
+    let replica = open((&paths.replica, replica_name), paths.has_replica, true)
         .map_err(|reason| Refusal::Replica { path: paths.replica.clone(), reason })?;
     if settings.dry_run || replica.is_missing() {
         return Ok((source, replica));
@@ -278,10 +309,11 @@ fn take_lock(replica: &Root) -> Result<(), Refusal> {
 }
 
 /// Makes a replica that is not there any more.
-fn make_anew(path: &Path) -> Result<Root, Refusal> {
+fn make_anew(missing: &Root) -> Result<Root, Refusal> {
+    let path = missing.path();
     let unusable = |reason| Refusal::Replica { path: path.into(), reason };
     fs::create_dir(path).map_err(|e| unusable(words(&e)))?;
-    let replica = Root::open(path).map_err(|e| unusable(describe(e)))?;
+    let replica = Root::open(path).map_err(|e| unusable(describe(e)))?.named(missing.name());
     take_lock(&replica)?;
     Ok(replica)
 }
@@ -350,10 +382,10 @@ pub fn pair(
     }
     let may_make = |side, root: &Root| root.is_missing() && !settings.dry_run && places.no_disk_is_missing(side, root);
     if may_make(Side::Replica, &replica) {
-        replica = make_anew(replica.path())?;
+        replica = make_anew(&replica)?;
     }
     if settings.two_way && may_make(Side::Source, &source) {
-        source = make_anew(source.path())?;
+        source = make_anew(&source)?;
     }
     let both_ways = settings.two_way;
     let is_asked = !settings.dry_run || (both_ways && !source.is_missing() && !replica.is_missing());
@@ -373,7 +405,13 @@ pub fn pair(
     let durable = settings.durability == Durability::Batch;
     let options = Options { durable, one_file_system: settings.one_file_system, dry_run: settings.dry_run };
     let is_open = misplaced.is_none() && !settings.dry_run && !replica.is_missing();
-    let history = if is_open { history((&source, &replica), settings, &log)? } else { None };
+    let unusable = |error| Refusal::Replica { path: replica.path().to_path_buf(), reason: describe(error) };
+    let history = match is_open {
+        true => pair::history((&source, &replica), settings.keep.is_off(), &log).map_err(unusable)?,
+        false => None,
+    };
+    // Asked for here, while files can be opened.
+    local_zone();
     let pair = Pair {
         source,
         replica,
@@ -404,19 +442,4 @@ pub fn pair(
         pair::clear_leftovers(&pair.replica, &pair.stage, &pair.log);
     }
     Ok((pair, misplaced))
-}
-
-/// Opens the history of the replica, if what is lost is kept. If not, an older history is told that it misses what comes.
-fn history((source, replica): (&Root, &Root), settings: &Settings, log: &Log) -> Result<Option<Arc<History>>, Refusal> {
-    let unusable = |error| Refusal::Replica { path: replica.path().to_path_buf(), reason: describe(error) };
-    // Asked for here, while files can be opened.
-    local_zone();
-    if settings.keep.is_off() {
-        if let Err(error) = History::interrupt(replica) {
-            let shown = shown(replica.path());
-            log.warn(format_args!("Cannot tell the history of {shown} that it misses what comes: {}", describe(error)));
-        }
-        return Ok(None);
-    }
-    History::open(source, replica).map(|history| Some(Arc::new(history))).map_err(unusable)
 }

@@ -89,21 +89,22 @@ fn serve(
 ) -> Result<(), Refusal> {
     let state = memory::state_of(&source, &replica)?;
     let (send, inbox) = requests();
-    let name = settings.name.clone().unwrap_or_else(|| config::pair_name(source.path(), replica.path()));
+    let name = settings.name.clone().unwrap_or_else(|| config::pair_name(source.name(), replica.name()));
     let control = control_server(settings, &name, send.clone())?;
     let exclude = open::exclude((&source, &replica), settings, &log)?;
     let reload = reload::reload(args, settings, &exclude, (&source, &replica))?;
     let onlooker = progress.start(source.path(), &exclude, settings);
     let in_force = open::in_force(exclude, settings);
-    let mut followed = vec![Followed::new(source.path(), &state.join("cookies"), settings)?];
+    let mut followed = vec![Followed::new(&state.join("cookies"), settings)?];
     if settings.two_way {
-        followed.push(Followed::new(replica.path(), &state.join("cookies of the replica"), settings)?);
+        followed.push(Followed::new(&state.join("cookies of the replica"), settings)?);
     }
     let starts: Vec<_> = followed.iter().map(|followed| followed.start(&in_force, &log)).collect();
-    let renew: Renew = Arc::new(move || starts.iter().map(|start| start()).collect());
+    let renew: Renew = Arc::new(move |paths| starts.iter().zip(paths).map(|(start, path)| start(path)).collect());
     let (pair, misplaced) = open::pair((source, replica), in_force, settings, log)?;
+    let (source, replica) = (pair.source.path(), pair.replica.path());
     let mut watches = match misplaced {
-        None => renew().map_err(|reason| start_failed(&reason))?,
+        None => renew(&[source, replica]).map_err(|reason| start_failed(&reason))?,
         Some(_) => vec![],
     }
     .into_iter();
@@ -138,7 +139,6 @@ fn serve(
 
 /// A folder that is followed, and where what is heard of it goes.
 struct Followed {
-    path: PathBuf,
     cookies: PathBuf,
     intake: Arc<Intake>,
     /// When events were last lost.
@@ -146,15 +146,19 @@ struct Followed {
 }
 
 impl Followed {
-    fn new(path: &Path, cookies: &Path, settings: &Settings) -> Result<Self, Refusal> {
+    fn new(cookies: &Path, settings: &Settings) -> Result<Self, Refusal> {
         let unusable = |source| config::ConfigError::StateFolder { path: cookies.into(), source };
         std::fs::create_dir_all(cookies).map_err(unusable)?;
         let intake = Intake::new(settings.debounce, settings.max_delay, Arc::new(|_| None));
-        Ok(Self { path: path.into(), cookies: cookies.into(), intake, lost: Arc::default() })
+        Ok(Self { cookies: cookies.into(), intake, lost: Arc::default() })
     }
 
-    /// What starts to watch and to look into the folder that is in its place then.
-    fn start(&self, in_force: &Arc<InForce>, log: &Log) -> impl Fn() -> Result<Watches, String> + Send + Sync + use<> {
+    /// What starts to watch and to look into the folder that is at a path then.
+    fn start(
+        &self,
+        in_force: &Arc<InForce>,
+        log: &Log,
+    ) -> impl Fn(&Path) -> Result<Watches, String> + Send + Sync + use<> {
         let (left_alone, losses, listener) = (in_force.clone(), self.lost.clone(), self.intake.clone());
         let (verbose, teller) = (log.clone(), log.clone());
         let hear = move |heard: Heard| {
@@ -170,15 +174,15 @@ impl Followed {
             }
             listener.hear(heard);
         };
-        let (path, cookies, looker) = (self.path.clone(), self.cookies.clone(), self.intake.clone());
-        move || {
-            let looking = Root::open(&path).map_err(|e| e.to_string())?;
+        let (cookies, looker) = (self.cookies.clone(), self.intake.clone());
+        move |path| {
+            let looking = Root::open(path).map_err(|e| e.to_string())?;
             looker.look_with(Arc::new(move |path: &RelPath| match looking.look_at(path) {
                 Ok(Seen::Present(stat)) => Some(Found { kind: stat.kind, is_linked: stat.is_linked(), id: stat.id() }),
                 _ => None,
             }));
-            let watches = Watches::start(&path, &cookies, hear.clone()).map_err(|e| advice::no_watches(&e))?;
-            teller.info(format_args!("Watching: {}", open::shown(&path)));
+            let watches = Watches::start(path, &cookies, hear.clone()).map_err(|e| advice::no_watches(&e))?;
+            teller.info(format_args!("Watching: {}", open::shown(path)));
             Ok(watches)
         }
     }

@@ -11,12 +11,14 @@ use super::client::{self, Reach};
 use super::open::shown;
 use crate::cli::{Target, WatchArgs, Whose};
 use crate::config::Settings;
+use crate::fs::located::{self, Unopened};
 use crate::fs::root::Root;
 use crate::service::control::folders;
 use crate::service::pass::describe;
 use crate::tree::exclude::RESERVED;
 use crate::tree::history::JOURNAL;
 use crate::tree::path::RelPath;
+use crate::tree::tag::Tag;
 
 /// The folders that are meant.
 #[derive(Debug)]
@@ -40,15 +42,21 @@ pub fn find(whose: &Whose, path: &Path) -> Result<Found, String> {
         }
         Whose { target, .. } => running(target, path)?,
     };
-    let replica = absolute(&replica);
-    let unusable = |error| {
-        let why = match error {
-            Errno::NOENT => "it does not exist; is its disk mounted?".into(),
-            error => describe(error),
+    let replica = named(&replica)?;
+    let unusable = |unopened| {
+        let why = match unopened {
+            Unopened::Unfound(unfound) => unfound.to_string(),
+            Unopened::Failed(Errno::NOENT) => "it does not exist; is its disk mounted?".into(),
+            Unopened::Failed(error) => describe(error),
         };
         format!("the replica {} cannot be read: {why}", shown(&replica))
     };
-    Ok(Found { source: source.map(|path| absolute(&path)), replica: Root::open(&replica).map_err(unusable)? })
+    // A source that is not mounted is as good as one on another machine.
+    let source = source.and_then(|source| match Tag::parse(&source) {
+        Some(tag) => tag.ok().and_then(|tag| located::find(&tag).ok()),
+        None => Some(absolute(&source)),
+    });
+    Ok(Found { source, replica: located::open(&replica).map_err(unusable)? })
 }
 
 type Folders = (Option<PathBuf>, PathBuf);
@@ -122,6 +130,14 @@ fn below(root: &Path, path: &Path) -> Option<RelPath> {
         let above = path.ancestors().find(|above| id(above) == Some(there))?;
         RelPath::below(above, path)
     })
+}
+
+/// The name of a folder: its whole path, or its filesystem's (see `tree::tag`).
+fn named(path: &Path) -> Result<PathBuf, String> {
+    match Tag::parse(path) {
+        Some(tag) => tag.map(|tag| tag.to_path()).map_err(|reason| format!("{} {reason}", shown(path))),
+        None => Ok(absolute(path)),
+    }
 }
 
 fn absolute(path: &Path) -> PathBuf {

@@ -121,8 +121,8 @@ impl FileConfig {
         let mut keys = Keys { text, given: BTreeMap::new(), wrong: Vec::new() };
         keys.sort_in(table.into_inner());
         let mut config = Self {
-            source: keys.take("source", value::path),
-            replica: keys.take("replica", value::path),
+            source: keys.take("source", value::folder),
+            replica: keys.take("replica", value::folder),
             name: keys.take("name", |v| value::word(v, "a name, as in \"photos\"", parse_name)),
             control: keys.take("control", value::path),
             interval: keys.take("interval", |v| value::word(v, TIME, parse_interval)),

@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 
 use super::text::{LONGEST_CONFIGURATION, read_text};
 use super::value::unexpanded;
-use super::{ConfigError, absolute};
+use super::{ConfigError, folder as named};
 
 /// Two folders, each with the line that names it, from 1.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -84,7 +84,7 @@ fn folder((line, bytes): (usize, &[u8])) -> Result<PathBuf, (usize, String)> {
     } else if let Some(variable) = unexpanded(path) {
         format!("`{variable}` is not expanded here; write out what it stands for")
     } else {
-        return absolute(path).map_err(|error| (line, error.to_string()));
+        return named(path).map_err(|error| (line, error.to_string()));
     };
     Err((line, reason))
 }

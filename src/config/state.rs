@@ -11,6 +11,7 @@ use std::path::{Path, PathBuf};
 use md5::{Digest, Md5};
 
 use super::{ConfigError, words};
+use crate::tree::tag::Tag;
 
 /// The folder for what is kept between runs. It is not made: see [`make_state_dir`].
 ///
@@ -58,7 +59,11 @@ fn state_dir_from(systemd: Option<OsString>, xdg: Option<OsString>, home: Option
     [systemd, xdg, home].into_iter().flatten().find(|path| path.is_absolute())
 }
 
+/// What is named by its filesystem has that name wherever it is.
 fn canonical(path: &Path) -> PathBuf {
+    if Tag::is(path) {
+        return path.into();
+    }
     fs::canonicalize(path).or_else(|_| std::path::absolute(path)).unwrap_or_else(|_| path.into())
 }
 
@@ -87,5 +92,7 @@ mod tests {
         assert!(name("/", "/b").starts_with("root-"));
         assert_ne!(name("/nowhere/a", "/b"), name("/nowhere/a", "/c"));
         assert!(parse_name(&name("/nowhere/ä\n", "/b")).is_ok());
+        assert!(name("UUID=12-ab:/", "/b").starts_with("UUID_12-ab_-"));
+        assert!(name("UUID=12-ab:/photos", "/b").starts_with("photos-"));
     }
 }

@@ -9,6 +9,7 @@ use toml::de::DeValue;
 
 use crate::tree::exclude::Exclude;
 use crate::tree::quote::quoted;
+use crate::tree::tag::Tag;
 
 /// A value and where it stands.
 pub type Value<'a> = Spanned<DeValue<'a>>;
@@ -123,6 +124,19 @@ pub fn path(value: &Value) -> Result<PathBuf, Wrong> {
         return Ok(path);
     };
     Err(wrong(value, reason))
+}
+
+/// A folder: by its whole path, or by its filesystem (see `tree::tag`).
+///
+/// # Errors
+/// What has to be written instead.
+pub fn folder(value: &Value) -> Result<PathBuf, Wrong> {
+    let DeValue::String(text) = value.get_ref() else { return path(value) };
+    match Tag::parse(Path::new(text.as_ref())) {
+        None => path(value),
+        Some(Ok(tag)) => Ok(tag.to_path()),
+        Some(Err(reason)) => Err(wrong(value, reason)),
+    }
 }
 
 pub fn is_table(value: &Value) -> bool {

@@ -17,11 +17,16 @@ const TABLE: &str = "/proc/self/mountinfo";
 
 /// One line of /proc/self/mountinfo; see proc_pid_mountinfo(5).
 #[derive(Debug, PartialEq, Eq)]
-struct Mount {
-    device: String,
+pub(super) struct Mount {
+    /// The number that statx(2) tells, too.
+    pub(super) id: u64,
+    pub(super) device: String,
     /// The folder of its filesystem that is mounted.
-    root: PathBuf,
-    point: PathBuf,
+    pub(super) root: PathBuf,
+    pub(super) point: PathBuf,
+    pub(super) is_read_only: bool,
+    /// What was mounted, as who mounted it said: of a disk its device.
+    pub(super) source: PathBuf,
 }
 
 /// A folder as its filesystem names it.
@@ -166,12 +171,31 @@ fn place(mounts: &[Mount], path: &Path) -> Option<Place> {
     Some(Place { device: mount.device.clone(), path: mount.root.join(rest) })
 }
 
-fn parse(table: &[u8]) -> Vec<Mount> {
+/// All that is mounted, in the order of the table.
+pub(super) fn all() -> std::io::Result<Vec<Mount>> {
+    Ok(parse(&std::fs::read(TABLE)?))
+}
+
+pub(super) fn parse(table: &[u8]) -> Vec<Mount> {
     let line = |line: &[u8]| {
-        let mut words = line.split(|b| *b == b' ').skip(2);
+        let mut words = line.split(|b| *b == b' ');
+        let id = std::str::from_utf8(words.next()?).ok()?.parse().ok()?;
+        let mut words = words.skip(1);
         let (device, root, point) = (words.next()?, words.next()?, words.next()?);
+        let options = words.next().unwrap_or_default();
+        // As many optional words as there are, and the kind of the filesystem.
+        let mut words = words.skip_while(|word| *word != b"-").skip(2);
+        let (source, of_all) = (words.next().unwrap_or_default(), words.next().unwrap_or_default());
+        let is_ro = |options: &[u8]| options.split(|b| *b == b',').any(|option| option == b"ro");
         let path = |word| PathBuf::from(OsStr::from_bytes(&unescape(word)));
-        Some(Mount { device: String::from_utf8(device.to_vec()).ok()?, root: path(root), point: path(point) })
+        Some(Mount {
+            id,
+            device: String::from_utf8(device.to_vec()).ok()?,
+            root: path(root),
+            point: path(point),
+            is_read_only: is_ro(options) || is_ro(of_all),
+            source: path(source),
+        })
     };
     table.split(|b| *b == b'\n').filter_map(line).collect()
 }

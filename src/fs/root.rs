@@ -20,6 +20,8 @@ const PART: usize = 4000;
 pub struct Root {
     folder: OwnedFd,
     path: PathBuf,
+    /// Where it is named by its filesystem: that name.
+    name: Option<PathBuf>,
     dev: u64,
     ino: u64,
     /// The number of the mount that it was opened on, where the kernel tells: the same disk mounted again is another.
@@ -39,7 +41,7 @@ impl Root {
         let path = path.to_path_buf();
         let has_openat2 = AtomicBool::new(true);
         let mount = mount_of(&folder, Path::new(""), AtFlags::EMPTY_PATH);
-        Ok(Self { folder, path, dev: stat.st_dev, ino: stat.st_ino, mount, has_openat2, missing: false })
+        Ok(Self { folder, path, name: None, dev: stat.st_dev, ino: stat.st_ino, mount, has_openat2, missing: false })
     }
 
     /// A root that does not exist, or not yet: there is nothing in it, and nothing can be opened.
@@ -49,6 +51,22 @@ impl Root {
     pub fn missing(path: &Path) -> Result<Self, Errno> {
         let nowhere = Self::open(Path::new("/"))?;
         Ok(Self { path: path.to_path_buf(), missing: true, ..nowhere })
+    }
+
+    /// The same, as what a person calls by this name: its path, or what `tree::tag` reads.
+    pub fn named(self, name: &Path) -> Self {
+        let name = (name != self.path).then(|| name.to_path_buf());
+        Self { name, ..self }
+    }
+
+    /// What a person calls it, wherever it is now.
+    pub fn name(&self) -> &Path {
+        self.name.as_deref().unwrap_or(&self.path)
+    }
+
+    /// The number of the mount that it is on, where the kernel tells.
+    pub fn mount(&self) -> Option<u64> {
+        self.mount
     }
 
     pub fn fd(&self) -> BorrowedFd<'_> {

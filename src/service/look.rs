@@ -12,15 +12,20 @@ use super::intents;
 use super::pair::{self, Pair};
 use super::pass::describe;
 use super::places::Misplaced;
+use crate::fs::history::History;
+use crate::fs::located::{self, Unfound, Unopened};
 use crate::fs::lock::{self, Refused};
+use crate::fs::mounts::{Relation, relation};
 use crate::fs::root::Root;
 use crate::fs::stage::Stage;
 use crate::fs::watch::Watches;
 use crate::tree::identity::Side;
 use crate::tree::path::RelPath;
+use crate::tree::tag::Tag;
 
-/// Starts to watch and to look into each folder that is followed, in the order of the ways that lead from them.
-pub type Renew = Arc<dyn Fn() -> Result<Vec<Watches>, String> + Send + Sync>;
+/// Starts to watch and to look into each folder that is followed, where it is now, in the order of the ways that lead from
+/// them.
+pub type Renew = Arc<dyn Fn(&[&Path]) -> Result<Vec<Watches>, String> + Send + Sync>;
 
 /// What a look found.
 pub enum Answer {
@@ -43,6 +48,8 @@ pub struct Opened {
     pub replica: Root,
     pub stage: Stage,
     pub watches: Watches,
+    /// One for all ways.
+    pub history: Option<Arc<History>>,
 }
 
 /// Has `work` done with the pair in a thread of its own. Where that fails, the channel is closed without an answer.
@@ -68,7 +75,13 @@ pub fn aside<T: Send + 'static>(
 /// Looks at what is mounted where. `remember`: a person has said that the roots are meant as they are now.
 pub fn at_mounts(pair: &Pair, remember: bool) -> Answer {
     let (source, replica) = (&pair.source, &pair.replica);
-    if let Some(reason) = Misplaced::find(source, replica) {
+    let elsewhere = || {
+        // A disk that was pulled out may be mounted still, and once more where it is plugged in again.
+        let mut roots = [(Side::Source, source), (Side::Replica, replica)].into_iter();
+        let moved = roots.find(|(_, root)| !located::is_still_at(root.name(), root.path()));
+        moved.map(|(side, root)| Misplaced::Gone(side, root.name().into()))
+    };
+    if let Some(reason) = Misplaced::find(source, replica).or_else(elsewhere) {
         return Answer::Mounts(Err(reason));
     }
     if remember {
@@ -84,8 +97,17 @@ pub fn for_roots(pair: &Pair, renew: &Renew) -> Answer {
 }
 
 fn open(pair: &Pair, renew: &Renew) -> Result<Vec<Opened>, Misplaced> {
-    let source = open_root(Side::Source, pair.source.path())?;
-    let replica = open_root(Side::Replica, pair.replica.path())?;
+    let source = open_root(Side::Source, pair.source.name())?;
+    let replica = match open_root(Side::Replica, pair.replica.name()) {
+        // The disk was not there when the service began with this pair.
+        Err(Misplaced::Gone(..)) if !pair.places.is_known(Side::Replica) => made(pair.replica.name())?,
+        opened => opened?,
+    };
+    // A disk can be mounted anywhere.
+    if relation(source.path(), replica.path()) != Relation::Apart {
+        let reason = "it and the other folder lie in one another";
+        return Err(Misplaced::Unusable(replica.path().into(), reason.into()));
+    }
     pair.places.check(&source, &replica, pair.two_way.is_some())?;
     pair.forget_others((&source, &replica));
     let written = [Some(&replica), pair.two_way.as_ref().map(|_| &source)];
@@ -101,9 +123,11 @@ fn open(pair: &Pair, renew: &Renew) -> Result<Vec<Opened>, Misplaced> {
     let mut sides = vec![];
     if pair.two_way.is_some() {
         let unusable = |path: &Path, e| Misplaced::Unusable(path.into(), describe(e));
-        let back = (Root::open(replica.path()), Root::open(source.path()));
-        let from = back.0.map_err(|e| unusable(replica.path(), e))?;
-        sides.push((from, back.1.map_err(|e| unusable(source.path(), e))?));
+        let again = |root: &Root| {
+            let opened = Root::open(root.path()).map_err(|e| unusable(root.path(), e));
+            opened.map(|opened| opened.named(root.name()))
+        };
+        sides.push((again(&replica)?, again(&source)?));
     }
     if pair.two_way.is_some() {
         if let Err(reason) = pair.archive.go_on_with(intents::mountings(&source, &replica)) {
@@ -112,20 +136,34 @@ fn open(pair: &Pair, renew: &Renew) -> Result<Vec<Opened>, Misplaced> {
         intents::settle(&pair.archive, (&source, &replica));
     }
     let path = source.path().to_path_buf();
+    let history = pair::history((&source, &replica), pair.rules().keep.policy.is_off(), &pair.log)
+        .map_err(|error| Misplaced::Unusable(replica.path().into(), describe(error)))?;
     sides.insert(0, (source, replica));
-    let watches = renew().map_err(|reason| Misplaced::Unusable(path, reason))?;
+    let followed: Vec<&Path> = sides.iter().map(|(source, _)| source.path()).collect();
+    let watches = renew(&followed).map_err(|reason| Misplaced::Unusable(path, reason))?;
     let opened = sides.into_iter().zip(watches).map(|((source, replica), watches)| {
         let stage = if pair.two_way.is_some() { Stage::shared() } else { Stage::new() };
         pair::clear_leftovers(&replica, &stage, &pair.log);
-        Opened { source, replica, stage, watches }
+        Opened { source, replica, stage, watches, history: history.clone() }
     });
     Ok(opened.collect())
 }
 
-fn open_root(side: Side, path: &Path) -> Result<Root, Misplaced> {
-    match Root::open(path) {
-        Ok(root) => Ok(root),
-        Err(Errno::NOENT | Errno::NOTDIR) => Err(Misplaced::Gone(side, path.into())),
-        Err(error) => Err(Misplaced::Unusable(path.into(), describe(error))),
-    }
+/// Makes a replica on a filesystem that is mounted, if it is named by that.
+fn made(name: &Path) -> Result<Root, Misplaced> {
+    let place = Tag::parse(name).and_then(Result::ok).and_then(|tag| located::find(&tag).ok());
+    let gone = || Misplaced::Gone(Side::Replica, name.into());
+    let place = place.ok_or_else(gone)?;
+    std::fs::create_dir_all(&place).map_err(|error| Misplaced::Unusable(name.into(), error.to_string()))?;
+    open_root(Side::Replica, name)
+}
+
+fn open_root(side: Side, name: &Path) -> Result<Root, Misplaced> {
+    located::open(name).map_err(|unopened| match unopened {
+        Unopened::Unfound(Unfound::NotMounted) | Unopened::Failed(Errno::NOENT | Errno::NOTDIR) => {
+            Misplaced::Gone(side, name.into())
+        }
+        Unopened::Unfound(several) => Misplaced::Unusable(name.into(), several.to_string()),
+        Unopened::Failed(error) => Misplaced::Unusable(name.into(), describe(error)),
+    })
 }

@@ -79,7 +79,10 @@ impl Pair {
     /// # Errors
     /// As of open(2).
     pub fn reversed(&self, two_way: TwoWay) -> Result<Self, Errno> {
-        let again = |root: &Root| if root.is_missing() { Root::missing(root.path()) } else { Root::open(root.path()) };
+        let again = |root: &Root| {
+            let opened = if root.is_missing() { Root::missing(root.path()) } else { Root::open(root.path()) };
+            opened.map(|opened| opened.named(root.name()))
+        };
         Ok(Self {
             source: again(&self.replica)?,
             replica: again(&self.source)?,
@@ -206,6 +209,22 @@ impl Pair {
             }
         }
     }
+}
+
+/// Opens the history of a replica, if what is lost is kept. If not, an older history is told that it misses what comes.
+///
+/// # Errors
+/// As of `History::open`.
+pub fn history((source, replica): (&Root, &Root), is_off: bool, log: &Log) -> Result<Option<Arc<History>>, Errno> {
+    if !is_off {
+        return History::open(source, replica).map(|history| Some(Arc::new(history)));
+    }
+    if let Err(error) = History::interrupt(replica) {
+        let shown = quoted_path(replica, &RelPath::root());
+        let reason = super::pass::describe(error);
+        log.warn(format_args!("Cannot tell the history of {shown} that it misses what comes: {reason}"));
+    }
+    Ok(None)
 }
 
 /// Removes what an interrupted run has left in the replica.

@@ -15,6 +15,7 @@ use crate::tree::exclude::Exclude;
 use crate::tree::identity::{Memory, Mount, Place, Side};
 use crate::tree::path::RelPath;
 use crate::tree::quote::quoted;
+use crate::tree::tag::Tag;
 
 /// Why nothing can be done with the pair at present.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -41,6 +42,10 @@ impl Misplaced {
         let roots = [(Side::Source, source), (Side::Replica, replica)];
         let (side, root) = roots.into_iter().find(|(_, root)| !root.is_in_place())?;
         let path = root.path();
+        // What is named by its filesystem is looked for elsewhere, too.
+        if root.name() != path {
+            return Some(Misplaced::Gone(side, root.name().into()));
+        }
         Some(if path.exists() { Misplaced::Other(side, path.into()) } else { Misplaced::Gone(side, path.into()) })
     }
 }
@@ -50,6 +55,9 @@ impl fmt::Display for Misplaced {
         use std::os::unix::ffi::OsStrExt;
         let shown = |path: &Path| quoted(path.as_os_str().as_bytes());
         match self {
+            Misplaced::Gone(side, path) if Tag::is(path) => {
+                write!(f, "the {side} folder {} is not there: is its filesystem mounted?", shown(path))
+            }
             Misplaced::Gone(side, path) => write!(f, "the {side} folder {} is not there.", shown(path)),
             Misplaced::Other(side, path) => {
                 write!(f, "the {side} folder {} is another folder than before: is its disk mounted?", shown(path))
@@ -125,6 +133,11 @@ impl Places {
             && scan::names(root.fd(), &mut || {}).is_ok_and(|names| names.names(0..names.len()).all(is_nothing))
     }
 
+    /// Whether anything is remembered of this side.
+    pub fn is_known(&self, side: Side) -> bool {
+        self.memory().root(side).is_some()
+    }
+
     /// Whether a root is not the folder that is remembered, so that nothing was agreed with it; also where none is.
     pub fn is_new(&self, side: Side, root: &Root) -> bool {
         let known = self.memory().root(side).map(|known| known.identity);
@@ -134,6 +147,9 @@ impl Places {
     /// Whether a folder that is written to and is not what it was, or not there, was no disk's and lay in a folder that is still there: then
     /// somebody has taken it away, and a new one may be made.
     pub fn no_disk_is_missing(&self, side: Side, root: &Root) -> bool {
+        if Tag::is(root.path()) {
+            return false;
+        }
         let known = self.memory().root(side);
         known.is_none_or(|known| {
             let above = root.path().parent().and_then(|parent| identity::of_path(parent).ok());

@@ -1,7 +1,7 @@
 //! Owns going through a journal: only the files that the time asked for is in, first backward, to learn what happened in
 //! truth and under which names, then forward, to tell it. Memory holds what was void and the names, never the lines.
 
-use std::collections::HashSet;
+use std::collections::{BTreeMap, HashSet};
 use std::os::fd::{AsFd, BorrowedFd};
 
 use rustix::io::Errno;
@@ -52,15 +52,9 @@ pub fn tell(
         names.retain(|name| *name <= journal::segment(until));
     }
     let versions = RelPath::root().join(RESERVED).join(VERSIONS);
-    let mut is_open = known.begins_open;
     for name in &names {
         let Ok(lines) = reading::lines(folder.as_fd(), name) else { continue };
         for line in lines {
-            match line.event {
-                Event::Began => is_open = known.interrupted.contains(&line.at),
-                Event::Ended => is_open = false,
-                _ => {}
-            }
             let is_outside =
                 window.since.is_some_and(|since| line.at < since) || known.last.is_none_or(|last| line.at > last);
             let is_void = matches!(line.event, Event::Void { .. }) || known.void.contains(&line.at);
@@ -71,7 +65,7 @@ pub fn tell(
                 line.event.kept().and_then(|kept| RelPath::new(&[versions.as_bytes(), b"/", kept.as_bytes()].concat()));
             let kept = kept.filter(|kept| !matches!(replica.look_at(kept), Ok(Seen::Absent)));
             // It was announced by a run that was interrupted, or that is just about to do it.
-            if is_open && line.event.kept().is_some() && kept.is_none() {
+            if line.event.kept().is_some() && kept.is_none() && known.is_announced_alone(line.at) {
                 continue;
             }
             tell(&Told { line: &line, kept: kept.as_ref() })?;
@@ -92,19 +86,29 @@ pub enum Failed {
     Output(std::io::Error),
 }
 
+/// What was said so many nanoseconds before a run was interrupted may not have been done any more.
+const LAST: i128 = 60_000_000_000;
+
 /// What one knows of a line only from later ones.
 #[derive(Default)]
 struct Known {
     void: HashSet<Time>,
-    /// When the runs began that did not come to their end, or have not yet; and whether the first lines are of one.
-    interrupted: HashSet<Time>,
-    begins_open: bool,
+    /// The last line of each run of the program, and whether the run came to its end.
+    runs: BTreeMap<Time, bool>,
     /// No later line is told.
     last: Option<Time>,
 }
 
+impl Known {
+    fn is_announced_alone(&self, at: Time) -> bool {
+        let run = self.runs.range(at..).next();
+        run.is_some_and(|(last, has_ended)| !has_ended && last.since(at) <= LAST)
+    }
+}
+
 fn learn(folder: BorrowedFd, names: &[String], window: Window, story: &mut Story, unread: &mut Vec<String>) -> Known {
-    let mut known = Known { begins_open: true, last: window.until, ..Known::default() };
+    let mut known = Known { last: window.until, ..Known::default() };
+    let mut is_run_known = false;
     for name in names.iter().rev() {
         let lines = match backward::lines(folder, name) {
             Ok(lines) => lines,
@@ -120,11 +124,14 @@ fn learn(folder: BorrowedFd, names: &[String], window: Window, story: &mut Story
                 break;
             }
             known.last.get_or_insert(line.at);
+            // Nobody runs where the journal begins or breaks off.
+            if !is_run_known && !matches!(line.event, Event::Since | Event::Gap) {
+                known.runs.insert(line.at, line.event == Event::Ended);
+                is_run_known = true;
+            }
             match line.event {
+                Event::Began => is_run_known = false,
                 Event::Void { of } => _ = known.void.insert(of),
-                Event::Ended => known.begins_open = false,
-                Event::Began if known.begins_open => _ = known.interrupted.insert(line.at),
-                Event::Began => known.begins_open = true,
                 _ if known.void.contains(&line.at) => {}
                 _ => story.learn(&line),
             }

@@ -86,6 +86,8 @@ pub fn object(told: &Told, replica: &Path) -> Value {
             of_kind(&mut out, *kind);
             match told.kept {
                 Some(kept) => put_path(&mut out, "kept", kept.to_path(replica)),
+                // What was in a folder has gone before it.
+                None if *kind == Kind::Directory => {}
                 None => _ = out.insert("kept".into(), Value::Null),
             }
         }

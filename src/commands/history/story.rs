@@ -1,6 +1,8 @@
 //! Owns whose story a line of the journal belongs to. The path that is asked for is followed as a place, and what came to
 //! it by a rename under the names that it had before, back to where it began. It reads no file.
 
+use std::cmp::Reverse;
+
 use crate::tree::entry::Time;
 use crate::tree::history::{Event, Line};
 use crate::tree::path::RelPath;
@@ -75,7 +77,7 @@ impl Story {
     pub fn turn(&mut self) {
         self.closed.append(&mut self.open);
         // The earliest is taken from the end.
-        self.closed.sort_by(|a, b| b.from.cmp(&a.from));
+        self.closed.sort_by_key(|former| Reverse(former.from));
     }
 
     /// Whether the next younger line belongs to the story.

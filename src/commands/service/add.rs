@@ -16,6 +16,7 @@ use crate::cli::ServiceAddArgs;
 use crate::commands::open::{self, Paths, shown};
 use crate::config::Settings;
 use crate::fs::mounts::{self, Relation, Wanted, relation};
+use crate::tree::tag::Tag;
 
 /// A file that is to be there.
 struct Planned {
@@ -103,6 +104,13 @@ fn start(args: &ServiceAddArgs, layout: &Layout, had_any: bool) -> Result<(), Tr
 
 /// All that `watch` would refuse at its start, and what would come out only much later.
 fn check(args: &ServiceAddArgs, layout: &Layout) -> Result<Paths, Trouble> {
+    for (what, path) in [("source", &args.source), ("replica", &args.replica)] {
+        if Tag::is(path) {
+            let reason = "is named by its filesystem: add the service with the path where that is mounted now, and write \
+                          the name into its configuration afterwards";
+            return Err(Trouble::Unwritable { what, path: path.clone(), reason });
+        }
+    }
     let mut settings = Settings::of(&args.source, &args.replica)?;
     // A service that was never there has no source that might come back.
     settings.dry_run = true;

@@ -113,7 +113,7 @@ mod tests {
                 }
             }
             std::fs::write(top.path().join("2026-01-01T00"), text).expect("written");
-            let folder = std::fs::File::open(top.path()).expect("open");
+            let folder = File::open(top.path()).expect("open");
             let forward = reading::lines(folder.as_fd(), "2026-01-01T00").expect("lines");
             let mut backward: Vec<Line> = lines(folder.as_fd(), "2026-01-01T00").expect("lines").collect();
             backward.reverse();
@@ -131,7 +131,7 @@ mod tests {
         Line { at, path, event: Event::Since, by: By::Restore, in_source: false }.encode(&mut text);
         text.extend(vec![b'x'; 3 << 20]);
         std::fs::write(top.path().join("2026-01-01T00"), text).expect("written");
-        let folder = std::fs::File::open(top.path()).expect("open");
+        let folder = File::open(top.path()).expect("open");
         let found: Vec<Line> = lines(folder.as_fd(), "2026-01-01T00").expect("lines").collect();
         assert_eq!(found.iter().map(|line| line.at).collect::<Vec<_>>(), [at]);
     }

@@ -193,11 +193,13 @@ impl Dispatcher {
         for way in &mut self.ways {
             let Some(pair) = Arc::get_mut(&mut way.pair) else { return Ok(false) };
             for root in [&mut pair.source, &mut pair.replica] {
-                let nowhere = Root::missing(root.path());
+                let nowhere = Root::missing(root.name());
                 *root = nowhere.map_err(|e| Misplaced::Unusable(root.path().into(), describe(e)))?;
             }
             pair.stage = Stage::new();
             pair.watches = None;
+            // What it has not written yet cannot be written any more, or would be to another folder's.
+            pair.history = None;
             pair.claims = Default::default();
             pair.links = Default::default();
             way.intake.look_with(Arc::new(|_| None));
@@ -215,8 +217,9 @@ impl Dispatcher {
             let lanes = (lane(Which::Express)?, lane(Which::Bulk)?);
             // Since the former ones were put down, nobody but the look has had it.
             let pair = Arc::get_mut(&mut way.pair).ok_or_else(|| unusable("it is in use"))?;
-            let Opened { source, replica, stage, watches } = opened;
+            let Opened { source, replica, stage, watches, history } = opened;
             (pair.source, pair.replica, pair.stage, pair.watches) = (source, replica, stage, Some(watches));
+            pair.history = history;
             pair.claims = Arc::clone(&claims);
             pair.archive.distrust();
             // The threads of before are confined to the former roots.
