@@ -14,7 +14,7 @@ use jiff::Timestamp;
 
 use crate::config::{
     Bound, Conflict, Durability, Shown, parse_address, parse_duration, parse_interval, parse_jobs, parse_keep,
-    parse_keep_free, parse_keep_max, parse_max_delay, parse_name, parse_percent, parse_since,
+    parse_keep_free, parse_keep_max, parse_max_delay, parse_name, parse_percent, parse_rate, parse_since,
 };
 use crate::fs::history::local_zone;
 use crate::plan::keep::{Policy, Room};
@@ -36,10 +36,13 @@ pub enum Command {
     Sync(SyncArgs),
     /// Make the replica identical, then follow every change until stopped
     #[command(after_help = help::WATCH)]
-    Watch(WatchArgs),
+    Watch(Box<WatchArgs>),
     /// Compare every byte and attribute, change nothing
     #[command(after_help = help::VERIFY)]
     Verify(VerifyArgs),
+    /// Read the files and tell decay of the disk from edits
+    #[command(after_help = help::SCRUB)]
+    Scrub(ScrubArgs),
     /// Show what the running service is doing; where several run, all of them in a table
     #[command(after_help = help::STATUS)]
     Status(StatusArgs),
@@ -224,6 +227,13 @@ pub struct WatchArgs {
     /// Name of the control socket [default: made from the two folders]
     #[arg(long, value_parser = parse_name, help_heading = "Control socket")]
     pub name: Option<String>,
+    /// Scrub so often, from the begin of one to the begin of the next, as in 30d; 0 is never [default: never]
+    #[arg(long, value_name = "DURATION", value_parser = parse_duration, allow_negative_numbers = true)]
+    #[arg(help_heading = WHEN)]
+    pub scrub_every: Option<Duration>,
+    /// Read no faster than this in such a scrub [default: 20MB/s]
+    #[arg(long, value_name = "RATE", value_parser = parse_rate, help_heading = WHEN)]
+    pub scrub_rate: Option<u64>,
     /// Keep the figures for monitoring in this file, as OpenMetrics text, for node_exporter's textfile collector
     #[arg(long, value_name = "FILE")]
     pub metrics: Option<PathBuf>,
@@ -249,6 +259,37 @@ pub struct VerifyArgs {
     pub manifest: Option<PathBuf>,
     #[command(flatten)]
     pub reading: ReadOptions,
+    #[command(flatten)]
+    pub output: OutputOptions,
+}
+
+#[derive(Debug, Args)]
+pub struct ScrubArgs {
+    /// The folder that is followed; without the two folders or --config, the running service is asked
+    #[arg(requires = "replica")]
+    pub source: Option<PathBuf>,
+    /// The folder that is kept identical to it
+    pub replica: Option<PathBuf>,
+    /// Take the two folders from this TOML file
+    #[arg(long, value_name = "FILE", conflicts_with = "source")]
+    pub config: Option<PathBuf>,
+    /// Read the source's files as well
+    #[arg(long = "source")]
+    pub with_source: bool,
+    /// Replace what has decayed by the other side's contents, where these are good
+    #[arg(long)]
+    pub repair: bool,
+    /// Read no faster than this, as in 20MB/s [default: as fast as it goes]
+    #[arg(long, value_name = "RATE", value_parser = parse_rate)]
+    pub rate: Option<u64>,
+    /// Both folders are worked in: their service has --two-way
+    #[arg(long, requires = "source")]
+    pub two_way: bool,
+    /// Print the result as JSON
+    #[arg(long)]
+    pub json: bool,
+    #[command(flatten)]
+    pub target: Target,
     #[command(flatten)]
     pub output: OutputOptions,
 }
@@ -449,7 +490,7 @@ mod tests {
 
     fn watch(options: &str) -> WatchArgs {
         match Cli::try_parse_from(["driftless", "watch", "a", "b"].into_iter().chain(options.split(' '))) {
-            Ok(Cli { command: Command::Watch(args) }) => args,
+            Ok(Cli { command: Command::Watch(args) }) => *args,
             other => panic!("{other:?}"),
         }
     }

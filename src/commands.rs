@@ -11,6 +11,7 @@ pub mod open;
 pub mod pairs;
 pub mod progress;
 pub mod reload;
+pub mod scrub;
 pub mod service;
 pub mod several;
 pub mod signals;

@@ -18,7 +18,7 @@ use std::path::{Path, PathBuf};
 use std::thread;
 use std::time::Duration;
 
-use crate::cli::{CopyOptions, KeepOptions, OutputOptions, ReadOptions, SyncArgs, VerifyArgs, WatchArgs};
+use crate::cli::{CopyOptions, KeepOptions, OutputOptions, ReadOptions, ScrubArgs, SyncArgs, VerifyArgs, WatchArgs};
 use crate::plan::conflict::Policy;
 use crate::plan::keep;
 use crate::tree::identity::Side;
@@ -35,7 +35,7 @@ pub use value::unexpanded;
 pub use when::{parse_since, parse_when};
 pub use words::{
     Bound, parse_address, parse_duration, parse_interval, parse_jobs, parse_keep, parse_keep_free, parse_keep_max,
-    parse_max_delay, parse_name, parse_percent,
+    parse_max_delay, parse_name, parse_percent, parse_rate, rate_in_words,
 };
 
 /// Everything that was asked for, with its defaults. Paths are absolute; the folders may be named by their filesystems.
@@ -73,6 +73,10 @@ pub struct Settings {
     /// The file for node_exporter, and where scrapers are answered.
     pub metrics: Option<PathBuf>,
     pub metrics_listen: Option<SocketAddr>,
+    /// From the begin of one scrub to the begin of the next, in the service; none without it.
+    pub scrub_every: Option<Duration>,
+    /// Bytes a second.
+    pub scrub_rate: u64,
     pub progress: Shown,
     /// Deletions that would be held happen.
     pub release: bool,
@@ -266,12 +270,30 @@ impl Settings {
         settings.name = args.name.clone().or(file.name.clone());
         settings.metrics = args.metrics.as_deref().or(file.metrics.as_deref()).map(absolute).transpose()?;
         settings.metrics_listen = args.metrics_listen.or(file.metrics_listen);
+        settings.scrub_every = args.scrub_every.or(file.scrub_every).filter(|every| !every.is_zero());
+        settings.scrub_rate = args.scrub_rate.or(file.scrub_rate).unwrap_or(settings.scrub_rate);
         settings.progress = args.progress.progress.or(file.progress).unwrap_or_default();
         settings.log_file = Some(match args.logging.log_file.as_deref().or(file.log_file.as_deref()) {
             Some(path) => absolute(path)?,
             None => state_dir()?.join(LOG_FILE),
         });
         Ok((settings, file))
+    }
+
+    /// The pair that is to be scrubbed without a service; `None` where none is named.
+    ///
+    /// # Errors
+    /// The file cannot be read or used, or a path cannot be made absolute.
+    pub fn for_scrub(args: &ScrubArgs) -> Result<Option<Self>, ConfigError> {
+        let mut settings = match (&args.config, &args.source, &args.replica) {
+            (Some(config), ..) => Self::for_watch(&WatchArgs { config: Some(config.into()), ..WatchArgs::default() })?,
+            (None, Some(source), Some(replica)) => Self { two_way: args.two_way, ..Self::of(source, replica)? },
+            (None, ..) => return Ok(None),
+        };
+        settings.log_file = None;
+        settings.progress = Shown::Never;
+        settings.take_output(&args.output);
+        Ok(Some(settings))
     }
 
     /// # Errors
@@ -313,6 +335,8 @@ impl Settings {
             name: None,
             metrics: None,
             metrics_listen: None,
+            scrub_every: None,
+            scrub_rate: 20_000_000,
             progress: Shown::default(),
             release: false,
             accept_root: false,

@@ -4,6 +4,7 @@ pub mod archive;
 pub mod compare;
 pub mod copy;
 pub mod count;
+pub mod digest;
 pub mod disk;
 pub mod exact;
 pub mod guarded;

@@ -6,7 +6,7 @@ use clap::Parser;
 use clap::error::ErrorKind;
 use driftless::cli::{Cli, Command};
 use driftless::commands::client::{self, Question};
-use driftless::commands::{check_config, generate, history, service, status, sync, verify, watch};
+use driftless::commands::{check_config, generate, history, scrub, service, status, sync, verify, watch};
 use driftless::fs::guarded;
 use driftless::service::log::is_journal;
 use rustix::process::{Resource, getrlimit, setrlimit};
@@ -22,6 +22,7 @@ fn main() -> ExitCode {
         Command::Sync(args) => sync::run(&args),
         Command::Watch(args) => watch::run(&args),
         Command::Verify(args) => verify::run(&args),
+        Command::Scrub(args) => scrub::run(&args),
         Command::Status(args) => return status::run(&args),
         Command::Flush(args) => return client::run(&args.target, Question::Flush(args.timeout)),
         Command::Sweep(target) => return client::run(&target, Question::Sweep),

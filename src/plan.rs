@@ -2,6 +2,7 @@
 
 pub mod conflict;
 pub mod database;
+pub mod decay;
 pub mod guard;
 pub mod keep;
 pub mod links;

@@ -1,6 +1,7 @@
 //! The words: plain data that everything else is said in. No I/O, no clock, no log.
 
 pub mod codec;
+pub mod digest;
 pub mod doubt;
 pub mod entry;
 pub mod exclude;

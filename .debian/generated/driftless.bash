@@ -40,6 +40,9 @@ _driftless() {
             driftless,release)
                 cmd="driftless__subcmd__release"
                 ;;
+            driftless,scrub)
+                cmd="driftless__subcmd__scrub"
+                ;;
             driftless,service)
                 cmd="driftless__subcmd__service"
                 ;;
@@ -81,6 +84,9 @@ _driftless() {
                 ;;
             driftless__subcmd__help,release)
                 cmd="driftless__subcmd__help__subcmd__release"
+                ;;
+            driftless__subcmd__help,scrub)
+                cmd="driftless__subcmd__help__subcmd__scrub"
                 ;;
             driftless__subcmd__help,service)
                 cmd="driftless__subcmd__help__subcmd__service"
@@ -140,7 +146,7 @@ _driftless() {
 
     case "${cmd}" in
         driftless)
-            opts="-h -V --help --version sync watch verify status flush sweep release history log check-config service completions manpage help"
+            opts="-h -V --help --version sync watch verify scrub status flush sweep release history log check-config service completions manpage help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 1 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -208,7 +214,7 @@ _driftless() {
             return 0
             ;;
         driftless__subcmd__help)
-            opts="sync watch verify status flush sweep release history log check-config service completions manpage help"
+            opts="sync watch verify scrub status flush sweep release history log check-config service completions manpage help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -320,6 +326,20 @@ _driftless() {
             return 0
             ;;
         driftless__subcmd__help__subcmd__release)
+            opts=""
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        driftless__subcmd__help__subcmd__scrub)
             opts=""
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
@@ -556,6 +576,36 @@ _driftless() {
                 return 0
             fi
             case "${prev}" in
+                --control)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --name)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        driftless__subcmd__scrub)
+            opts="-q -v -h --config --source --repair --rate --two-way --json --control --name --quiet --verbose --help"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                --config)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --rate)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
                 --control)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
@@ -866,7 +916,7 @@ _driftless() {
             return 0
             ;;
         driftless__subcmd__watch)
-            opts="-i -c -x -j -l -q -v -h --one-of --config --interval --debounce --max-delay --checksum --max-delete --durability --two-way --pairs --conflict --accept-root --keep-versions --keep-max --keep-free --exclude --exclude-from --jobs --one-file-system --control --name --metrics --metrics-listen --log-file --progress --quiet --verbose --help"
+            opts="-i -c -x -j -l -q -v -h --one-of --config --interval --debounce --max-delay --checksum --max-delete --durability --two-way --pairs --conflict --accept-root --keep-versions --keep-max --keep-free --exclude --exclude-from --jobs --one-file-system --control --name --scrub-every --scrub-rate --metrics --metrics-listen --log-file --progress --quiet --verbose --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -949,6 +999,14 @@ _driftless() {
                     return 0
                     ;;
                 --name)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --scrub-every)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --scrub-rate)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;

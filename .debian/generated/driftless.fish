@@ -29,6 +29,7 @@ complete -c driftless -n "__fish_driftless_needs_command" -s V -l version -d 'Pr
 complete -c driftless -n "__fish_driftless_needs_command" -f -a "sync" -d 'Make the replica identical to the source once, then exit'
 complete -c driftless -n "__fish_driftless_needs_command" -f -a "watch" -d 'Make the replica identical, then follow every change until stopped'
 complete -c driftless -n "__fish_driftless_needs_command" -f -a "verify" -d 'Compare every byte and attribute, change nothing'
+complete -c driftless -n "__fish_driftless_needs_command" -f -a "scrub" -d 'Read the files and tell decay of the disk from edits'
 complete -c driftless -n "__fish_driftless_needs_command" -f -a "status" -d 'Show what the running service is doing; where several run, all of them in a table'
 complete -c driftless -n "__fish_driftless_needs_command" -f -a "flush" -d 'Return once all that was written before the call is in the replica'
 complete -c driftless -n "__fish_driftless_needs_command" -f -a "sweep" -d 'Start a full sweep now'
@@ -88,6 +89,8 @@ complete -c driftless -n "__fish_driftless_using_subcommand watch" -l exclude-fr
 complete -c driftless -n "__fish_driftless_using_subcommand watch" -s j -l jobs -d 'Threads that copy or compare [default: the cores, at most 8]' -r
 complete -c driftless -n "__fish_driftless_using_subcommand watch" -l control -d 'Where status, flush, sweep and release reach this service [default: NAME.sock in $RUNTIME_DIRECTORY, $XDG_RUNTIME_DIR/driftless or /run/driftless]' -r -F
 complete -c driftless -n "__fish_driftless_using_subcommand watch" -l name -d 'Name of the control socket [default: made from the two folders]' -r
+complete -c driftless -n "__fish_driftless_using_subcommand watch" -l scrub-every -d 'Scrub so often, from the begin of one to the begin of the next, as in 30d; 0 is never [default: never]' -r
+complete -c driftless -n "__fish_driftless_using_subcommand watch" -l scrub-rate -d 'Read no faster than this in such a scrub [default: 20MB/s]' -r
 complete -c driftless -n "__fish_driftless_using_subcommand watch" -l metrics -d 'Keep the figures for monitoring in this file, as OpenMetrics text, for node_exporter\'s textfile collector' -r -F
 complete -c driftless -n "__fish_driftless_using_subcommand watch" -l metrics-listen -d 'Answer http://ADDR/metrics with the figures for monitoring, as OpenMetrics text; as in 127.0.0.1:9494' -r
 complete -c driftless -n "__fish_driftless_using_subcommand watch" -s l -l log-file -d 'Log every operation there, too [default: none for sync, driftless.log in the state folder for watch]' -r -F
@@ -109,6 +112,17 @@ complete -c driftless -n "__fish_driftless_using_subcommand verify" -l one-file-
 complete -c driftless -n "__fish_driftless_using_subcommand verify" -s q -l quiet -d 'Warnings and errors only on the console'
 complete -c driftless -n "__fish_driftless_using_subcommand verify" -s v -l verbose -d 'Say more; repeatable'
 complete -c driftless -n "__fish_driftless_using_subcommand verify" -s h -l help -d 'Print help'
+complete -c driftless -n "__fish_driftless_using_subcommand scrub" -l config -d 'Take the two folders from this TOML file' -r -F
+complete -c driftless -n "__fish_driftless_using_subcommand scrub" -l rate -d 'Read no faster than this, as in 20MB/s [default: as fast as it goes]' -r
+complete -c driftless -n "__fish_driftless_using_subcommand scrub" -l control -d 'The service\'s control socket [default: the only one that is there]' -r -F
+complete -c driftless -n "__fish_driftless_using_subcommand scrub" -l name -d 'The service\'s name, where several run' -r
+complete -c driftless -n "__fish_driftless_using_subcommand scrub" -l source -d 'Read the source\'s files as well'
+complete -c driftless -n "__fish_driftless_using_subcommand scrub" -l repair -d 'Replace what has decayed by the other side\'s contents, where these are good'
+complete -c driftless -n "__fish_driftless_using_subcommand scrub" -l two-way -d 'Both folders are worked in: their service has --two-way'
+complete -c driftless -n "__fish_driftless_using_subcommand scrub" -l json -d 'Print the result as JSON'
+complete -c driftless -n "__fish_driftless_using_subcommand scrub" -s q -l quiet -d 'Warnings and errors only on the console'
+complete -c driftless -n "__fish_driftless_using_subcommand scrub" -s v -l verbose -d 'Say more; repeatable'
+complete -c driftless -n "__fish_driftless_using_subcommand scrub" -s h -l help -d 'Print help'
 complete -c driftless -n "__fish_driftless_using_subcommand status" -l control -d 'The service\'s control socket [default: the only one that is there]' -r -F
 complete -c driftless -n "__fish_driftless_using_subcommand status" -l name -d 'The service\'s name, where several run' -r
 complete -c driftless -n "__fish_driftless_using_subcommand status" -l json -d 'Print the whole status as JSON'
@@ -171,20 +185,21 @@ complete -c driftless -n "__fish_driftless_using_subcommand service; and __fish_
 complete -c driftless -n "__fish_driftless_using_subcommand service; and __fish_seen_subcommand_from help" -f -a "help" -d 'Print this message or the help of the given subcommand(s)'
 complete -c driftless -n "__fish_driftless_using_subcommand completions" -s h -l help -d 'Print help'
 complete -c driftless -n "__fish_driftless_using_subcommand manpage" -s h -l help -d 'Print help'
-complete -c driftless -n "__fish_driftless_using_subcommand help; and not __fish_seen_subcommand_from sync watch verify status flush sweep release history log check-config service completions manpage help" -f -a "sync" -d 'Make the replica identical to the source once, then exit'
-complete -c driftless -n "__fish_driftless_using_subcommand help; and not __fish_seen_subcommand_from sync watch verify status flush sweep release history log check-config service completions manpage help" -f -a "watch" -d 'Make the replica identical, then follow every change until stopped'
-complete -c driftless -n "__fish_driftless_using_subcommand help; and not __fish_seen_subcommand_from sync watch verify status flush sweep release history log check-config service completions manpage help" -f -a "verify" -d 'Compare every byte and attribute, change nothing'
-complete -c driftless -n "__fish_driftless_using_subcommand help; and not __fish_seen_subcommand_from sync watch verify status flush sweep release history log check-config service completions manpage help" -f -a "status" -d 'Show what the running service is doing; where several run, all of them in a table'
-complete -c driftless -n "__fish_driftless_using_subcommand help; and not __fish_seen_subcommand_from sync watch verify status flush sweep release history log check-config service completions manpage help" -f -a "flush" -d 'Return once all that was written before the call is in the replica'
-complete -c driftless -n "__fish_driftless_using_subcommand help; and not __fish_seen_subcommand_from sync watch verify status flush sweep release history log check-config service completions manpage help" -f -a "sweep" -d 'Start a full sweep now'
-complete -c driftless -n "__fish_driftless_using_subcommand help; and not __fish_seen_subcommand_from sync watch verify status flush sweep release history log check-config service completions manpage help" -f -a "release" -d 'Let the held deletions happen, once'
-complete -c driftless -n "__fish_driftless_using_subcommand help; and not __fish_seen_subcommand_from sync watch verify status flush sweep release history log check-config service completions manpage help" -f -a "history" -d 'Tell what happened to a file or a folder, under all the names that it had'
-complete -c driftless -n "__fish_driftless_using_subcommand help; and not __fish_seen_subcommand_from sync watch verify status flush sweep release history log check-config service completions manpage help" -f -a "log" -d 'Tell what happened in the replica, or what was removed'
-complete -c driftless -n "__fish_driftless_using_subcommand help; and not __fish_seen_subcommand_from sync watch verify status flush sweep release history log check-config service completions manpage help" -f -a "check-config" -d 'Check a configuration file, and print the settings that it comes to'
-complete -c driftless -n "__fish_driftless_using_subcommand help; and not __fish_seen_subcommand_from sync watch verify status flush sweep release history log check-config service completions manpage help" -f -a "service" -d 'Add, list and remove services under systemd'
-complete -c driftless -n "__fish_driftless_using_subcommand help; and not __fish_seen_subcommand_from sync watch verify status flush sweep release history log check-config service completions manpage help" -f -a "completions" -d 'Print a completion script for a shell'
-complete -c driftless -n "__fish_driftless_using_subcommand help; and not __fish_seen_subcommand_from sync watch verify status flush sweep release history log check-config service completions manpage help" -f -a "manpage" -d 'Print the manual page'
-complete -c driftless -n "__fish_driftless_using_subcommand help; and not __fish_seen_subcommand_from sync watch verify status flush sweep release history log check-config service completions manpage help" -f -a "help" -d 'Print this message or the help of the given subcommand(s)'
+complete -c driftless -n "__fish_driftless_using_subcommand help; and not __fish_seen_subcommand_from sync watch verify scrub status flush sweep release history log check-config service completions manpage help" -f -a "sync" -d 'Make the replica identical to the source once, then exit'
+complete -c driftless -n "__fish_driftless_using_subcommand help; and not __fish_seen_subcommand_from sync watch verify scrub status flush sweep release history log check-config service completions manpage help" -f -a "watch" -d 'Make the replica identical, then follow every change until stopped'
+complete -c driftless -n "__fish_driftless_using_subcommand help; and not __fish_seen_subcommand_from sync watch verify scrub status flush sweep release history log check-config service completions manpage help" -f -a "verify" -d 'Compare every byte and attribute, change nothing'
+complete -c driftless -n "__fish_driftless_using_subcommand help; and not __fish_seen_subcommand_from sync watch verify scrub status flush sweep release history log check-config service completions manpage help" -f -a "scrub" -d 'Read the files and tell decay of the disk from edits'
+complete -c driftless -n "__fish_driftless_using_subcommand help; and not __fish_seen_subcommand_from sync watch verify scrub status flush sweep release history log check-config service completions manpage help" -f -a "status" -d 'Show what the running service is doing; where several run, all of them in a table'
+complete -c driftless -n "__fish_driftless_using_subcommand help; and not __fish_seen_subcommand_from sync watch verify scrub status flush sweep release history log check-config service completions manpage help" -f -a "flush" -d 'Return once all that was written before the call is in the replica'
+complete -c driftless -n "__fish_driftless_using_subcommand help; and not __fish_seen_subcommand_from sync watch verify scrub status flush sweep release history log check-config service completions manpage help" -f -a "sweep" -d 'Start a full sweep now'
+complete -c driftless -n "__fish_driftless_using_subcommand help; and not __fish_seen_subcommand_from sync watch verify scrub status flush sweep release history log check-config service completions manpage help" -f -a "release" -d 'Let the held deletions happen, once'
+complete -c driftless -n "__fish_driftless_using_subcommand help; and not __fish_seen_subcommand_from sync watch verify scrub status flush sweep release history log check-config service completions manpage help" -f -a "history" -d 'Tell what happened to a file or a folder, under all the names that it had'
+complete -c driftless -n "__fish_driftless_using_subcommand help; and not __fish_seen_subcommand_from sync watch verify scrub status flush sweep release history log check-config service completions manpage help" -f -a "log" -d 'Tell what happened in the replica, or what was removed'
+complete -c driftless -n "__fish_driftless_using_subcommand help; and not __fish_seen_subcommand_from sync watch verify scrub status flush sweep release history log check-config service completions manpage help" -f -a "check-config" -d 'Check a configuration file, and print the settings that it comes to'
+complete -c driftless -n "__fish_driftless_using_subcommand help; and not __fish_seen_subcommand_from sync watch verify scrub status flush sweep release history log check-config service completions manpage help" -f -a "service" -d 'Add, list and remove services under systemd'
+complete -c driftless -n "__fish_driftless_using_subcommand help; and not __fish_seen_subcommand_from sync watch verify scrub status flush sweep release history log check-config service completions manpage help" -f -a "completions" -d 'Print a completion script for a shell'
+complete -c driftless -n "__fish_driftless_using_subcommand help; and not __fish_seen_subcommand_from sync watch verify scrub status flush sweep release history log check-config service completions manpage help" -f -a "manpage" -d 'Print the manual page'
+complete -c driftless -n "__fish_driftless_using_subcommand help; and not __fish_seen_subcommand_from sync watch verify scrub status flush sweep release history log check-config service completions manpage help" -f -a "help" -d 'Print this message or the help of the given subcommand(s)'
 complete -c driftless -n "__fish_driftless_using_subcommand help; and __fish_seen_subcommand_from service" -f -a "add" -d 'Write the configuration of a new service, and what systemd needs to know'
 complete -c driftless -n "__fish_driftless_using_subcommand help; and __fish_seen_subcommand_from service" -f -a "list" -d 'List the services that are configured'
 complete -c driftless -n "__fish_driftless_using_subcommand help; and __fish_seen_subcommand_from service" -f -a "remove" -d 'Remove what `service add` has written; the replica and what is remembered of it stay'

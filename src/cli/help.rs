@@ -61,6 +61,16 @@ Examples:
   driftless verify ~/photos /mnt/backup/photos
   driftless verify --manifest photos.md5 ~/photos /mnt/backup/photos";
 
+pub const SCRUB: &str = "\
+Contents that differ from those that were recorded, in a file that nobody has
+written to, have decayed. The exit code is 1 where something has decayed and
+was not repaired, or could not be read.
+
+Examples:
+  driftless scrub
+  driftless scrub --repair --name photos
+  driftless scrub --source --rate 50MB/s ~/photos /mnt/backup/photos";
+
 pub const STATUS: &str = "\
 Examples:
   driftless status
@@ -141,7 +151,7 @@ pub const MANUAL: [(&str, &[(&str, &str)]); 2] = [
             (
                 "$STATE_DIRECTORY, $XDG_STATE_HOME/driftless or ~/.local/state/driftless",
                 "The state folder, the first of these that is set: the log of watch, and a folder for each pair with what was \
-                 last found equal, what is held and what fails.",
+                 last found equal, what is held, what fails, and the MD5 of contents.",
             ),
             (
                 "$RUNTIME_DIRECTORY/NAME.sock, $XDG_RUNTIME_DIR/driftless/NAME.sock or /run/driftless/NAME.sock",
@@ -180,6 +190,7 @@ mod tests {
             SYNC,
             WATCH,
             VERIFY,
+            SCRUB,
             STATUS,
             FLUSH,
             SWEEP,

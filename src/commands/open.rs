@@ -403,7 +403,8 @@ pub fn pair(
         }
     }
     let durable = settings.durability == Durability::Batch;
-    let options = Options { durable, one_file_system: settings.one_file_system, dry_run: settings.dry_run };
+    let (one_file_system, dry_run) = (settings.one_file_system, settings.dry_run);
+    let options = Options { durable, one_file_system, dry_run, records: settings.scrub_every.is_some() };
     let is_open = misplaced.is_none() && !settings.dry_run && !replica.is_missing();
     let unusable = |error| Refusal::Replica { path: replica.path().to_path_buf(), reason: describe(error) };
     let history = match is_open {

@@ -24,6 +24,7 @@ use crate::fs::root::Root;
 use crate::fs::watch::{Heard, Watches};
 use crate::service::clock;
 use crate::service::control::{self, ControlServer, Request};
+use crate::service::dispatcher::scrubs::Plan;
 use crate::service::dispatcher::{Dispatcher, Inbox, requests};
 use crate::service::intake::{Found, Intake};
 use crate::service::log::{self, Log};
@@ -130,6 +131,8 @@ fn serve(
         Some(reload) => dispatcher.reload_with(reload),
         None => dispatcher,
     };
+    let plan = settings.scrub_every.map(|every| Plan { every, rate: settings.scrub_rate });
+    let dispatcher = dispatcher.scrubbing(plan);
     let metrics = metrics.start(figures, &teller).map_err(|e| start_failed(&e))?;
     let last = dispatcher.looked_on_by(onlooker).run(&Inbox { requests: inbox, signals, mounts });
     control.stop();

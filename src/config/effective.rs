@@ -7,7 +7,7 @@ use std::time::Duration;
 use clap::ValueEnum;
 
 use super::file::KEYS;
-use super::{ConfigError, LOG_FILE, Settings, pair_name, shown, state_dir};
+use super::{ConfigError, LOG_FILE, Settings, pair_name, rate_in_words, shown, state_dir};
 use crate::cli::WatchArgs;
 use crate::plan::keep;
 use crate::tree::quote::quoted;
@@ -79,6 +79,8 @@ fn value(key: &str, settings: &Settings) -> String {
             Some(path) => shown(path),
             None => "none".into(),
         },
+        "scrub_every" => settings.scrub_every.map_or_else(|| "never".into(), time),
+        "scrub_rate" => rate_in_words(settings.scrub_rate),
         "metrics" => settings.metrics.as_deref().map_or_else(|| "none".into(), shown),
         "metrics_listen" => settings.metrics_listen.map_or_else(|| "none".into(), |address| address.to_string()),
         "quiet" => yes(settings.verbosity < 0),

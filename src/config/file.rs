@@ -14,14 +14,14 @@ use super::text::{LONGEST_CONFIGURATION, read_text};
 use super::value::{self, Value, Wrong};
 use super::words::{
     Bound, parse_address, parse_duration, parse_interval, parse_jobs, parse_keep, parse_keep_free, parse_keep_max,
-    parse_max_delay, parse_name, parse_percent,
+    parse_max_delay, parse_name, parse_percent, parse_rate,
 };
 use super::{ConfigError, Conflict, Durability, Shown};
 use crate::plan::keep::{Policy, Room};
 use crate::tree::quote::escaped;
 
 /// The keys, in the order in which they are explained, and other names of each.
-pub const KEYS: [(&str, &[&str]); 25] = [
+pub const KEYS: [(&str, &[&str]); 27] = [
     ("source", &[]),
     ("replica", &[]),
     ("name", &[]),
@@ -41,6 +41,8 @@ pub const KEYS: [(&str, &[&str]); 25] = [
     ("two_way", &[]),
     ("conflict", &[]),
     ("jobs", &[]),
+    ("scrub_every", &[]),
+    ("scrub_rate", &[]),
     ("metrics", &[]),
     ("metrics_listen", &[]),
     ("log_file", &["log", "log_path"]),
@@ -52,6 +54,7 @@ pub const KEYS: [(&str, &[&str]); 25] = [
 /// Options of `watch` that no file may have: said once and for ever, they would protect nothing.
 const NOT_IN_A_FILE: [&str; 2] = ["accept_root", "config"];
 
+const RATE: &str = "bytes a second, as in \"20MB/s\"";
 const TIME: &str = "a length of time, as in \"10m\" or \"1h 30m\"";
 
 /// What the file says, checked; what it is silent about is `None`.
@@ -76,6 +79,8 @@ pub struct FileConfig {
     pub two_way: Option<bool>,
     pub conflict: Option<Conflict>,
     pub jobs: Option<usize>,
+    pub scrub_every: Option<Duration>,
+    pub scrub_rate: Option<u64>,
     pub metrics: Option<PathBuf>,
     pub metrics_listen: Option<SocketAddr>,
     pub log_file: Option<PathBuf>,
@@ -145,6 +150,8 @@ impl FileConfig {
             two_way: keys.take("two_way", value::flag),
             conflict: keys.take("conflict", value::one_of::<Conflict>),
             jobs: keys.take("jobs", |v| value::word(v, "a number of threads, as in 4", parse_jobs)),
+            scrub_every: keys.take("scrub_every", |v| value::word(v, TIME, parse_duration)),
+            scrub_rate: keys.take("scrub_rate", |v| value::word(v, RATE, parse_rate)),
             metrics: keys.take("metrics", value::path),
             metrics_listen: keys
                 .take("metrics_listen", |v| value::word(v, "an address, as in \"127.0.0.1:9494\"", parse_address)),

@@ -108,6 +108,48 @@ pub fn parse_jobs(text: &str) -> Result<usize, String> {
     }
 }
 
+/// `20MB/s`, `512kB/s`, `1GiB/s`, or `max`: bytes a second, those of `max` being more than any disk gives.
+///
+/// # Errors
+/// What is wrong with it, for the person.
+pub fn parse_rate(text: &str) -> Result<u64, String> {
+    const UNITS: [(&str, f64); 10] = [
+        ("", 1.0),
+        ("k", 1e3),
+        ("kb", 1e3),
+        ("kib", 1024.0),
+        ("m", 1e6),
+        ("mb", 1e6),
+        ("mib", 1_048_576.0),
+        ("g", 1e9),
+        ("gb", 1e9),
+        ("gib", 1_073_741_824.0),
+    ];
+    let wrong = || "must be a number of bytes a second, as in 20MB/s, or max".to_string();
+    let word = text.trim().to_lowercase();
+    if word == "max" {
+        return Ok(u64::MAX);
+    }
+    let word = word.strip_suffix("/s").unwrap_or(&word).trim_end();
+    let end = word.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(word.len());
+    let (number, unit) = word.split_at(end);
+    let unit = unit.trim_start();
+    let known = UNITS.iter().find(|(name, _)| *name == unit || (unit == "b" && name.is_empty()));
+    let (Ok(number), Some((_, factor))) = (number.parse::<f64>(), known) else { return Err(wrong()) };
+    let rate = number * factor;
+    if (1.0..1e18).contains(&rate) { Ok(rate as u64) } else { Err(wrong()) }
+}
+
+/// How `parse_rate` takes it again.
+pub fn rate_in_words(rate: u64) -> String {
+    const UNITS: [(u64, &str); 3] = [(1_000_000_000, "GB/s"), (1_000_000, "MB/s"), (1_000, "kB/s")];
+    match UNITS.iter().find(|(size, _)| rate.is_multiple_of(*size)) {
+        _ if rate == u64::MAX => "max".into(),
+        Some((size, unit)) => format!("{}{unit}", rate / size),
+        None => format!("{rate}B/s"),
+    }
+}
+
 /// `127.0.0.1:9494` or `[::1]:9494`: an address of this machine, and a port.
 ///
 /// # Errors
@@ -147,6 +189,27 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+
+    #[test]
+    fn rates_are_read_as_they_are_written() {
+        let table = [
+            ("20MB/s", 20_000_000),
+            ("20 mb/s", 20_000_000),
+            ("1.5k", 1500),
+            ("512KiB/s", 512 << 10),
+            ("2GiB", 2 << 30),
+            ("300", 300),
+            ("300 B/s", 300),
+            ("max", u64::MAX),
+        ];
+        for (text, rate) in table {
+            assert_eq!(parse_rate(text), Ok(rate), "{text}");
+            assert_eq!(parse_rate(&rate_in_words(rate)), Ok(rate), "{text}");
+        }
+        for text in ["", "0", "-5", "0.2", "fast", "20MB/min", "20 parsecs/s", "1e400", "99999999999GB/s", "."] {
+            assert!(parse_rate(text).is_err(), "{text}");
+        }
+    }
 
     #[test]
     fn durations_are_read_as_people_write_them() {

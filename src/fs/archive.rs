@@ -2,6 +2,7 @@
 //! agreed since the last commit. It is a cache that proves itself: lost or damaged, it costs one slow sweep. Records
 //! are kept by the identity of the source's folder, so that a renamed tree keeps all of its records.
 
+mod digests;
 mod log;
 mod recent;
 mod since;
@@ -51,6 +52,8 @@ pub struct Archive {
     log: Mutex<Option<Log>>,
     /// What the log had of intents when it was opened.
     intents: Mutex<Vec<Intent>>,
+    /// What is known of contents.
+    digests: digests::Digests,
     /// Held by who commits.
     turn: Mutex<()>,
     /// Names in the largest record of the last commit.
@@ -77,6 +80,7 @@ impl Archive {
             recent: Mutex::default(),
             log: Mutex::default(),
             intents: Mutex::default(),
+            digests: digests::Digests::default(),
             turn: Mutex::default(),
             largest: AtomicUsize::new(0),
             boot: String::new(),
@@ -220,7 +224,7 @@ impl Archive {
 
     /// Whether anything waits to be committed.
     pub fn is_behind(&self) -> bool {
-        self.store.is_some() && self.recent().entries > 0
+        self.has_waiting_digests() || (self.store.is_some() && self.recent().entries > 0)
     }
 
     /// Writes what is remembered, less what is still on trust at `now`. The caller has brought the replica to disk before.
@@ -250,6 +254,7 @@ impl Archive {
             Err(TryLockError::Poisoned(turn)) => turn.into_inner(),
             Ok(turn) => turn,
         };
+        self.commit_digests(durable)?;
         let taken = {
             let mut recent = self.recent();
             if self.store.is_none() || recent.entries == 0 {

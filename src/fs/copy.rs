@@ -15,7 +15,7 @@ use super::pulse::Pulse;
 use crate::tree::entry::Stat;
 
 /// From this size on the kernel's own copy is faster than a buffer.
-const IN_KERNEL: u64 = 64 << 10;
+pub const IN_KERNEL: u64 = 64 << 10;
 /// What one in-kernel call may carry: a stop is noticed in between.
 const STRIDE: usize = 8 << 20;
 /// So much is sent to disk at a time while a copy is made. On ext4, the room for such a file is taken beforehand, and the

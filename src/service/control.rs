@@ -11,6 +11,7 @@
 //! | `{"command":"sweep"}` | `{"ok":true}` once a sweep is due |
 //! | `{"command":"release"}` | `{"ok":true}` once the held deletions may happen |
 //! | `{"command":"release","accept_root":true}` | `{"ok":true}` once the folders are taken as they are now |
+//! | `{"command":"scrub","source":false,"repair":false,"rate":20000000}` (all may be left out; bytes a second) | `{"ok":true,"scrub":{…}}` once it has ended, see [`Report`] |
 //!
 //! Whatever cannot be done or understood is answered with `{"ok":false,"error":"…"}`. A request longer than 64 KiB, or
 //! a connection that is silent for 30 seconds between requests, ends the connection.
@@ -32,6 +33,7 @@ use std::time::{Duration, Instant};
 use crossbeam_channel::{RecvTimeoutError, Sender, bounded};
 use serde::{Deserialize, Serialize};
 
+use super::scrub::{Ask, Report};
 use super::status::Status;
 
 pub use place::{connect, default_socket, folders};
@@ -50,16 +52,19 @@ pub enum Command {
         #[serde(default, skip_serializing_if = "std::ops::Not::not")]
         accept_root: bool,
     },
+    Scrub(Ask),
 }
 
 /// What the service says to it, as it is on the wire.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Answer {
     pub ok: bool,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub error: Option<String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub status: Option<Box<Status>>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub scrub: Option<Box<Report>>,
 }
 
 /// What a client asks of the dispatcher. A reply that nobody waits for any more may be sent all the same.
@@ -83,6 +88,11 @@ pub enum Request {
     AcceptRoots {
         reply: Sender<Reply>,
     },
+    /// Read the files and hold them against what is known of their contents.
+    Scrub {
+        ask: Ask,
+        reply: Sender<Reply>,
+    },
 }
 
 /// What the dispatcher says to it.
@@ -90,6 +100,7 @@ pub enum Request {
 pub enum Reply {
     Done,
     Status(Box<Status>),
+    Scrubbed(Box<Report>),
     Failed(String),
 }
 
@@ -253,6 +264,7 @@ fn perform(command: Command, requests: &Sender<Request>) -> Reply {
         Command::Sweep => Request::Sweep { reply },
         Command::Release { accept_root: false } => Request::Release { reply },
         Command::Release { accept_root: true } => Request::AcceptRoots { reply },
+        Command::Scrub(ask) => Request::Scrub { ask, reply },
     };
     let stopping = || Reply::Failed("the service is stopping".into());
     if requests.send(request).is_err() {
@@ -273,9 +285,10 @@ fn perform(command: Command, requests: &Sender<Request>) -> Reply {
 
 fn send(stream: &mut UnixStream, reply: Reply) -> io::Result<()> {
     let answer = match reply {
-        Reply::Done => Answer { ok: true, error: None, status: None },
-        Reply::Status(status) => Answer { ok: true, error: None, status: Some(status) },
-        Reply::Failed(error) => Answer { ok: false, error: Some(error), status: None },
+        Reply::Done => Answer { ok: true, ..Answer::default() },
+        Reply::Status(status) => Answer { ok: true, status: Some(status), ..Answer::default() },
+        Reply::Scrubbed(report) => Answer { ok: true, scrub: Some(report), ..Answer::default() },
+        Reply::Failed(error) => Answer { error: Some(error), ..Answer::default() },
     };
     let mut line = serde_json::to_vec(&answer)?;
     line.push(b'\n');

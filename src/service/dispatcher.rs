@@ -12,6 +12,7 @@ mod outcome;
 mod reload;
 mod roots;
 mod screen;
+pub mod scrubs;
 mod stop;
 mod trouble;
 mod way;
@@ -34,6 +35,7 @@ use super::pass::Outcome;
 use super::places::{Misplaced, REMEDY};
 use super::report;
 use super::rules::Reload;
+use super::scrub::Report;
 use super::status::{ConflictStatus, Status};
 use crate::fs::pulse::{Progress, Pulse};
 use crate::plan::schedule::{Sweeps, until};
@@ -44,6 +46,7 @@ use lanes::LaneState;
 use manager::Told;
 use roots::Guards;
 use screen::{LastSweep, StateSince};
+use scrubs::Scrubs;
 use way::Way;
 
 /// All that can ever wake the service.
@@ -55,6 +58,8 @@ enum Event {
     Looked(Option<Answer>),
     Request(Request),
     Signal(i32),
+    /// A scrub has ended, if with a report.
+    Scrubbed(Option<Box<Report>>),
     /// The watches are in place.
     Placed,
     Due,
@@ -94,6 +99,7 @@ pub struct Dispatcher {
     reload: Option<Reload>,
     onlooker: Onlooker,
     told: Told,
+    scrubs: Scrubs,
 }
 
 impl Dispatcher {
@@ -119,6 +125,7 @@ impl Dispatcher {
         }
         let guards = Guards::new(misplaced, renew, &way.pair);
         let told = Told::new(&way.pair);
+        let scrubs = Scrubs::restore(&way.pair);
         ways.iter().for_each(|way| report::failing(&way.pair, &way.ledger));
         Ok(Self {
             ways,
@@ -141,6 +148,7 @@ impl Dispatcher {
             shown: StateSince::default(),
             reload: None,
             onlooker: Onlooker::default(),
+            scrubs,
         })
     }
 
@@ -170,6 +178,7 @@ impl Dispatcher {
             let now = clock::now();
             self.look_for_roots(now);
             self.start_what_can(now);
+            self.begin_scrub(now);
             if let Some(since) = self.flushes.settle(self.oldest(), &self.ways) {
                 self.doubt_unheard(since);
                 continue;
@@ -190,6 +199,7 @@ impl Dispatcher {
                 }
                 Event::Signal(SIGUSR1) => self.sweeps.ask(),
                 Event::Signal(_) => return self.stop(),
+                Event::Scrubbed(report) => self.scrubbed(report.map(|report| *report)),
                 Event::Placed => self.told.ahead = None,
                 Event::Due => {
                     self.take_news();
@@ -207,6 +217,8 @@ impl Dispatcher {
         let (nobody, no_look) = (never(), never());
         let ahead = self.told.ahead.as_ref().map_or(&nobody, |ahead| ahead.ended());
         let look = self.guards.look.as_ref().unwrap_or(&no_look);
+        let no_scrub = never();
+        let scrub = self.scrubs.ended().unwrap_or(&no_scrub);
         let (news, nothing) = (self.ways[0].intake.woken(), never());
         let back = self.ways.get(1).map_or(&nothing, |way| way.intake.woken());
         select! {
@@ -215,6 +227,7 @@ impl Dispatcher {
             recv(ahead) -> _ => Event::Placed,
             recv(self.done) -> finished => finished.map_or(Event::Due, |f| Event::Finished(Box::new(f))),
             recv(look) -> answer => Event::Looked(answer.ok()),
+            recv(scrub) -> report => Event::Scrubbed(report.ok().map(Box::new)),
             recv(inbox.requests) -> request => request.map_or(Event::Due, Event::Request),
             recv(inbox.mounts) -> changed => changed.map_or(Event::Due, |()| Event::Mounts),
             recv(inbox.signals) -> signal => signal.map_or(Event::Due, Event::Signal),
@@ -229,6 +242,7 @@ impl Dispatcher {
         due.extend(self.commit_due);
         due.extend(self.told.deadline());
         due.extend(self.look_due());
+        due.extend(self.scrub_due(clock::now()));
         due.extend((may_begin && !self.is_bulk_running()).then(|| self.sweeps.due()));
         due.into_iter().filter(|d| *d != Moment(u64::MAX)).min()
     }
@@ -253,6 +267,7 @@ impl Dispatcher {
                 }
                 let _ = reply.send(if is_held { Reply::Done } else { Reply::Failed("no removals are held".into()) });
             }
+            Request::Scrub { ask, reply } => self.ask_for_scrub(ask, reply),
             Request::AcceptRoots { reply } => {
                 self.accept_roots();
                 let _ = reply.send(Reply::Done);

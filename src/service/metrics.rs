@@ -97,6 +97,11 @@ impl Collector for Scrape {
         )?;
         let help = "Files whose copy may be no version that ever was, or cannot be renewed";
         metrics.gauge("uncertain_files", help, status.uncertain_files)?;
+        let help = "Files that a disk has lost the contents of, neither repaired nor changed since";
+        metrics.gauge("decayed_files", help, status.scrub.decayed_files)?;
+        if let Some(scrub) = &status.scrub.last {
+            metrics.time("last_scrub_end_time", "When the last scrub ended, in Unix time", &scrub.finished)?;
+        }
         metrics.gauge("watched_folders", "Folders that are watched", status.watches.folders)?;
         let help = "Folders that could not be watched and are looked at from time to time only";
         metrics.gauge("unwatched_folders", help, status.watches.unwatched)?;

@@ -35,6 +35,8 @@ pub struct Options {
     pub durable: bool,
     pub one_file_system: bool,
     pub dry_run: bool,
+    /// The MD5 of contents that pass through memory is recorded.
+    pub records: bool,
 }
 
 /// A source and its replica.

@@ -56,6 +56,52 @@ pub struct Status {
     /// Where both folders are worked in.
     #[serde(default)]
     pub two_way: Option<TwoWay>,
+    /// What is known of contents that a disk has lost.
+    #[serde(default)]
+    pub scrub: Scrub,
+}
+
+/// Scrubs, and what they and others have found.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Scrub {
+    /// How far the one has come that runs.
+    pub running: Option<Scrubbing>,
+    /// The last one that came to its end, also in an earlier run of the service.
+    pub last: Option<LastScrub>,
+    /// Only with `--scrub-every`.
+    pub next_in_s: Option<u64>,
+    /// How many files have decayed and are neither repaired nor changed; `decayed` lists the first hundred.
+    pub decayed_files: u64,
+    pub decayed: Vec<DecayedStatus>,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Scrubbing {
+    /// A person has asked for it.
+    pub asked: bool,
+    pub running_ms: u64,
+    /// Since it began, or went on after a restart.
+    pub files: u64,
+    pub bytes: u64,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LastScrub {
+    pub finished: String,
+    pub files: u64,
+    pub bytes: u64,
+    pub decayed: u64,
+    pub repaired: u64,
+}
+
+/// A file that has decayed.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DecayedStatus {
+    pub path: String,
+    /// `source` or `replica`: whose file it is.
+    pub side: String,
+    pub reason: String,
+    pub found: String,
 }
 
 /// What a service does that follows both folders. The totals of the status are the sum of both directions.
@@ -245,6 +291,7 @@ pub fn sample() -> Status {
         failing_paths: 0,
         uncertain_files: 0,
         two_way: None,
+        scrub: Scrub::default(),
     }
 }
 
@@ -266,7 +313,8 @@ mod tests {
     fn status_of_an_older_service_is_understood() {
         let mut json = serde_json::to_value(sample()).expect("plain data");
         let object = json.as_object_mut().expect("an object");
-        for newer in ["version", "started", "latency", "sweeps", "sweep", "failing_paths", "uncertain_files", "two_way"]
+        for newer in
+            ["version", "started", "latency", "sweeps", "sweep", "failing_paths", "uncertain_files", "two_way", "scrub"]
         {
             assert!(object.remove(newer).is_some(), "{newer}");
         }

@@ -37,6 +37,7 @@ mod refusals;
 mod reload;
 mod renames;
 mod roots;
+mod scrub;
 mod service;
 mod staging;
 mod status;

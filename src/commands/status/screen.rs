@@ -1,5 +1,7 @@
 //! Owns the screen for one service: what a person wants to know first, and what to do where something is to be done.
 
+mod decay;
+
 use std::fmt::Write;
 use std::time::Duration;
 
@@ -42,6 +44,7 @@ pub fn of(status: &Status, now: &Zoned, look: Look) -> String {
     if let Some(seconds) = status.next_sweep_in_s {
         screen.plain("Next sweep", &format!("in {}", long_span(Duration::from_secs(seconds))));
     }
+    screen.scrubs(&status.scrub, now);
     screen.plain("Since start", &done(&status.totals).unwrap_or_else(|| "nothing had to be done".into()));
     if let Some(TwoWay { in_replica, in_source, .. }) = &status.two_way {
         for (side, totals) in [("in the replica", in_replica), ("in the source", in_source)] {
@@ -57,6 +60,7 @@ pub fn of(status: &Status, now: &Zoned, look: Look) -> String {
     }
     screen.failing(status, now);
     screen.uncertain(status);
+    screen.decayed(&status.scrub, now);
     screen.conflicts(status, now);
     screen.out
 }
@@ -278,7 +282,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::service::status::{ConflictStatus, LastSweep, sample};
+    use crate::service::status::{ConflictStatus, DecayedStatus, LastScrub, LastSweep, Scrub, sample};
     use crate::tree::totals::Totals;
 
     const PLAIN: Look = Look { colour: false, width: 80 };
@@ -435,6 +439,12 @@ Failing     7 paths, tried again by itself
                 failing_paths: n,
                 uncertain: vec![text.clone()],
                 sweep: Some(Sweep { running_ms: n, entries: n, expected: Some(n), files: n, bytes: n }),
+                scrub: Scrub {
+                    decayed_files: n,
+                    decayed: vec![DecayedStatus { path: text.clone(), side: text.clone(), reason: text.clone(), found: text.clone() }],
+                    last: Some(LastScrub { finished: text.clone(), files: n, ..LastScrub::default() }),
+                    ..Scrub::default()
+                },
                 ..sample()
             };
             let screen = of(&status, &now(), Look { colour: false, width });

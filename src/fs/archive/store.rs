@@ -9,9 +9,11 @@ use std::sync::{Arc, Mutex};
 
 use redb::backends::InMemoryBackend;
 use redb::{
-    Database, ReadOnlyTable, ReadTransaction, ReadableDatabase, ReadableTable, StorageBackend, WriteTransaction,
+    Database, ReadOnlyTable, ReadTransaction, ReadableDatabase, ReadableTable, StorageBackend, TableDefinition,
+    WriteTransaction,
 };
 
+use super::digests::DIGESTS;
 use super::{FACTS, FOLDERS, NoArchive};
 use crate::fs::guarded;
 
@@ -28,6 +30,8 @@ pub struct Store {
     is_broken: AtomicBool,
     /// The records as of the last commit, opened by the first who asked since.
     folders: Mutex<Option<Arc<Folders>>>,
+    /// The same of the digests of contents.
+    digests: Mutex<Option<Arc<Folders>>>,
 }
 
 type Folders = ReadOnlyTable<[u8; 16], &'static [u8]>;
@@ -50,8 +54,8 @@ impl Store {
             },
             done => done.map_err(|e| failed(&e, matches!(e, redb::Error::DatabaseAlreadyOpen)))?,
         };
-        let (is_broken, folders) = (AtomicBool::new(false), Mutex::default());
-        Ok(Self { database: Some(database), path: path.into(), is_broken, folders })
+        let (is_broken, folders, digests) = (AtomicBool::new(false), Mutex::default(), Mutex::default());
+        Ok(Self { database: Some(database), path: path.into(), is_broken, folders, digests })
     }
 
     /// A copy in memory of the store at `path`, which is only read; `None` where there is none that can be used.
@@ -73,8 +77,9 @@ impl Store {
         };
         let Some(Ok(database)) = guarded::call(copy) else { return Ok(None) };
         // No file is removed if the copy turns out to be damaged.
-        let (path, is_broken, folders) = (PathBuf::new(), AtomicBool::new(false), Mutex::default());
-        Ok(Some(Self { database: Some(database), path, is_broken, folders }))
+        let (path, is_broken) = (PathBuf::new(), AtomicBool::new(false));
+        let (folders, digests) = (Mutex::default(), Mutex::default());
+        Ok(Some(Self { database: Some(database), path, is_broken, folders, digests }))
     }
 
     /// Where the file is; nowhere for a copy.
@@ -89,20 +94,19 @@ impl Store {
 
     /// The record under this key, read by `read`. A damaged store holds none.
     pub fn record<T>(&self, key: [u8; 16], read: impl FnOnce(&[u8]) -> Option<T>) -> Option<T> {
-        self.guarded(|database| read(self.folders(database)?.get(key).ok()??.value()))?
+        self.guarded(|database| read(opened(&self.folders, FOLDERS, database)?.get(key).ok()??.value()))?
     }
 
-    fn folders(&self, database: &Database) -> Option<Arc<Folders>> {
-        let mut known = self.folders.lock().unwrap_or_else(|e| e.into_inner());
-        if known.is_none() {
-            *known = Some(Arc::new(database.begin_read().ok()?.open_table(FOLDERS).ok()?));
-        }
-        known.clone()
+    /// The same of the digests.
+    pub fn digest<T>(&self, key: [u8; 16], read: impl FnOnce(&[u8]) -> Option<T>) -> Option<T> {
+        self.guarded(|database| read(opened(&self.digests, DIGESTS, database)?.get(key).ok()??.value()))?
     }
 
     /// What was opened shows the store as it was, and keeps what it shows from being overwritten.
     fn forget_folders(&self) {
-        self.folders.lock().unwrap_or_else(|e| e.into_inner()).take();
+        for opened in [&self.folders, &self.digests] {
+            opened.lock().unwrap_or_else(|e| e.into_inner()).take();
+        }
     }
 
     /// Writes, as one transaction.
@@ -146,6 +150,19 @@ impl Drop for Store {
             let _ = std::fs::remove_file(&self.path);
         }
     }
+}
+
+/// A table as of the last commit.
+fn opened(
+    known: &Mutex<Option<Arc<Folders>>>,
+    definition: TableDefinition<[u8; 16], &'static [u8]>,
+    database: &Database,
+) -> Option<Arc<Folders>> {
+    let mut known = known.lock().unwrap_or_else(|e| e.into_inner());
+    if known.is_none() {
+        *known = Some(Arc::new(database.begin_read().ok()?.open_table(definition).ok()?));
+    }
+    known.clone()
 }
 
 /// Whether a store could not be opened for what is in its file, and not for what the system or another process does.

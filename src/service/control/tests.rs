@@ -20,7 +20,7 @@ fn dispatcher(requests: Receiver<Request>) -> JoinHandle<()> {
                 Request::Release { reply } | Request::AcceptRoots { reply } => {
                     drop(reply.send(Reply::Failed("nothing is held".into())))
                 }
-                Request::Status { reply } => drop(reply),
+                Request::Status { reply } | Request::Scrub { reply, .. } => drop(reply),
             }
         }
     })
@@ -70,7 +70,7 @@ fn commands_reach_the_dispatcher_and_its_replies_come_back() {
     assert_eq!(fs::read_dir(folder.path()).expect("list").count(), 1, "nothing else is left there");
 
     let done = ask(&path, &Command::Flush { timeout_ms: Some(9000) }, PATIENCE).expect("answer");
-    assert_eq!(done, Answer { ok: true, error: None, status: None });
+    assert_eq!(done, Answer { ok: true, ..Answer::default() });
     let error = |command: Command| ask(&path, &command, PATIENCE).expect("answer").error.expect("refused");
     assert_eq!(error(Command::Release { accept_root: false }), "nothing is held");
     assert_eq!(error(Command::Status), "the service is stopping");

@@ -93,6 +93,7 @@ impl Dispatcher {
             sweep: self.sweep(now),
             failing_paths: self.failing(),
             two_way: self.two_way(),
+            scrub: self.scrub_status(now),
             uncertain_files: self.ways.iter().map(|way| way.pair.restless.uncertain_count() as u64).sum(),
         }
     }
@@ -182,6 +183,9 @@ impl Dispatcher {
         if let Some(way) = self.ways.iter().find(|way| !way.ledger.is_empty()) {
             let failing = usize::try_from(self.failing()).unwrap_or(usize::MAX);
             return (State::Degraded, Some(way.trouble.failing(failing)));
+        }
+        if let Some(reason) = self.decay() {
+            return (State::Degraded, Some(reason));
         }
         if self.watched().1 > 0 {
             return (State::Degraded, Some("some folders have no watch".into()));

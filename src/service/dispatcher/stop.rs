@@ -19,6 +19,7 @@ impl Dispatcher {
         self.told.ahead = None;
         self.pulse.stop();
         let limit = crossbeam_channel::after(STOP);
+        self.stop_scrub(&limit);
         while self.lanes().any(|lane| lane.running.is_some()) {
             select! {
                 recv(self.done) -> finished => match finished {

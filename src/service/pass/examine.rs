@@ -14,9 +14,10 @@ use crate::fs::metadata::{self, Xattrs};
 use crate::fs::patch::{Old, Same};
 use crate::fs::root::open_file;
 use crate::plan::links::{goes_back, was};
-use crate::plan::mirror::Contents;
+use crate::plan::mirror::{Compare, Contents};
 use crate::service::clock;
 use crate::service::restless::Look;
+use crate::tree::digest::Md5;
 use crate::tree::entry::{Kind, Stat};
 use crate::tree::operation::Operation;
 use crate::tree::path::RelPath;
@@ -91,6 +92,9 @@ impl Worker<'_> {
             && contents == Contents::Compare
             && self.difference(from.as_fd(), to.as_fd(), &reading, &replica)?.is_some()
         {
+            if !self.may_spread(path, from.as_fd(), &reading, &replica)? {
+                return Ok(None);
+            }
             return Ok(Some(Differs { replica, same: None, contents: true }));
         }
         let agreed = pair.two_way.as_ref().and_then(|_| pair.agreed(node.ids, &job.name));
@@ -117,12 +121,17 @@ impl Worker<'_> {
             && pair.two_way.is_none()
             && let Some(up_to) = self.difference(from.as_fd(), to.as_fd(), &reading, &replica)?
         {
+            if !self.may_spread(path, from.as_fd(), &reading, &replica)? {
+                return Ok(None);
+            }
             let same = Same { source: reading.source.stamp(), replica: replica.stamp(), up_to };
             return Ok(Some(Differs { replica, same: is_settled.then_some(same), contents: true }));
         }
+        let md5 =
+            if contents == Contents::Compare { self.hash_if_wanted(from.as_fd(), &reading, &replica)? } else { None };
         let wanted = metadata::wanted_xattrs(from.as_fd(), &pair.rights)
             .map_err(failed("cannot read the extended attributes"))?;
-        let reading = Reading { extended: self.pass.hash_of(&wanted), ..reading };
+        let reading = Reading { extended: self.pass.hash_of(&wanted), md5, ..reading };
         let after = pair.source.stat(from.as_fd()).map_err(failed("cannot read the attributes"))?;
         if after.stamp() != reading.source.stamp() {
             if contents == Contents::Explained {
@@ -153,6 +162,28 @@ impl Worker<'_> {
             self.agree(node, path, &job.name, &reading, &replica, proof);
         }
         Ok(None)
+    }
+
+    /// Whether the source's contents, which differ, may take the place of the replica's. Decay may not; it is a problem of the
+    /// path until it is put right.
+    fn may_spread(&self, path: &RelPath, from: BorrowedFd, reading: &Reading, replica: &Stat) -> Result<bool, Stop> {
+        let (pass, source) = (self.pass, &reading.source);
+        let may = pass.pair.may_spread(path, (from, source), replica, pass.pulse).map_err(fault)?;
+        if !may {
+            let side = pass.pair.written_side().other();
+            pass.problem(path, format!("its contents in the {side} have decayed, and are not copied"));
+        }
+        Ok(may)
+    }
+
+    /// The MD5 of contents that were found the same on both sides, where all contents are looked at and this one's is not
+    /// known: what was just read is in memory.
+    fn hash_if_wanted(&self, from: BorrowedFd, reading: &Reading, replica: &Stat) -> Result<Option<Md5>, Stop> {
+        let pass = self.pass;
+        if pass.rules.compare != Compare::Contents || !pass.pair.lacks_digest(&reading.source, replica) {
+            return Ok(None);
+        }
+        compare::md5(from, pass.pulse).map(Some).map_err(fault)
     }
 
     /// Up to where both hold the same for certain; nothing if they are the same.

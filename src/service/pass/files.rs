@@ -26,7 +26,9 @@ use crate::fs::{compare, metadata::Lost, trust};
 use crate::plan::mirror::Step;
 use crate::plan::two_way::Different;
 use crate::service::clock;
+use crate::service::digests::is_settled;
 use crate::service::restless::Look;
+use crate::tree::digest::Md5;
 use crate::tree::doubt::{Doubt, Moment};
 use crate::tree::entry::{Kind, Stat};
 use crate::tree::operation::Operation;
@@ -85,6 +87,8 @@ pub(super) struct Reading {
     pub(super) racy: bool,
     /// A hash of the extended attributes, once they were read.
     pub(super) extended: Option<u64>,
+    /// That of the contents, where they were hashed.
+    pub(super) md5: Option<Md5>,
 }
 
 /// What a reading is worth.
@@ -245,13 +249,22 @@ impl Worker<'_> {
         match self.fill(from.as_fd(), &file, &reading, manner) {
             Ok((worth, (lost, extended))) => {
                 pair.report_lost(lost, &node.path.join(&job.name));
-                Ok((file, Reading { extended, ..reading }, worth))
+                let md5 = self.hash_copy(&file, &reading);
+                Ok((file, Reading { extended, md5, ..reading }, worth))
             }
             Err(stop) => {
                 file.discard(&pair.replica);
                 Err(stop)
             }
         }
+    }
+
+    /// The MD5 of what was just copied through memory, where contents are recorded.
+    fn hash_copy(&self, file: &StagedFile, reading: &Reading) -> Option<Md5> {
+        let is_small = reading.source.size < copy::IN_KERNEL;
+        let is_wanted = self.pass.pair.options.records && is_small && is_settled(&reading.source);
+        // Without it, a scrub reads the file.
+        if is_wanted { compare::md5(file.fd(), self.pass.pulse).ok() } else { None }
     }
 
     pub(super) fn stage_file(&self, target: &Target, new: bool) -> Result<StagedFile, Stop> {
@@ -348,7 +361,7 @@ impl Worker<'_> {
         if source.kind != Kind::File || source.id() != job.source.id() {
             return Err(Stop::Changed);
         }
-        Ok((from, Reading { source, looked, racy, extended: None }))
+        Ok((from, Reading { source, looked, racy, extended: None, md5: None }))
     }
 
     pub(super) fn publish(&mut self, ready: Ready) {
@@ -424,6 +437,9 @@ impl Worker<'_> {
         self.pass.replaced(&path, expected.as_ref(), Kind::File);
         if let Some(old) = &expected {
             self.pass.left(&path, old, replica.id());
+            if about.look.is_none() {
+                self.pass.pair.carry_digest(&about.reading.source, old, replica);
+            }
         }
         let operation = match expected {
             Some(old) if old.kind == Kind::File => Operation::FileUpdated,
@@ -457,6 +473,9 @@ impl Worker<'_> {
     ) {
         let (source, replica_stamp) = (reading.source.stamp(), replica.stamp());
         let Reading { looked, racy, .. } = *reading;
+        if let Some(md5) = reading.md5 {
+            self.pass.pair.record_digest(md5, &reading.source, replica);
+        }
         let base = self.pass.base(reading, replica);
         let made = match proof {
             Proof::Copied => self.pass.made(),
