@@ -14,7 +14,7 @@ use jiff::Timestamp;
 
 use crate::config::{
     Bound, Conflict, Durability, Shown, parse_address, parse_duration, parse_interval, parse_jobs, parse_keep,
-    parse_keep_free, parse_keep_max, parse_max_delay, parse_name, parse_percent, parse_rate, parse_since,
+    parse_keep_free, parse_keep_max, parse_max_delay, parse_name, parse_percent, parse_rate, parse_since, parse_when,
 };
 use crate::fs::history::local_zone;
 use crate::plan::keep::{Policy, Room};
@@ -61,6 +61,9 @@ pub enum Command {
     /// Tell what happened in the replica, or what was removed
     #[command(after_help = help::LOG)]
     Log(LogArgs),
+    /// Bring a file or a folder back as it was at a time, in its place or elsewhere
+    #[command(after_help = help::RESTORE)]
+    Restore(RestoreArgs),
     /// Check a configuration file, and print the settings that it comes to
     #[command(after_help = help::CHECK_CONFIG)]
     CheckConfig {
@@ -441,6 +444,36 @@ pub struct LogArgs {
     pub removed: bool,
     #[command(flatten)]
     pub options: HistoryOptions,
+}
+
+#[derive(Debug, Args)]
+pub struct RestoreArgs {
+    /// The file or folder: relative to the source's root, or its whole path; . is everything
+    pub path: PathBuf,
+    /// As it was then: '2h ago', 'yesterday 14:00', '2026-11-21 14:32:10', RFC 3339, @SECONDS.FRACTION
+    #[arg(long, value_name = "TIME", value_parser = parse_at)]
+    pub at: Time,
+    /// Bring it back there, and not in its place: what is not there yet, or an empty folder
+    #[arg(long, value_name = "DEST", conflicts_with_all = ["source", "force"])]
+    pub to: Option<PathBuf>,
+    #[command(flatten)]
+    pub whose: Whose,
+    /// The source, where it is to come back and nothing else tells
+    #[arg(long, value_name = "DIR", requires = "replica")]
+    pub source: Option<PathBuf>,
+    /// Print what would be done, do nothing
+    #[arg(short = 'n', long)]
+    pub dry_run: bool,
+    /// Replace what is other than it was then, and remove what was not there then; both is kept as a version
+    #[arg(long)]
+    pub force: bool,
+    #[command(flatten)]
+    pub output: OutputOptions,
+}
+
+/// A moment in local time.
+fn parse_at(text: &str) -> Result<Time, String> {
+    parse_when(text, Timestamp::now(), local_zone())
 }
 
 /// A moment seen from now, in local time.

@@ -11,6 +11,7 @@ pub mod open;
 pub mod pairs;
 pub mod progress;
 pub mod reload;
+pub mod restore;
 pub mod scrub;
 pub mod service;
 pub mod several;

@@ -20,6 +20,7 @@ mod pieces;
 pub mod pulse;
 pub mod remove;
 pub mod rename;
+pub mod restore;
 pub mod root;
 pub mod sandbox;
 pub mod scan;

@@ -6,7 +6,7 @@ use clap::Parser;
 use clap::error::ErrorKind;
 use driftless::cli::{Cli, Command};
 use driftless::commands::client::{self, Question};
-use driftless::commands::{check_config, generate, history, scrub, service, status, sync, verify, watch};
+use driftless::commands::{check_config, generate, history, restore, scrub, service, status, sync, verify, watch};
 use driftless::fs::guarded;
 use driftless::service::log::is_journal;
 use rustix::process::{Resource, getrlimit, setrlimit};
@@ -32,6 +32,7 @@ fn main() -> ExitCode {
         }
         Command::History(args) => return history::history(&args),
         Command::Log(args) => return history::log(&args),
+        Command::Restore(args) => return restore::run(&args),
         Command::CheckConfig { file } => check_config::run(&file),
         Command::Service(command) => return service::run(&command),
         Command::Completions { shell } => return generate::completions(shell),

@@ -7,5 +7,6 @@ pub mod guard;
 pub mod keep;
 pub mod links;
 pub mod mirror;
+pub mod rewind;
 pub mod schedule;
 pub mod two_way;

@@ -40,6 +40,9 @@ _driftless() {
             driftless,release)
                 cmd="driftless__subcmd__release"
                 ;;
+            driftless,restore)
+                cmd="driftless__subcmd__restore"
+                ;;
             driftless,scrub)
                 cmd="driftless__subcmd__scrub"
                 ;;
@@ -84,6 +87,9 @@ _driftless() {
                 ;;
             driftless__subcmd__help,release)
                 cmd="driftless__subcmd__help__subcmd__release"
+                ;;
+            driftless__subcmd__help,restore)
+                cmd="driftless__subcmd__help__subcmd__restore"
                 ;;
             driftless__subcmd__help,scrub)
                 cmd="driftless__subcmd__help__subcmd__scrub"
@@ -146,7 +152,7 @@ _driftless() {
 
     case "${cmd}" in
         driftless)
-            opts="-h -V --help --version sync watch verify scrub status flush sweep release history log check-config service completions manpage help"
+            opts="-h -V --help --version sync watch verify scrub status flush sweep release history log restore check-config service completions manpage help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 1 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -214,7 +220,7 @@ _driftless() {
             return 0
             ;;
         driftless__subcmd__help)
-            opts="sync watch verify scrub status flush sweep release history log check-config service completions manpage help"
+            opts="sync watch verify scrub status flush sweep release history log restore check-config service completions manpage help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -326,6 +332,20 @@ _driftless() {
             return 0
             ;;
         driftless__subcmd__help__subcmd__release)
+            opts=""
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        driftless__subcmd__help__subcmd__restore)
             opts=""
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
@@ -581,6 +601,48 @@ _driftless() {
                     return 0
                     ;;
                 --name)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        driftless__subcmd__restore)
+            opts="-n -q -v -h --at --to --replica --config --control --name --source --dry-run --force --quiet --verbose --help"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                --at)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --to)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --replica)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --config)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --control)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --name)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --source)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;

@@ -107,6 +107,18 @@ Examples:
   driftless log --since 'yesterday 14:00' --until 'yesterday 15:00'
   driftless log --replica /mnt/backup/photos --json | jq -r .path";
 
+pub const RESTORE: &str = "\
+Examples:
+  driftless restore report.odt --at '2h ago' --to /tmp/report.odt
+  driftless restore ~/docs --at 'yesterday 14:00' --dry-run
+  driftless restore ~/docs --at 'yesterday 14:00'
+  driftless restore . --at '2026-11-21 14:32' --replica /mnt/backup --to ~/old
+
+Without --to it comes back in its place. What is there and equal is not touched,
+what differs stays unless --force says otherwise: it is listed, and the exit
+code is 1. A day alone is its first moment; a time of day is the last one that
+was. With --replica the replica's disk is enough: no service, on any machine.";
+
 pub const CHECK_CONFIG: &str = "\
 It starts and changes nothing.
 
@@ -197,6 +209,7 @@ mod tests {
             RELEASE,
             HISTORY,
             LOG,
+            RESTORE,
             CHECK_CONFIG,
             SERVICE_ADD,
             SERVICE_LIST,

@@ -4,7 +4,7 @@
 mod follow;
 mod screen;
 mod table;
-mod words;
+pub(super) mod words;
 
 use std::io::{self, ErrorKind, IsTerminal, Write};
 use std::path::{Path, PathBuf};

@@ -35,24 +35,28 @@ pub struct Manner<'a> {
 /// As of the calls that it takes: EEXIST where `to` is taken, EISDIR for a folder, EAGAIN for a file that is being written
 /// all the time, ECANCELED where `how.pulse` said stop. Then nothing is left at `to`.
 pub fn copy(from: (BorrowedFd, &[u8]), to: (BorrowedFd, &[u8]), how: &Manner) -> Result<Lost, Errno> {
-    copy_with(from, to, None, how).map(|(lost, _)| lost)
+    copy_with(from, to, (None, &mut || Ok(())), how).map(|(lost, _)| lost)
 }
 
-/// The same, with other attributes than it has if `attributes` are given. Returns also what was copied.
+/// Asked before a copy gets its name, when all that it is made from has been read: with an error it does not get it.
+pub type Confirm<'a> = &'a mut dyn FnMut() -> Result<(), Errno>;
+
+/// The same, with other attributes than it has if they are given, and once what was read is confirmed. Returns also what
+/// was copied.
 ///
 /// # Errors
-/// As of `copy`.
+/// As of `copy`, and those of the confirmation.
 pub fn copy_with(
     (from, name): (BorrowedFd, &[u8]),
     (to, free): (BorrowedFd, &[u8]),
-    attributes: Option<&Attributes>,
+    dress: (Option<&Attributes>, Confirm),
     how: &Manner,
 ) -> Result<(Lost, Stat), Errno> {
     let stat = look(from, name)?;
     let copied = match stat.kind {
         Kind::Directory => return Err(Errno::ISDIR),
-        Kind::File => file((from, name), (to, free), attributes, how)?,
-        _ => special((from, name, &stat), (to, free), attributes, how)?,
+        Kind::File => file((from, name), (to, free), dress, how)?,
+        _ => special((from, name, &stat), (to, free), dress, how)?,
     };
     if how.durable {
         fs::fsync(to)?;
@@ -120,7 +124,7 @@ fn lifted(folder: BorrowedFd, name: &[u8], flags: OFlags) -> Result<OwnedFd, Err
 fn file(
     (from, name): (BorrowedFd, &[u8]),
     (to, free): (BorrowedFd, &[u8]),
-    attributes: Option<&Attributes>,
+    (attributes, confirm): (Option<&Attributes>, Confirm),
     how: &Manner,
 ) -> Result<(Lost, Stat), Errno> {
     for _ in 0..READINGS {
@@ -148,6 +152,7 @@ fn file(
         if how.durable {
             fs::fsync(&built.fd)?;
         }
+        confirm()?;
         built.publish(free)?;
         how.pulse.copied_file();
         return Ok((lost, before));
@@ -158,7 +163,7 @@ fn file(
 fn special(
     (from, name, source): (BorrowedFd, &[u8], &Stat),
     (to, free): (BorrowedFd, &[u8]),
-    attributes: Option<&Attributes>,
+    (attributes, confirm): (Option<&Attributes>, Confirm),
     how: &Manner,
 ) -> Result<(Lost, Stat), Errno> {
     let node = |name: &[u8], file_type| fs::mknodat(to, name, file_type, Mode::from_raw_mode(0o600), source.rdev);
@@ -166,7 +171,7 @@ fn special(
         Kind::Symlink => fs::readlinkat(from, name, Vec::new())?.into_bytes(),
         _ => Vec::new(),
     };
-    let staged = fresh(|fresh| match source.kind {
+    let staged = fresh(ON_ITS_WAY, |fresh| match source.kind {
         Kind::Symlink => fs::symlinkat(target.as_slice(), to, fresh),
         Kind::Fifo => node(fresh, FileType::Fifo),
         Kind::Socket => node(fresh, FileType::Socket),
@@ -179,6 +184,7 @@ fn special(
     let (wanted, xattrs) = wanted(source, metadata::xattrs_at(from, name)?, attributes, how.rights);
     let now = look(to, staged.name())?;
     let lost = metadata::apply_at(to, staged.name(), &wanted, &xattrs, &now, how.rights)?;
+    confirm()?;
     staged.publish(free)?;
     how.pulse.copied_file();
     Ok((lost, *source))
@@ -222,7 +228,7 @@ impl<'a> Built<'a> {
             Err(error) => return Err(error),
         }
         let flags = OFlags::CREATE | OFlags::EXCL | OFlags::RDWR | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        let (fd, name) = fresh(|name| fs::openat(folder, name, flags, private))?;
+        let (fd, name) = fresh(ON_ITS_WAY, |name| fs::openat(folder, name, flags, private))?;
         Ok(Self { fd, folder, named: Some(Temporary { folder, name: Some(name) }) })
     }
 
@@ -273,12 +279,12 @@ impl Drop for Temporary<'_> {
 pub const ON_ITS_WAY: &[u8] = b".driftless-new-";
 
 /// Makes something under a name that nothing has.
-pub(super) fn fresh<T>(make: impl Fn(&[u8]) -> Result<T, Errno>) -> Result<(T, Vec<u8>), Errno> {
+pub(super) fn fresh<T>(prefix: &[u8], mut make: impl FnMut(&[u8]) -> Result<T, Errno>) -> Result<(T, Vec<u8>), Errno> {
     static NEXT: AtomicU64 = AtomicU64::new(0);
     loop {
         let number = NEXT.fetch_add(1, Ordering::Relaxed);
         let own = rustix::process::getpid().as_raw_nonzero();
-        let name = [ON_ITS_WAY, format!("{own}-{number}").as_bytes()].concat();
+        let name = [prefix, format!("{own}-{number}").as_bytes()].concat();
         match make(&name) {
             Err(Errno::EXIST) => {}
             made => return made.map(|made| (made, name)),
@@ -301,7 +307,8 @@ mod tests {
         let (rights, abilities, pulse) = (Rights::of_this_process(), Abilities::default(), Pulse::default());
         let how = Manner { rights: &rights, abilities: &abilities, pulse: &pulse, durable: true };
         let folder = open_top(top);
-        let done = copy_with((folder.as_fd(), b"from"), (folder.as_fd(), to.as_bytes()), attributes, &how);
+        let names = ((folder.as_fd(), b"from".as_slice()), (folder.as_fd(), to.as_bytes()));
+        let done = copy_with(names.0, names.1, (attributes, &mut || Ok(())), &how);
         done.map(|(lost, stat)| {
             assert_eq!(lost, Lost::default());
             stat

@@ -2,6 +2,7 @@
 //! It keeps and tells what it is asked to; what is worth keeping, and for how long, others decide.
 
 pub mod backward;
+pub mod cursor;
 mod interrupted;
 pub mod journal;
 pub mod reading;

@@ -37,11 +37,22 @@ impl Root {
     /// As of open(2); ENOTDIR for what is no folder.
     pub fn open(path: &Path) -> Result<Self, Errno> {
         let folder = fs::openat(CWD, path, FOLDER.difference(OFlags::NOFOLLOW), Mode::empty())?;
+        Self::of(folder, path.to_path_buf())
+    }
+
+    fn of(folder: OwnedFd, path: PathBuf) -> Result<Self, Errno> {
         let stat = fs::fstat(&folder)?;
-        let path = path.to_path_buf();
         let has_openat2 = AtomicBool::new(true);
         let mount = mount_of(&folder, Path::new(""), AtFlags::EMPTY_PATH);
         Ok(Self { folder, path, name: None, dev: stat.st_dev, ino: stat.st_ino, mount, has_openat2, missing: false })
+    }
+
+    /// A folder of the tree as a root of its own.
+    ///
+    /// # Errors
+    /// As of `open_folder`.
+    pub fn below(&self, path: &RelPath) -> Result<Self, Errno> {
+        Self::of(self.open_folder(path)?, path.to_path(&self.path))
     }
 
     /// A root that does not exist, or not yet: there is nothing in it, and nothing can be opened.

@@ -36,6 +36,7 @@ mod random_work;
 mod refusals;
 mod reload;
 mod renames;
+mod restore;
 mod roots;
 mod scrub;
 mod service;

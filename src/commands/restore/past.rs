@@ -1,0 +1,406 @@
+//! Owns what a path was at a time, found on the replica's disk: which file of today's tree, or of what is kept, it was, and
+//! what a folder held. A service may go on working in the replica meanwhile: what it announces is read again before anything
+//! counts that was read from its tree. It writes nothing.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::rc::Rc;
+use std::time::Duration;
+
+use rustix::fs;
+use rustix::io::Errno;
+
+use super::eyes::{Entry, Eyes, Open, Untold, cached, gone_folder, open_folder};
+use crate::fs::exact::{self, Confirm};
+use crate::fs::history::cursor::Cursor;
+use crate::fs::history::journal::segment;
+use crate::fs::history::{backward, reading};
+use crate::fs::metadata;
+use crate::fs::root::Root;
+use crate::fs::scan;
+use crate::plan::rewind::{Regions, Rewind, Source, Was};
+use crate::tree::entry::{Kind, Stat, Time};
+use crate::tree::exclude::RESERVED;
+use crate::tree::history::{Attributes, Event, Line, VERSIONS};
+use crate::tree::path::RelPath;
+
+/// What changes all the time is given up after so many tries.
+const TRIES: u32 = 200;
+
+/// The names in a folder, and its attributes.
+pub type Listed = (Vec<Box<[u8]>>, Attributes);
+
+#[derive(Debug)]
+pub struct Past {
+    replica: Root,
+    versions: Option<Root>,
+    journal: OwnedFd,
+    path: RelPath,
+    at: Time,
+    rewind: Rewind,
+    /// Of inodes with several names.
+    linked: HashMap<(u64, u64), (Time, Attributes)>,
+    /// The folders that were opened last: of the tree, and of what is kept.
+    open: Open,
+    /// Nobody else works in the replica.
+    is_still: bool,
+    tail: Option<(String, Cursor)>,
+    listed: Option<(i64, u64)>,
+    /// What was announced since the journal was read: what went or came, and what got other attributes.
+    moved: BTreeSet<RelPath>,
+    touched: BTreeSet<RelPath>,
+    /// When something came to the path first after the time, and when it went last before.
+    pub came: Option<Time>,
+    pub gone: Option<Time>,
+}
+
+impl Past {
+    /// Reads the journal back to a time. `is_still`: the caller has the replica's lock.
+    ///
+    /// # Errors
+    /// Why that cannot be told.
+    pub fn read(replica: Root, path: RelPath, at: Time, is_still: bool) -> Result<Self, Untold> {
+        let journal = match reading::folder(&replica) {
+            Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP) => return Err(Untold::Never),
+            done => done?,
+        };
+        let kept = RelPath::new(&[RESERVED, b"/", VERSIONS].concat()).unwrap_or_default();
+        let versions = replica.below(&kept).ok();
+        let mut past = Self {
+            replica,
+            versions,
+            journal,
+            path,
+            at,
+            rewind: Rewind::new(Regions::all()),
+            linked: HashMap::new(),
+            open: [None, None],
+            is_still,
+            tail: None,
+            listed: None,
+            moved: BTreeSet::new(),
+            touched: BTreeSet::new(),
+            came: None,
+            gone: None,
+        };
+        past.check()?;
+        past.load(false)?;
+        Ok(past)
+    }
+
+    /// How much is later than the time, because nothing is kept of what it was.
+    pub fn missing(&self) -> u64 {
+        self.rewind.missing()
+    }
+
+    pub fn replica(&self) -> &Root {
+        &self.replica
+    }
+
+    /// Whether the replica has anything at this path now.
+    ///
+    /// # Errors
+    /// As of fstatat(2).
+    pub fn has_path(&mut self, path: &RelPath) -> Result<bool, Errno> {
+        self.open = [None, None];
+        match self.look_at(&Source::Current(path.clone())) {
+            Ok(_) => Ok(true),
+            Err(Errno::NOENT | Errno::NOTDIR) => Ok(false),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Whether the journal tells everything since the time.
+    fn check(&mut self) -> Result<(), Untold> {
+        let mut since = None;
+        let mut last = None;
+        for name in reading::segments(self.journal.as_fd())?.iter().rev() {
+            for line in backward::lines(self.journal.as_fd(), name)? {
+                last = last.or(Some(line.at));
+                match line.event {
+                    Event::Gap => return Err(since.map_or(Untold::Gap(line.at), |since| Untold::Before(Some(since)))),
+                    Event::Since if line.at <= self.at => return self.check_future(last),
+                    Event::Since => since = Some(line.at),
+                    _ => self.note_end(&line),
+                }
+            }
+        }
+        Err(Untold::Before(since))
+    }
+
+    fn check_future(&self, last: Option<Time>) -> Result<(), Untold> {
+        let now = jiff::Timestamp::now();
+        let now = Time { sec: now.as_second(), nsec: u32::try_from(now.subsec_nanosecond()).unwrap_or(0) };
+        if self.at > now && last.is_none_or(|last| self.at > last) { Err(Untold::Future) } else { Ok(()) }
+    }
+
+    fn note_end(&mut self, line: &Line) {
+        let comes = match &line.event {
+            Event::Created { .. } => self.path == line.path,
+            Event::Renamed { to, .. } => self.path == *to,
+            _ => false,
+        };
+        let goes = match &line.event {
+            Event::Removed { .. } | Event::Renamed { .. } => self.path == line.path,
+            _ => false,
+        };
+        if comes && line.at > self.at {
+            self.came = Some(line.at);
+        }
+        if goes && line.at <= self.at && self.gone.is_none() {
+            self.gone = Some(line.at);
+        }
+    }
+
+    /// Goes back from what is there now. `whole`: also by what the journal tells of other paths.
+    fn load(&mut self, whole: bool) -> Result<(), Errno> {
+        (self.moved, self.touched, self.open, self.tail, self.listed) = Default::default();
+        if let Ok(stat) = fs::fstat(&self.journal) {
+            self.listed = Some((stat.st_mtime, stat.st_mtime_nsec));
+        }
+        let names = reading::segments(self.journal.as_fd())?;
+        let first = segment(self.at);
+        let names: Vec<&String> = names.iter().filter(|name| **name >= first).collect();
+        let mut regions = if whole { Regions::all() } else { Regions::of(self.path.clone()) };
+        let mut last = self.at;
+        for name in &names {
+            let mut cursor = Cursor::open(self.journal.as_fd(), name)?;
+            while let Some(line) = cursor.line()? {
+                if line.at > self.at {
+                    regions.follow(&line);
+                    last = last.max(line.at);
+                }
+            }
+            self.tail = Some(((*name).clone(), cursor));
+        }
+        let mut rewind = Rewind::new(regions);
+        let (replica, versions) = (&self.replica, self.versions.as_ref());
+        let mut eyes = Eyes { replica, versions, open: &mut self.open };
+        for name in names.iter().rev() {
+            let lines = backward::lines(self.journal.as_fd(), name)?;
+            for line in lines.filter(|line| line.at > self.at && line.at <= last) {
+                rewind.undo(&line, &mut eyes);
+            }
+        }
+        self.linked.clear();
+        for (source, (at, attributes)) in rewind.all_attributes() {
+            let Ok(stat) = eyes.look(source) else { continue };
+            if stat.is_linked() {
+                let first = self.linked.entry((stat.dev, stat.ino)).or_insert_with(|| (*at, attributes.clone()));
+                if *at < first.0 {
+                    *first = (*at, attributes.clone());
+                }
+            }
+        }
+        self.rewind = rewind;
+        Ok(())
+    }
+
+    fn again(&mut self, tries: &mut u32) -> Result<(), Errno> {
+        *tries += 1;
+        if *tries > TRIES {
+            return Err(Errno::AGAIN);
+        }
+        if *tries > 5 {
+            // What is announced is on its way.
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        self.load(self.rewind.is_whole())
+    }
+
+    /// Reads what was announced since.
+    fn refresh(&mut self) -> Result<(), Errno> {
+        if self.is_still {
+            return Ok(());
+        }
+        loop {
+            let mut lines = Vec::new();
+            if let Some((_, tail)) = &mut self.tail {
+                while let Some(line) = tail.line()? {
+                    lines.push(line);
+                }
+            }
+            lines.iter().for_each(|line| self.note(line));
+            let stat = fs::fstat(&self.journal)?;
+            let listed = Some((stat.st_mtime, stat.st_mtime_nsec));
+            if listed == self.listed {
+                return Ok(());
+            }
+            let own = self.tail.as_ref().map(|(name, _)| name.clone()).unwrap_or_default();
+            match reading::segments(self.journal.as_fd())?
+                .into_iter()
+                .find(|name| *name > own && *name >= segment(self.at))
+            {
+                Some(next) => {
+                    let cursor = Cursor::open(self.journal.as_fd(), &next)?;
+                    self.tail = Some((next, cursor));
+                }
+                None => self.listed = listed,
+            }
+        }
+    }
+
+    fn note(&mut self, line: &Line) {
+        match &line.event {
+            Event::Renamed { to: other, .. } | Event::Exchanged { with: other, .. } => {
+                self.moved.extend([line.path.clone(), other.clone()]);
+            }
+            Event::Metadata { .. } => drop(self.touched.insert(line.path.clone())),
+            Event::Created { .. } | Event::Updated { .. } | Event::Removed { .. } => {
+                self.moved.insert(line.path.clone());
+            }
+            _ => {}
+        }
+    }
+
+    /// Whether something has been announced by now of what lies there, or directly in it, since the journal was read.
+    fn is_stale(&mut self, source: &Source) -> Result<bool, Errno> {
+        if self.is_still {
+            return Ok(false);
+        }
+        self.refresh()?;
+        let awaited = self.rewind.awaited().to_vec();
+        let (replica, versions) = (&self.replica, self.versions.as_ref());
+        let mut eyes = Eyes { replica, versions, open: &mut [None, None] };
+        if awaited.iter().any(|source| eyes.look(source).is_ok()) {
+            return Ok(true);
+        }
+        let Source::Current(path) = source else { return Ok(false) };
+        if self.moved.is_empty() && self.touched.is_empty() {
+            return Ok(false);
+        }
+        let below = self.moved.range(path.clone()..).take_while(|moved| moved.is_within(path));
+        let is_within = below.into_iter().any(|moved| moved.split().is_some_and(|(parent, _)| parent == *path));
+        Ok(is_within || self.touched.contains(path) || path.and_above().any(|path| self.moved.contains(&path)))
+    }
+
+    fn look_at(&mut self, source: &Source) -> Result<Stat, Errno> {
+        let (replica, versions) = (&self.replica, self.versions.as_ref());
+        Eyes { replica, versions, open: &mut self.open }.look(source)
+    }
+
+    /// The open folder of an entry, and its name there.
+    fn place(&mut self, source: &Source) -> Result<(Rc<OwnedFd>, Vec<u8>), Errno> {
+        let (root, path, at) = match source {
+            Source::Current(path) => (&self.replica, path, 0),
+            Source::Version(path) => (self.versions.as_ref().ok_or(Errno::NOENT)?, path, 1),
+        };
+        let (parent, name) = path.split().ok_or(Errno::ISDIR)?;
+        Ok((cached(root, &mut self.open[at], &parent)?, name.to_vec()))
+    }
+
+    /// What was this path? Nothing if nothing was there.
+    ///
+    /// # Errors
+    /// As of fstatat(2) and of reading the journal; EAGAIN where everything changes all the time.
+    pub fn look(&mut self, path: &RelPath) -> Result<Option<Entry>, Errno> {
+        let mut tries = 0;
+        loop {
+            let source = match self.rewind.was(path) {
+                Was::Absent => return Ok(None),
+                Was::Folder(attributes) => return Ok(Some(gone_folder(attributes))),
+                Was::At(source) => source,
+            };
+            match self.look_at(&source) {
+                Ok(stat) if stat.is_linked() && !self.rewind.is_whole() => self.load(true)?,
+                Ok(stat) => {
+                    // It may have got its second name since: then it is told under its own.
+                    let linked = self.linked.get(&(stat.dev, stat.ino)).filter(|_| stat.is_linked());
+                    let known = linked.or_else(|| self.rewind.attributes(&source));
+                    let attributes = known.map(|(_, attributes)| attributes.clone());
+                    return Ok(Some(Entry { source: Some(source), kind: stat.kind, stat: Some(stat), attributes }));
+                }
+                Err(Errno::NOENT | Errno::NOTDIR) => {
+                    let is_lost = matches!(source, Source::Version(_)) || self.is_stale(&source)?;
+                    // What was announced before the journal was read may have been done since.
+                    if (is_lost && tries < TRIES) || (!self.is_still && tries < 2) {
+                        self.again(&mut tries)?;
+                    } else if self.rewind.names(path).any(|(_, is_there)| is_there) {
+                        return Ok(Some(gone_folder(None)));
+                    } else {
+                        return Ok(None);
+                    }
+                }
+                Err(error) => return Err(error),
+            }
+        }
+    }
+
+    /// The names in what was a folder, in no order, and the attributes that it had.
+    ///
+    /// # Errors
+    /// As of `look`, and as of getdents(2).
+    pub fn list(&mut self, path: &RelPath) -> Result<Listed, Errno> {
+        let mut tries = 0;
+        loop {
+            let Some(entry) = self.look(path)? else { return Err(Errno::NOENT) };
+            let mut names: BTreeMap<Box<[u8]>, bool> = BTreeMap::new();
+            let mut attributes = entry.attributes.unwrap_or_default();
+            if let Some(source) = entry.source {
+                let had = self.rewind.attributes(&source).map(|(_, attributes)| attributes.clone());
+                let read = self.list_now(&source, &mut names);
+                let is_gone = matches!(read, Err(Errno::NOENT | Errno::NOTDIR));
+                if self.is_stale(&source)? || (is_gone && !self.is_still) {
+                    self.again(&mut tries)?;
+                    continue;
+                }
+                let now = read?;
+                attributes = had.unwrap_or(now);
+            }
+            names.extend(self.rewind.names(path).map(|(name, is_there)| (name.into(), is_there)));
+            let there = names.into_iter().filter(|(_, is_there)| *is_there);
+            return Ok((there.map(|(name, _)| name).collect(), attributes));
+        }
+    }
+
+    fn list_now(&mut self, source: &Source, names: &mut BTreeMap<Box<[u8]>, bool>) -> Result<Attributes, Errno> {
+        let Source::Current(path) = source else { return Err(Errno::NOTDIR) };
+        let folder = open_folder(&self.replica, path)?;
+        let listing = scan::names(folder.as_fd(), &mut || {})?;
+        let own = |name: &[u8]| path.is_root() && name == RESERVED;
+        names.extend(listing.iter().filter(|(name, _)| !own(name)).map(|(name, _)| (name.into(), true)));
+        Ok(Attributes::of(&exact::stat(folder.as_fd())?, metadata::xattrs(folder.as_fd())?))
+    }
+
+    /// Has something that was no folder put somewhere: `put` is given where it lies, what it had then if that was something
+    /// else, and what is to be asked before it counts.
+    ///
+    /// # Errors
+    /// Those of `put` and of `look`; ENOENT where nothing was there.
+    pub fn with<T>(
+        &mut self,
+        path: &RelPath,
+        mut put: impl FnMut(&Entry, (BorrowedFd, &[u8]), Confirm) -> Result<T, Errno>,
+    ) -> Result<T, Errno> {
+        let mut tries = 0;
+        loop {
+            let entry = self.look(path)?.ok_or(Errno::NOENT)?;
+            let source = entry.source.clone().ok_or(Errno::ISDIR)?;
+            let done = self.place(&source).and_then(|(folder, name)| {
+                let mut confirm = || if self.is_stale(&source)? { Err(Errno::AGAIN) } else { Ok(()) };
+                put(&entry, (folder.as_fd(), &name), &mut confirm)
+            });
+            match done {
+                Err(Errno::AGAIN) => self.again(&mut tries)?,
+                Err(Errno::NOENT | Errno::NOTDIR | Errno::STALE) if !self.is_still && tries < TRIES => {
+                    self.again(&mut tries)?;
+                }
+                done => return done,
+            }
+        }
+    }
+
+    /// Whether the replica has the same at this path now, as far as its size and its time tell.
+    ///
+    /// # Errors
+    /// As of fstatat(2).
+    pub fn has_now(&mut self, path: &RelPath, other: &Stat) -> Result<bool, Errno> {
+        self.open = [None, None];
+        match self.look_at(&Source::Current(path.clone())) {
+            Ok(stat) if other.kind == Kind::Directory => Ok(stat.kind == Kind::Directory),
+            Ok(stat) => Ok((stat.kind, stat.size, stat.mtime) == (other.kind, other.size, other.mtime)),
+            Err(Errno::NOENT | Errno::NOTDIR) => Ok(false),
+            Err(error) => Err(error),
+        }
+    }
+}

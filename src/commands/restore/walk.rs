@@ -1,0 +1,383 @@
+//! Owns bringing a tree back: one entry after the other, a folder's own attributes when all is in it. What is there already
+//! and equal is not touched; what is there and differs, `place` decides about.
+
+use std::collections::HashMap;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::rc::Rc;
+
+use rustix::fs;
+use rustix::io::Errno;
+
+use super::eyes::Entry;
+use super::keep::Keeper;
+use super::past::Past;
+use super::told::{Done, Told};
+use crate::fs::copy::Abilities;
+use crate::fs::exact::{self, Manner};
+use crate::fs::metadata::{self, CAPABILITY, Rights};
+use crate::fs::pulse::Pulse;
+use crate::fs::restore::Workshop;
+use crate::fs::root::{Root, open_child};
+use crate::fs::scan;
+use crate::tree::entry::{Kind, Stat};
+use crate::tree::exclude::RESERVED;
+use crate::tree::history::Attributes;
+use crate::tree::path::RelPath;
+
+/// So many folders are kept open, of a tree that may be deeper.
+const OPEN: usize = 200;
+
+/// How it is brought back.
+#[derive(Clone, Copy, Debug)]
+pub struct Mode {
+    /// Others are at work there.
+    pub in_place: bool,
+    pub force: bool,
+    pub dry_run: bool,
+    /// A service keeps what is replaced, if its replica has it.
+    pub is_served: bool,
+}
+
+pub struct Walk<'a> {
+    pub(super) past: &'a mut Past,
+    pub(super) to: &'a Root,
+    pub(super) mode: Mode,
+    pub(super) keeper: Option<&'a Keeper>,
+    pub(super) told: &'a mut Told,
+    pub(super) rights: Rights,
+    pub(super) pulse: &'a Pulse,
+    pub(super) workshop: Workshop<'a>,
+    abilities: Abilities,
+    /// The path in the past, and where it goes.
+    way: (RelPath, RelPath),
+    /// Where the first name of an inode is, of those that have several.
+    linked: HashMap<(u64, u64), RelPath>,
+    /// What an inode that stays was, of those that have several names there.
+    stays: HashMap<(u64, u64), (u64, u64)>,
+}
+
+struct Frame {
+    path: RelPath,
+    /// Nothing in a dry run, where it is not there.
+    folder: Option<Rc<OwnedFd>>,
+    /// Names that are still to come, the last one first.
+    names: Vec<Box<[u8]>>,
+    attributes: Option<Attributes>,
+    is_new: bool,
+    /// In place: what is there and was not then.
+    others: Vec<Box<[u8]>>,
+    /// Something in it is not as it was then.
+    differs: bool,
+}
+
+enum Step {
+    Done,
+    Differs,
+    Enter { is_new: bool },
+}
+
+impl<'a> Walk<'a> {
+    pub fn new(
+        (past, to): (&'a mut Past, &'a Root),
+        way: (RelPath, RelPath),
+        mode: Mode,
+        keeper: Option<&'a Keeper>,
+        (told, pulse): (&'a mut Told, &'a Pulse),
+    ) -> Self {
+        let workshop = Workshop::new(to, mode.in_place);
+        let (rights, abilities, linked) = (Rights::of_this_process(), Abilities::default(), HashMap::new());
+        Self { past, to, mode, keeper, told, rights, pulse, workshop, abilities, way, linked, stays: HashMap::new() }
+    }
+
+    /// Brings all of it back. What fails is told, and the rest goes on.
+    ///
+    /// # Errors
+    /// What makes going on useless: ECANCELED, ENOSPC and the like.
+    pub fn run(&mut self, kind: Kind) -> Result<(), Errno> {
+        let (top, to) = self.way.clone();
+        let mut frames = Vec::new();
+        if self.mode.dry_run && !self.mode.in_place {
+            if kind != Kind::Directory {
+                return self.entry(&top, None, b"").map(|_| ());
+            }
+            frames.push(self.enter(top, None, true, None)?);
+        } else if to.is_root() {
+            let folder = self.to.open_folder(&to)?;
+            frames.push(self.enter(top, Some(Rc::new(folder)), !self.mode.in_place, None)?);
+        } else {
+            self.begin(&top, &to, &mut frames)?;
+        }
+        while let Some(frame) = frames.last_mut() {
+            if self.pulse.is_stopped() {
+                return Err(Errno::CANCELED);
+            }
+            let Some(name) = frame.names.pop() else {
+                self.leave(&mut frames)?;
+                continue;
+            };
+            let path = frame.path.join(&name);
+            let (folder, only) = (frame.folder.clone(), self.way_to(&path));
+            let name_there = self.there(&path).split().map(|(_, name)| name.to_vec()).unwrap_or_default();
+            let done = self.entry(&path, folder.as_deref().map(AsFd::as_fd), &name_there);
+            let done = done.and_then(|step| match step {
+                Step::Done => Ok(None),
+                Step::Differs => Ok(Some(None)),
+                Step::Enter { is_new } => {
+                    let open = |folder: &Rc<OwnedFd>| match open_child(folder.as_fd(), &name_there) {
+                        // A dry run has replaced nothing.
+                        Err(Errno::NOTDIR | Errno::NOENT | Errno::LOOP) if self.mode.dry_run => Ok(None),
+                        done => done.map(|folder| Some(Rc::new(folder))),
+                    };
+                    let open = folder.as_ref().map(open).transpose()?.flatten();
+                    self.enter(path.clone(), open, is_new, only).map(|frame| Some(Some(frame)))
+                }
+            });
+            match done {
+                Ok(None) => {}
+                Ok(Some(None)) => frame.differs = true,
+                Ok(Some(Some(entered))) => {
+                    frames.push(entered);
+                    if let Some(far) = frames.len().checked_sub(OPEN).and_then(|far| frames.get_mut(far)) {
+                        far.folder = None;
+                    }
+                }
+                Err(error) => {
+                    frame.differs = true;
+                    self.failed(&path, error)?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// The folders above are made where they are gone, too.
+    fn begin(&mut self, top: &RelPath, to: &RelPath, frames: &mut Vec<Frame>) -> Result<(), Errno> {
+        let mut above = (to.clone(), top.clone());
+        loop {
+            let name = above.1.split().map(|(_, name)| name.to_vec()).unwrap_or_default();
+            above = match (above.0.split(), above.1.split()) {
+                (Some((to, _)), Some((top, _))) => (to, top),
+                // DEST has another name than what was the root.
+                (Some((to, _)), None) => (to, RelPath::root()),
+                (None, _) => return Err(Errno::NOENT),
+            };
+            match self.to.open_folder(&above.0) {
+                Err(Errno::NOENT) if self.mode.in_place => {}
+                folder => {
+                    frames.push(Frame {
+                        path: above.1,
+                        folder: Some(Rc::new(folder?)),
+                        names: vec![name.into()],
+                        attributes: None,
+                        is_new: false,
+                        others: Vec::new(),
+                        differs: true,
+                    });
+                    return Ok(());
+                }
+            }
+        }
+    }
+
+    /// The one name that is wanted in a folder above what is to come back.
+    fn way_to(&self, path: &RelPath) -> Option<Box<[u8]>> {
+        let top = &self.way.0;
+        let is_above = top.is_within(path) && top != path;
+        is_above.then(|| top.components().nth(path.depth()).map(Into::into)).flatten()
+    }
+
+    /// Where something that was at a path goes.
+    pub(super) fn there(&self, path: &RelPath) -> RelPath {
+        path.moved(&self.way.0, &self.way.1).unwrap_or_else(|| path.clone())
+    }
+
+    fn enter(
+        &mut self,
+        path: RelPath,
+        folder: Option<Rc<OwnedFd>>,
+        is_new: bool,
+        only: Option<Box<[u8]>>,
+    ) -> Result<Frame, Errno> {
+        let (mut names, attributes) = self.past.list(&path)?;
+        names.sort_unstable_by(|a, b| b.cmp(a));
+        let mut others = Vec::new();
+        if let (Some(folder), false, None) = (&folder, is_new || !self.mode.in_place, &only) {
+            let again = exact::open_folder(folder.as_fd(), b".")?;
+            let there = scan::names(again.as_fd(), &mut || {})?;
+            let is_other = |name: &[u8]| {
+                names.binary_search_by(|known| name.cmp(known)).is_err() && !(path.is_root() && name == RESERVED)
+            };
+            others = there.iter().map(|(name, _)| name).filter(|name| is_other(name)).map(Into::into).collect();
+        }
+        if let Some(only) = only {
+            names = vec![only];
+        }
+        Ok(Frame { path, folder, names, attributes: Some(attributes), is_new, others, differs: false })
+    }
+
+    /// A folder is as full as it gets.
+    fn leave(&mut self, frames: &mut Vec<Frame>) -> Result<(), Errno> {
+        let Some(mut frame) = frames.pop() else { return Ok(()) };
+        let done = self.finish(&mut frame);
+        if let Some(above) = frames.last_mut() {
+            if above.folder.is_none() && !self.mode.dry_run {
+                above.folder = Some(Rc::new(self.to.open_folder(&self.there(&above.path))?));
+            }
+            above.differs |= done.is_err();
+        }
+        match done {
+            Err(error) => self.failed(&frame.path, error),
+            Ok(()) => Ok(()),
+        }
+    }
+
+    fn finish(&mut self, frame: &mut Frame) -> Result<(), Errno> {
+        let Some(attributes) = &frame.attributes else { return Ok(()) };
+        if let Some(folder) = &frame.folder {
+            for name in std::mem::take(&mut frame.others) {
+                frame.differs |= !self.remove_other(&frame.path.join(&name), folder.as_fd(), &name)?;
+            }
+        }
+        let Some(folder) = frame.folder.as_ref().filter(|_| !self.mode.dry_run) else { return Ok(()) };
+        let folder = folder.as_fd();
+        let now = exact::stat(folder)?;
+        let wanted = stat_of(&now, attributes);
+        let mut xattrs = attributes.xattrs.clone();
+        if !self.rights.are_full() {
+            xattrs.remove(CAPABILITY);
+        }
+        if !frame.is_new && !self.mode.force {
+            // Its time is no difference: it moves with whatever is made in it.
+            let alike = metadata::same_stat(&Stat { mtime: now.mtime, ..wanted }, &now, &self.rights)
+                && metadata::xattrs(folder)? == xattrs;
+            if !alike {
+                self.told.left(&frame.path, "its attributes are others than they were then; --force sets them");
+            }
+            if !alike || frame.differs {
+                return Ok(());
+            }
+        }
+        if self.mode.in_place {
+            fs::fsync(folder)?;
+        }
+        let lost = metadata::apply(folder, &wanted, &xattrs, (&now, None), &self.rights)?;
+        self.told.lost(lost, &frame.path);
+        Ok(())
+    }
+
+    fn entry(&mut self, path: &RelPath, folder: Option<BorrowedFd>, name: &[u8]) -> Result<Step, Errno> {
+        let Some(was) = self.past.look(path)? else { return Ok(Step::Done) };
+        let now = match folder.map(|folder| exact::look(folder, name)) {
+            None | Some(Err(Errno::NOENT)) => None,
+            Some(now) => Some(now?),
+        };
+        if was.kind == Kind::Directory {
+            return self.folder(path, (folder, name), now.as_ref());
+        }
+        if let (Some(folder), Some(now)) = (folder, &now)
+            && self.is_same(path, (folder, name), now)?
+            && self.is_linked_alike(&was, path, now)?
+        {
+            self.told.same();
+            return Ok(Step::Done);
+        }
+        if let Some(now) = &now
+            && !self.may_replace(path, (folder, name), now)?
+        {
+            return Ok(Step::Differs);
+        }
+        let replaced = now.as_ref().filter(|now| now.kind != Kind::Directory);
+        let bytes = was.stat.map_or(0, |stat| stat.size);
+        if let Some(first) = self.is_named(&was, path) {
+            if let (Some(folder), false) = (folder, self.mode.dry_run) {
+                let (parent, first) = first.split().ok_or(Errno::ISDIR)?;
+                let from = self.to.open_folder(&parent)?;
+                self.workshop.link((from.as_fd(), first), (folder, name), replaced)?;
+            }
+            self.told.done(path, Done::Name, now.is_some());
+            return Ok(Step::Done);
+        }
+        if let (Some(folder), false) = (folder, self.mode.dry_run) {
+            let manner = Manner {
+                rights: &self.rights,
+                abilities: &self.abilities,
+                pulse: self.pulse,
+                durable: self.mode.in_place,
+            };
+            let workshop = &self.workshop;
+            let copied = self.past.with(path, |was, from, confirm| {
+                workshop.copy(from, (folder, name), replaced, (was.attributes.as_ref(), confirm), &manner)
+            });
+            self.told.lost(copied?.0, path);
+        }
+        self.told.done(path, Done::of(was.kind, bytes), now.is_some());
+        Ok(Step::Done)
+    }
+
+    /// Whether something that is there has the names in common that it had then.
+    fn is_linked_alike(&mut self, was: &Entry, path: &RelPath, now: &Stat) -> Result<bool, Errno> {
+        let Some(stat) = &was.stat else { return Ok(false) };
+        let id = (stat.dev, stat.ino);
+        if now.is_linked() && self.stays.get(&(now.dev, now.ino)).is_some_and(|other| *other != id) {
+            return Ok(false);
+        }
+        if let Some(first) = self.linked.get(&id) {
+            let (parent, name) = first.split().ok_or(Errno::ISDIR)?;
+            let first = self.to.open_folder(&parent).and_then(|parent| exact::look(parent.as_fd(), name));
+            return Ok(first.is_ok_and(|first| first.id() == now.id()));
+        }
+        if now.is_linked() {
+            self.stays.insert((now.dev, now.ino), id);
+        }
+        self.is_named(was, path);
+        Ok(true)
+    }
+
+    /// Notes where an inode has its first name; where it was, if this is another one.
+    fn is_named(&mut self, was: &Entry, path: &RelPath) -> Option<RelPath> {
+        let stat = was.stat.filter(Stat::is_linked)?;
+        let id = (stat.dev, stat.ino);
+        let first = self.linked.get(&id).cloned();
+        if first.is_none() {
+            self.linked.insert(id, self.there(path));
+        }
+        first
+    }
+
+    fn folder(
+        &mut self,
+        path: &RelPath,
+        (folder, name): (Option<BorrowedFd>, &[u8]),
+        now: Option<&Stat>,
+    ) -> Result<Step, Errno> {
+        if now.is_some_and(|now| now.kind == Kind::Directory) {
+            return Ok(Step::Enter { is_new: false });
+        }
+        if let Some(now) = now
+            && !self.may_replace(path, (folder, name), now)?
+        {
+            return Ok(Step::Differs);
+        }
+        if let (Some(folder), false) = (folder, self.mode.dry_run) {
+            self.workshop.folder((folder, name), now)?;
+        }
+        self.told.done(path, Done::Folder, now.is_some());
+        Ok(Step::Enter { is_new: true })
+    }
+
+    fn failed(&mut self, path: &RelPath, error: Errno) -> Result<(), Errno> {
+        match error {
+            Errno::CANCELED | Errno::NOSPC | Errno::DQUOT | Errno::ROFS => Err(error),
+            error => {
+                self.told.failed(path, error);
+                Ok(())
+            }
+        }
+    }
+}
+
+/// The stat that something with these attributes has.
+pub(super) fn stat_of(now: &Stat, attributes: &Attributes) -> Stat {
+    let Attributes { mode, uid, gid, mtime, .. } = attributes;
+    Stat { mode: *mode, uid: *uid, gid: *gid, mtime: *mtime, ..*now }
+}

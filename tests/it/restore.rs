@@ -1,0 +1,281 @@
+//! What comes back is what was there: whole trees and parts of them, for times between passes, in place and elsewhere, with a
+//! service at work and from the replica's disk alone.
+
+use std::fs;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use crate::compare::{self, Reserved, assert_same, differences};
+use crate::disk;
+use crate::fixture::{Pair, Ran, run};
+use crate::random::{each_seed, number};
+use crate::random_work::Work;
+
+const KEEP: [&str; 2] = ["--keep-versions", "30d"];
+
+/// This moment, as the option takes it.
+fn now() -> String {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).expect("after 1970");
+    format!("@{}.{:09}", now.as_secs(), now.subsec_nanos())
+}
+
+/// A copy of a tree with all its attributes and links.
+fn copied(from: &Path, to: &Path) {
+    let status = Command::new("cp").arg("-a").arg("--preserve=all").arg(from).arg(to).status().expect("cp");
+    assert!(status.success());
+}
+
+impl Pair {
+    fn restore(&self, path: &str, at: &str, args: &[&str]) -> Ran {
+        let mut command = self.command(&["restore", "--at", at]);
+        command.args(args).args(["--", path]);
+        run(command)
+    }
+
+    /// From the replica's disk alone.
+    fn restore_to(&self, path: &str, at: &str, to: &Path) -> Ran {
+        let replica = self.replica();
+        self.restore(path, at, &["--replica", text(&replica), "--to", text(to)])
+    }
+
+    fn restore_in_place(&self, path: &str, at: &str, args: &[&str]) -> Ran {
+        let (source, replica) = (self.source(), self.replica());
+        self.restore(path, at, &[&["--replica", text(&replica), "--source", text(&source)], args].concat())
+    }
+}
+
+fn text(path: &Path) -> &str {
+    path.to_str().expect("text")
+}
+
+#[test]
+fn random_past_comes_back_exactly() {
+    each_seed(2, one_seed);
+}
+
+fn one_seed(seed: u64) -> Result<(), String> {
+    let pair = Pair::new();
+    let mut work = Work::new(seed, &pair.source(), &pair.top().join("outside"));
+    let mut past: Vec<(String, PathBuf)> = Vec::new();
+    for round in 0..number("DRIFTLESS_ROUNDS", 5) {
+        for _ in 0..20 + work.below(80) {
+            work.step();
+        }
+        pair.sync(&[&KEEP[..], &["--release", "-q", "-c"]].concat());
+        let snapshot = pair.top().join(format!("was-{round}"));
+        copied(&pair.source(), &snapshot);
+        past.push((now(), snapshot));
+    }
+    let check = |path: &str, at: &str, was: &Path, number: usize| {
+        let to = pair.top().join(format!("back-{number}"));
+        let ran = pair.restore_to(path, at, &to);
+        let found = if ran.code == Some(0) { differences(was, &to, Reserved::Forbidden) } else { Vec::new() };
+        if ran.code != Some(0) || !found.is_empty() {
+            let journal = fs::read_dir(pair.replica().join(".driftless/journal")).expect("a journal");
+            let journal: String =
+                journal.map(|file| fs::read_to_string(file.expect("listed").path()).expect("read")).collect();
+            let kept = std::env::var_os("DRIFTLESS_SHOW").map_or(String::new(), |_| journal);
+            return Err(format!("seed {seed}, {path} at {at}: {}\n{}\n{kept}", ran.text(), compare::list(&found)));
+        }
+        disk::open_all(&to);
+        fs::remove_dir_all(&to).map_err(|error| error.to_string())
+    };
+    for (number, (at, was)) in past.iter().enumerate() {
+        check(".", at, was, number)?;
+        let folders = walkdir::WalkDir::new(was).min_depth(1).sort_by_file_name().into_iter().flatten();
+        let folders: Vec<_> = folders.filter(|entry| entry.file_type().is_dir()).map(|e| e.into_path()).collect();
+        for part in 0..2.min(folders.len()) {
+            let folder = &folders[work.one_of(folders.len())];
+            // Links to what is outside of a part cannot be there.
+            let is_linked = walkdir::WalkDir::new(folder)
+                .into_iter()
+                .flatten()
+                .any(|entry| entry.metadata().is_ok_and(|stat| !stat.is_dir() && stat.nlink() > 1));
+            if let (Some(path), false) = (folder.strip_prefix(was).expect("below").to_str(), is_linked) {
+                check(path, at, folder, 100 * (number + 1) + part)?;
+            }
+        }
+    }
+    // Back and forth in place, without a service: nothing is lost on the way.
+    let (first, last) = (&past[0], &past[past.len() - 1]);
+    for (at, was) in [first, last, first] {
+        pair.restore_in_place(".", at, &["--force", "-q"]).expect_code(0);
+        let found = differences(was, &pair.source(), Reserved::Forbidden);
+        if !found.is_empty() {
+            let elsewhere = check(".", at, was, 98);
+            return Err(format!("seed {seed}, in place at {at}: {}\n{elsewhere:?}", compare::list(&found)));
+        }
+        pair.sync(&[&KEEP[..], &["--release", "-q", "-c"]].concat());
+    }
+    check(".", &last.0, &last.1, 99)
+}
+
+#[test]
+fn what_a_service_works_on_comes_back_all_the_same() {
+    each_seed(1, one_seed_live);
+}
+
+fn one_seed_live(seed: u64) -> Result<(), String> {
+    let pair = Pair::new();
+    let mut work = Work::new(seed, &pair.source(), &pair.top().join("outside"));
+    (0..150).for_each(|_| work.step());
+    let watch = pair.watch(&[&KEEP[..], &["--max-delete", "100%", "-c"]].concat());
+    let (was, at) = (pair.top().join("was"), now());
+    copied(&pair.source(), &was);
+    let (replica, control) = (pair.replica(), pair.control());
+    let done = AtomicBool::new(false);
+    thread::scope(|scope| {
+        let working = scope.spawn(|| {
+            while !done.load(Ordering::Relaxed) {
+                work.step();
+                thread::sleep(Duration::from_millis(1));
+            }
+        });
+        for number in 0..4 {
+            let to = pair.top().join(format!("back-{number}"));
+            let ran = pair.restore(".", &at, &["--replica", text(&replica), "--to", text(&to)]);
+            let found = differences(&was, &to, Reserved::Forbidden);
+            if ran.code != Some(0) || !found.is_empty() {
+                done.store(true, Ordering::Relaxed);
+                return Err(format!("seed {seed}, try {number}: {}\n{}", ran.text(), compare::list(&found)));
+            }
+        }
+        done.store(true, Ordering::Relaxed);
+        working.join().expect("worked");
+        Ok(())
+    })?;
+    // In its place: the service keeps what is replaced, and its replica follows.
+    watch.flush();
+    let (later, then) = (pair.top().join("later"), now());
+    copied(&pair.source(), &later);
+    for (time, tree) in [(&at, &was), (&then, &later), (&at, &was)] {
+        pair.restore(".", time, &["--control", text(&control), "--force", "-q"]).expect_code(0);
+        let found = differences(tree, &pair.source(), Reserved::Ignored);
+        if !found.is_empty() {
+            return Err(format!("seed {seed}, in place at {time}: {}", compare::list(&found)));
+        }
+        watch.assert_follows();
+    }
+    watch.stop();
+    let to = pair.top().join("back");
+    pair.restore_to(".", &then, &to).expect_code(0);
+    let found = differences(&later, &to, Reserved::Forbidden);
+    if found.is_empty() { Ok(()) } else { Err(format!("seed {seed}, at last: {}", compare::list(&found))) }
+}
+
+#[test]
+fn what_is_there_is_left_alone_unless_it_may_go() {
+    let pair = Pair::of("d/a \"one\"\n d/b \"two\"\n d/gone \"three\"\n d/kind \"four\"");
+    let at_source = |name: &str| pair.source().join(name);
+    let was = pair.top().join("was");
+    pair.sync(&KEEP);
+    let at = now();
+    copied(&pair.source(), &was);
+    disk::write(&at_source("d/a"), "newer");
+    fs::remove_file(at_source("d/gone")).expect("removed");
+    fs::remove_file(at_source("d/kind")).expect("removed");
+    fs::create_dir(at_source("d/kind")).expect("made");
+    disk::write(&at_source("d/kind/x"), "within");
+    disk::write(&at_source("d/new"), "new");
+    pair.sync(&KEEP);
+    // What the replica has never had, an excluded file as well, is nobody's to remove.
+    disk::write(&at_source("d/unknown"), "unknown");
+    let untouched = disk::stat(&at_source("d/b"));
+    let dry = pair.restore_in_place("d", &at, &["-n"]).expect_code(1);
+    assert!(dry.stdout.contains("Would restore: 'd/gone'"), "{}", dry.stdout);
+    assert!(!disk::exists(&at_source("d/gone")), "a dry run does nothing");
+    let ran = pair.restore_in_place("d", &at, &[]).expect_code(1);
+    for line in [
+        "Left alone: 'd/a': it is other than it was then; --force replaces it",
+        "Left alone: 'd/kind': it is other than it was then; --force replaces it",
+        "Left alone: 'd/new': it was not there then; --force removes it",
+    ] {
+        assert!(ran.stdout.contains(line), "{}", ran.stdout);
+    }
+    assert!(ran.stdout.contains("1 file, 5 B, 1 as it was already, 3 left alone, 1 unknown"), "{}", ran.stdout);
+    assert_eq!(fs::read(at_source("d/gone")).expect("back"), fs::read(was.join("d/gone")).expect("there"));
+    assert_eq!(fs::read(at_source("d/a")).expect("there"), b"newer");
+    // Newer than the replica: it is kept as well.
+    disk::write(&at_source("d/a"), "newest");
+    let newest = now();
+    thread::sleep(Duration::from_millis(2));
+    pair.restore_in_place("d", &at, &["--force"]).expect_code(0);
+    let same = disk::stat(&at_source("d/b"));
+    assert_eq!((same.ino(), same.ctime_nsec()), (untouched.ino(), untouched.ctime_nsec()), "it was equal");
+    fs::remove_file(at_source("d/unknown")).expect("removed");
+    pair.restore_in_place("d", &at, &["--force"]).expect_code(0);
+    assert_same(&was, &pair.source());
+    let kept = |bytes: &[u8]| {
+        let versions = walkdir::WalkDir::new(pair.replica().join(".driftless/versions")).into_iter().flatten();
+        versions.filter(|entry| entry.file_type().is_file()).any(|entry| fs::read(entry.path()).expect("read") == bytes)
+    };
+    for bytes in [b"newest".as_slice(), b"within", b"new"] {
+        assert!(kept(bytes), "{}", String::from_utf8_lossy(bytes));
+    }
+    // The replica's past is what it was, though what was in the source came in between.
+    pair.sync(&[&KEEP[..], &["--release"]].concat());
+    let to = pair.top().join("back");
+    pair.restore_to("d/a", &newest, &to).expect_code(0);
+    assert_eq!(fs::read(&to).expect("back"), b"newer");
+}
+
+#[test]
+fn what_cannot_be_told_or_has_no_place_is_refused() {
+    let pair = Pair::of("d/a \"one\"");
+    pair.sync(&[]);
+    let (to, replica) = (pair.top().join("to"), pair.replica());
+    let says = |ran: Ran, code: i32, words: &str| {
+        let ran = ran.expect_code(code);
+        assert!(ran.text().contains(words), "{words}: {}", ran.text());
+    };
+    says(pair.restore_to("d", "now", &to), 2, "has no history");
+    pair.sync(&KEEP);
+    let at = now();
+    says(pair.restore_to("d", "1h ago", &to), 2, "tells everything from ");
+    says(pair.restore_to("d", "@99999999999", &to), 2, "is still to come");
+    says(pair.restore_to("d", "soon", &to), 2, "'soon' is no time");
+    says(pair.restore_to("../d", &at, &to), 2, "no path in a tree");
+    says(pair.restore_to(".driftless/journal", &at, &to), 2, "the program's own");
+    says(pair.restore_to("none", &at, &to), 1, "'none' was not there on ");
+    says(pair.restore_to("d", &at, &replica.join("to")), 2, "lies in the replica");
+    says(pair.restore_to("d", &at, &pair.source()), 2, "is there already");
+    says(pair.restore("d", &at, &["--replica", text(&replica)]), 2, "name a place with --to");
+    fs::create_dir(&to).expect("made");
+    says(pair.restore_to("d/a", &at, &to), 0, "Restored 'd/a' as it was on ");
+    assert_eq!(fs::read(to.join("a")).expect("back"), fs::read(pair.source().join("d/a")).expect("there"));
+    fs::remove_file(pair.source().join("d/a")).expect("removed");
+    pair.sync(&[&KEEP[..], &["--release"]].concat());
+    says(pair.restore_to("d/a", &now(), &pair.top().join("none")), 1, "; it went on ");
+    pair.sync(&[]);
+    says(pair.restore_to("d", &at, &pair.top().join("none")), 2, "was changed without a history");
+}
+
+#[test]
+fn a_path_longer_than_the_kernel_takes_comes_back() {
+    const LEVELS: usize = 300;
+    let name = "a folder with a name".as_ref();
+    let pair = Pair::new();
+    let end = |top: &Path, make: bool| {
+        let mut at = disk::Folder::open(top).expect("opened");
+        for _ in 0..LEVELS {
+            if make {
+                fs::create_dir(at.join(name)).expect("made");
+            }
+            at = disk::Folder::open(&at.join(name)).expect("opened");
+        }
+        at
+    };
+    fs::write(end(&pair.source(), true).join("end".as_ref()), "deep").expect("written");
+    pair.sync(&KEEP);
+    let at = now();
+    fs::write(end(&pair.source(), false).join("end".as_ref()), "deeper").expect("written");
+    pair.sync(&KEEP);
+    let to = pair.top().join("to");
+    let ran = pair.restore_to(".", &at, &to).expect_code(0);
+    assert!(ran.stdout.contains("1 file, 300 folders, 4 B"), "{}", ran.stdout);
+    assert_eq!(fs::read(end(&to, false).join("end".as_ref())).expect("back"), b"deep");
+}
