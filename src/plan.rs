@@ -9,4 +9,5 @@ pub mod links;
 pub mod mirror;
 pub mod rewind;
 pub mod schedule;
+pub mod thin;
 pub mod two_way;

@@ -433,8 +433,9 @@ pub fn pair(
         lost: Arc::default(),
         places: Arc::new(places),
         latency: Arc::default(),
-        two_way: settings.two_way.then(|| TwoWay { source_is: Side::Source, survivors: Arc::default() }),
         history,
+        keeping: Arc::default(),
+        two_way: settings.two_way.then(|| TwoWay { source_is: Side::Source, survivors: Arc::default() }),
     };
     if misplaced.is_none() && pair.two_way.is_some() {
         intents::settle(&pair.archive, pair.roots());

@@ -22,6 +22,7 @@ use crate::service::pass::{self, Brake, Order, Outcome, Release};
 use crate::service::places::{Misplaced, REMEDY_OF_SYNC};
 use crate::service::report::{self, Common};
 use crate::service::restless::Look;
+use crate::service::thinning::Thinning;
 use crate::tree::doubt::{DirtySet, Doubt};
 use crate::tree::operation::Cause;
 
@@ -98,7 +99,12 @@ fn one(settings: &Settings, stop: Arc<AtomicBool>, place: Option<(usize, usize)>
                     Some(reverse) => both_ways((&pair, reverse), settings.release, &pulse, &onlooker),
                     None => sweep(&pair, settings.release, &pulse, &onlooker),
                 };
-                in_thread(&pair, sweep)
+                let thinning = Thinning::begin(&pair);
+                let code = in_thread(&pair, sweep);
+                if let Some(thinning) = thinning {
+                    thinning.finish();
+                }
+                code
             }
         });
     drop(onlooker);

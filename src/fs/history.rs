@@ -6,6 +6,7 @@ pub mod cursor;
 mod interrupted;
 pub mod journal;
 pub mod reading;
+pub mod thinning;
 mod zone;
 
 use std::collections::HashMap;

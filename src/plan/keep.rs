@@ -132,6 +132,16 @@ impl Policy {
     pub fn stages(&self) -> &[Stage] {
         &self.0
     }
+
+    /// What is kept of what is so old; nothing of what is older than all stages.
+    pub fn share(&self, age: Duration) -> Option<Share> {
+        self.0.iter().find(|stage| age <= stage.until).map(|stage| stage.share)
+    }
+
+    /// The age at which anything may go at the earliest.
+    pub fn first(&self) -> Duration {
+        self.0.first().map_or(Duration::ZERO, |stage| stage.until)
+    }
 }
 
 impl fmt::Display for Policy {
@@ -145,6 +155,45 @@ impl fmt::Display for Policy {
             }),
         }
     }
+}
+
+impl Share {
+    /// The period that a moment lies in, in seconds of local time since 1970: its number, which rises with time. Periods nest,
+    /// so that what stays of shorter ones holds for longer ones too: a week ends with its month.
+    pub fn period(self, local: i64) -> i64 {
+        let day = local.div_euclid(DAY as i64);
+        match self {
+            Self::All => local,
+            Self::Hourly => local.div_euclid(HOUR as i64),
+            Self::Daily => day,
+            // The first day of 1970 was a Thursday. Each month begins a week of its own.
+            Self::Weekly => (day + 3).div_euclid(7) + month(day),
+            Self::Monthly => month(day),
+        }
+    }
+
+    /// As long as a period is at most, in seconds.
+    pub fn length(self) -> i64 {
+        let days = match self {
+            Self::All => return 0,
+            Self::Hourly => return HOUR as i64,
+            Self::Daily => 1,
+            Self::Weekly => 7,
+            Self::Monthly => 31,
+        };
+        days * DAY as i64
+    }
+}
+
+/// The month of a day since 1970, counted from some month on.
+fn month(day: i64) -> i64 {
+    // Years that begin with March, so that the odd day comes last.
+    let day = day + 719_468;
+    let era = day.div_euclid(146_097);
+    let of_era = day.rem_euclid(146_097);
+    let year = (of_era - of_era / 1460 + of_era / 36_524 - of_era / 146_096) / 365;
+    let of_year = of_era - (365 * year + year / 4 - year / 100);
+    (era * 400 + year) * 12 + (5 * of_year + 2) / 153
 }
 
 impl fmt::Display for Share {
@@ -252,92 +301,4 @@ impl Room {
 }
 
 #[cfg(test)]
-mod tests {
-    use proptest::prelude::*;
-
-    use super::*;
-
-    fn read(text: &str) -> Result<Policy, String> {
-        Policy::parse(text, |age| humantime::parse_duration(age.trim()).map_err(|e| e.to_string()))
-    }
-
-    #[test]
-    fn what_is_kept_is_written_as_people_do() {
-        for (text, shown) in [
-            ("30d", "30d"),
-            ("36h", "1d 12h"),
-            ("0s", "0"),
-            ("off", "0"),
-            ("1h: all, 1d: hourly, 30d: daily", "1h: all, 1d: hourly, 30d: daily"),
-            ("1h:ALL,1year:Monthly", "1h: all, 365d 6h: monthly"),
-            ("2days : weekly", "2d: weekly"),
-            ("1d: all, 2d: all", "2d"),
-            ("1500ms", "1s 500ms"),
-        ] {
-            assert_eq!(read(text).map(|policy| policy.to_string()).as_deref(), Ok(shown), "{text}");
-        }
-        let policy = read("1h: all, 30d: daily").expect("usable");
-        assert_eq!((policy.is_off(), policy.horizon()), (false, Duration::from_secs(30 * DAY)));
-        assert!(Policy::default().is_off() && Policy::default().horizon().is_zero());
-    }
-
-    #[test]
-    fn what_cannot_be_meant_is_refused_with_the_reason() {
-        for (text, reason) in [
-            ("soon", "write it as 30d or '1h: all"),
-            ("1h: all, 1d", "\"1d\" does not say what is kept"),
-            ("1h: most", "\"most\" is none of all, hourly, daily, weekly, monthly"),
-            ("1h: all,", "\"\" does not say"),
-            (": all", "\": all\": "),
-            ("1d: all, 1h: hourly", "the ages must rise: 1h comes after 1d"),
-            ("1d: all, 24h: daily", "the ages must rise: 1d comes after 1d"),
-            ("1d: daily, 2d: all", "\"all\" comes after \"daily\""),
-            ("0s: all, 1d: daily", "must be longer than zero, as in \"1d: all\""),
-        ] {
-            let said = read(text).expect_err(text);
-            assert!(said.contains(reason), "{text}: {said}");
-        }
-    }
-
-    #[test]
-    fn sizes_are_read_as_people_write_them() {
-        for (text, bytes) in [
-            ("4096", 4096),
-            ("10GB", 10_000_000_000),
-            ("500 MiB", 500 << 20),
-            ("1.5g", 3 << 29),
-            ("2k", 2048),
-            ("1kb", 1000),
-            ("0", 0),
-            ("7 B", 7),
-        ] {
-            assert_eq!(parse_size(text), Ok(bytes), "{text}");
-        }
-        for text in ["", "GB", "-1", "1.2.3", "10 parsecs", "10GBs", "99999999999TB", "1e3", "."] {
-            assert!(parse_size(text).is_err(), "{text}");
-        }
-        assert_eq!(["10GB", "512MiB", "4096", "1001"].map(|text| parse_size(text).map(size)), {
-            ["10GB", "512MiB", "4KiB", "1001"].map(|text| Ok(text.to_string()))
-        });
-    }
-
-    proptest! {
-        #[test]
-        fn what_is_shown_is_read_again(stages in prop::collection::vec((1u64..5_000_000_000_000_000_000, 0usize..5), 0..5)) {
-            let stages: Vec<Stage> = stages.into_iter().map(|(nanos, share)| {
-                Stage { until: Duration::from_nanos(nanos), share: SHARES[share].0 }
-            }).collect();
-            if let Ok(policy) = Policy::new(stages) {
-                prop_assert_eq!(read(&policy.to_string()).or_else(|e| if policy.is_off() { Ok(Policy::default()) } else { Err(e) }), Ok(policy));
-            }
-        }
-
-        #[test]
-        fn any_text_is_read_or_refused(text in any::<String>(), near in "[0-9.]{0,25} ?[kKmMgGtTiB]{0,4}") {
-            let _ = (read(&text), parse_size(&text));
-            if let Ok(bytes) = parse_size(&near) {
-                prop_assert_eq!(parse_size(&size(bytes)), Ok(bytes));
-            }
-        }
-    }
-}
+mod tests;

@@ -37,6 +37,7 @@ use super::report;
 use super::rules::Reload;
 use super::scrub::Report;
 use super::status::{ConflictStatus, Status};
+use super::thinning::Thinning;
 use crate::fs::pulse::{Progress, Pulse};
 use crate::plan::schedule::{Sweeps, until};
 use crate::tree::doubt::Moment;
@@ -100,6 +101,8 @@ pub struct Dispatcher {
     onlooker: Onlooker,
     told: Told,
     scrubs: Scrubs,
+    /// While the replica is there, and its history is kept.
+    thinning: Option<Thinning>,
 }
 
 impl Dispatcher {
@@ -126,10 +129,12 @@ impl Dispatcher {
         let guards = Guards::new(misplaced, renew, &way.pair);
         let told = Told::new(&way.pair);
         let scrubs = Scrubs::restore(&way.pair);
+        let thinning = Thinning::begin(&way.pair);
         ways.iter().for_each(|way| report::failing(&way.pair, &way.ledger));
         Ok(Self {
             ways,
             told,
+            thinning,
             pulse,
             done,
             tell,

@@ -118,6 +118,20 @@ impl Collector for Scrape {
                 metric.encode_family(&[("operation", operation)])?.encode_counter::<NoLabelSet, _, u64>(&count, None)
             })
         })?;
+        if let Some(kept) = &status.kept {
+            let figures = [
+                ("kept_versions", "Versions that are kept of what was lost", kept.versions),
+                ("kept_journal_bytes", "What the journal takes", kept.journal_bytes),
+            ];
+            for (name, help, value) in figures {
+                value.map_or(Ok(()), |value| metrics.gauge(name, help, value))?;
+            }
+            let help = "What the versions take on disk";
+            kept.bytes.map_or(Ok(()), |bytes| metrics.gauge("kept_bytes", help, bytes))?;
+            if let Some(since) = &kept.since {
+                metrics.time("kept_since_time", "From when on everything can be brought back, in Unix time", since)?;
+            }
+        }
         let help = "Names that both sides had changed";
         metrics.counter("conflicts", help, None, status.totals.conflicts)?;
         let help = "Bytes of the files that were copied or updated";

@@ -14,6 +14,7 @@ use super::links::LinkTable;
 use super::log::Log;
 use super::places::Places;
 use super::restless::Restless;
+use super::room::Keeping;
 use super::rules::{InForce, Rules};
 use crate::fs::archive::Archive;
 use crate::fs::copy::Abilities;
@@ -67,8 +68,10 @@ pub struct Pair {
     pub latency: Arc<Latency>,
     /// `None` where only the source is worked in.
     pub two_way: Option<TwoWay>,
-    /// Where what is lost is kept and told, if it is.
+    /// What is kept of the past, where anything is.
     pub history: Option<Arc<History>>,
+    /// What it comes to, and the way to those who make room.
+    pub keeping: Arc<Keeping>,
 }
 
 /// Locks for folders, shared by folders whose paths hash alike.
@@ -106,6 +109,7 @@ impl Pair {
             places: Arc::clone(&self.places),
             latency: Arc::clone(&self.latency),
             history: self.history.clone(),
+            keeping: Arc::clone(&self.keeping),
             two_way: Some(TwoWay { source_is: two_way.source_is.other(), ..two_way }),
         })
     }

@@ -59,6 +59,9 @@ pub struct Status {
     /// What is known of contents that a disk has lost.
     #[serde(default)]
     pub scrub: Scrub,
+    /// Where what the replica loses is kept.
+    #[serde(default)]
+    pub kept: Option<Kept>,
 }
 
 /// Scrubs, and what they and others have found.
@@ -102,6 +105,21 @@ pub struct DecayedStatus {
     pub side: String,
     pub reason: String,
     pub found: String,
+}
+
+/// What is kept of what the replica has lost, as last counted.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Kept {
+    /// As `--keep-versions`, `--keep-max` and `--keep-free` have it.
+    pub policy: String,
+    pub max_bytes: Option<u64>,
+    pub free: Option<String>,
+    /// Versions, and what they and the journal take on disk; not known until they have been counted.
+    pub versions: Option<u64>,
+    pub bytes: Option<u64>,
+    pub journal_bytes: Option<u64>,
+    /// From when on everything can be brought back.
+    pub since: Option<String>,
 }
 
 /// What a service does that follows both folders. The totals of the status are the sum of both directions.
@@ -292,6 +310,7 @@ pub fn sample() -> Status {
         uncertain_files: 0,
         two_way: None,
         scrub: Scrub::default(),
+        kept: None,
     }
 }
 
@@ -313,9 +332,18 @@ mod tests {
     fn status_of_an_older_service_is_understood() {
         let mut json = serde_json::to_value(sample()).expect("plain data");
         let object = json.as_object_mut().expect("an object");
-        for newer in
-            ["version", "started", "latency", "sweeps", "sweep", "failing_paths", "uncertain_files", "two_way", "scrub"]
-        {
+        for newer in [
+            "version",
+            "started",
+            "latency",
+            "sweeps",
+            "sweep",
+            "failing_paths",
+            "uncertain_files",
+            "two_way",
+            "scrub",
+            "kept",
+        ] {
             assert!(object.remove(newer).is_some(), "{newer}");
         }
         let status: Status = serde_json::from_value(json).expect("understood");

@@ -10,7 +10,8 @@ use jiff::Zoned;
 
 use super::words::{ago, counted, done, long_span, millis, moment, number, since, span};
 use super::{Look, style_of};
-use crate::service::status::{Failing, HoldStatus, State, Status, Sweep, TwoWay, Watches};
+use crate::plan::keep;
+use crate::service::status::{Failing, HoldStatus, Kept, State, Status, Sweep, TwoWay, Watches};
 use crate::tree::quote::escaped;
 use crate::tree::totals::Bytes;
 
@@ -55,6 +56,9 @@ pub fn of(status: &Status, now: &Zoned, look: Look) -> String {
             );
         }
     }
+    if let Some(keeping) = &status.kept {
+        screen.plain("Kept", &kept(keeping, now));
+    }
     for hold in &status.holds {
         screen.hold(hold, now);
     }
@@ -69,6 +73,26 @@ fn service(status: &Status, now: &Zoned) -> String {
     let version = if status.version.is_empty() { String::new() } else { format!(", version {}", status.version) };
     let up = ago(&status.started, now).map(|up| format!(", up {}", long_span(up))).unwrap_or_default();
     format!("process {}{version}{up}", status.pid)
+}
+
+fn kept(kept: &Kept, now: &Zoned) -> String {
+    let mut text = match (kept.versions, kept.bytes) {
+        (Some(versions), Some(bytes)) => {
+            format!("{} ({})", counted(versions, "version", "versions"), Bytes(bytes))
+        }
+        _ => "not counted yet".into(),
+    };
+    if let Some(since) = &kept.since {
+        text.push_str(&format!(", everything since {}", moment(since, now)));
+    }
+    text.push_str(&format!("; for {}", kept.policy));
+    if let Some(max) = kept.max_bytes {
+        text.push_str(&format!(", at most {}", keep::size(max)));
+    }
+    if let Some(free) = &kept.free {
+        text.push_str(&format!(", while {free} of the disk are free"));
+    }
+    text
 }
 
 fn pending(status: &Status) -> String {

@@ -18,6 +18,7 @@ use crate::service::{clock, report};
 use crate::tree::doubt::{DirtySet, Doubt, Moment};
 use crate::tree::operation::{Cause, Conflict};
 use crate::tree::path::RelPath;
+use crate::tree::totals::Totals;
 
 /// Changed while it was looked at: the first pause before the next look.
 const SOON: Duration = Duration::from_millis(10);
@@ -68,6 +69,9 @@ impl Dispatcher {
         let added = outcome.totals.files_copied + outcome.totals.directories_created + outcome.totals.links;
         way.entries = way.entries.map(|n| (n + added).saturating_sub(outcome.totals.removed));
         self.totals += outcome.totals;
+        if outcome.totals != Totals::default() {
+            self.pair().keeping.look();
+        }
         self.ways[at].totals += outcome.totals;
         self.note_conflicts(at, &mut outcome);
         let across = std::mem::take(&mut outcome.across);

@@ -22,6 +22,7 @@ use crate::service::pair::Pair;
 use crate::service::pass::describe;
 use crate::service::places::{Misplaced, REMEDY};
 use crate::service::report;
+use crate::service::thinning::Thinning;
 use crate::tree::doubt::Moment;
 use crate::tree::path::RelPath;
 
@@ -190,6 +191,7 @@ impl Dispatcher {
         if !self.ways.iter_mut().all(|way| Arc::get_mut(&mut way.pair).is_some()) {
             return Ok(false);
         }
+        self.thinning = None;
         for way in &mut self.ways {
             let Some(pair) = Arc::get_mut(&mut way.pair) else { return Ok(false) };
             for root in [&mut pair.source, &mut pair.replica] {
@@ -226,6 +228,7 @@ impl Dispatcher {
             LaneState::replace(&mut way.express, lanes.0);
             LaneState::replace(&mut way.bulk, lanes.1);
         }
+        self.thinning = Thinning::begin(self.pair());
         Ok(())
     }
 }

@@ -11,7 +11,7 @@ use super::lanes::LaneState;
 use super::way::Way;
 use crate::fs::count;
 use crate::plan::schedule::until;
-use crate::service::status::{self, Failing, HoldStatus, Latency, State, Status, Sweep, TwoWay, Watches};
+use crate::service::status::{self, Failing, HoldStatus, Kept, Latency, State, Status, Sweep, TwoWay, Watches};
 use crate::service::{clock, places};
 use crate::tree::doubt::Moment;
 use crate::tree::totals::Totals;
@@ -94,6 +94,7 @@ impl Dispatcher {
             failing_paths: self.failing(),
             two_way: self.two_way(),
             scrub: self.scrub_status(now),
+            kept: self.kept(),
             uncertain_files: self.ways.iter().map(|way| way.pair.restless.uncertain_count() as u64).sum(),
         }
     }
@@ -112,6 +113,25 @@ impl Dispatcher {
             in_source: self.in_source(),
             conflicts: self.totals.conflicts,
             last_conflicts: self.conflicts.iter().cloned().collect(),
+        })
+    }
+
+    /// What is kept of what was lost, as far as it has been counted: no disk is asked for it.
+    fn kept(&self) -> Option<Kept> {
+        let keep = self.pair().rules().keep.clone();
+        if keep.policy.is_off() {
+            return None;
+        }
+        let figures = self.pair().keeping.figures();
+        let since = figures.and_then(|figures| u64::try_from(figures.since?).ok());
+        Some(Kept {
+            policy: keep.policy.to_string(),
+            max_bytes: keep.max,
+            free: keep.free.map(|room| room.to_string()),
+            versions: figures.map(|figures| figures.versions),
+            bytes: figures.map(|figures| figures.bytes),
+            journal_bytes: figures.map(|figures| figures.journal),
+            since: since.map(timestamp_of),
         })
     }
 

@@ -12,6 +12,8 @@ use crate::service::{clock, look, pass, report};
 
 /// A stop may take this long.
 const STOP: Duration = Duration::from_secs(4);
+/// And what is thinned out is put down within this time.
+const THINNING: Duration = Duration::from_millis(500);
 
 impl Dispatcher {
     pub(super) fn stop(mut self) -> Status {
@@ -19,6 +21,9 @@ impl Dispatcher {
         self.told.ahead = None;
         self.pulse.stop();
         let limit = crossbeam_channel::after(STOP);
+        if let Some(thinning) = self.thinning.take() {
+            thinning.stop(THINNING);
+        }
         self.stop_scrub(&limit);
         while self.lanes().any(|lane| lane.running.is_some()) {
             select! {

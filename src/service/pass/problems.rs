@@ -33,6 +33,9 @@ impl Pass<'_> {
     /// the path's.
     pub(super) fn failed_at(&self, path: &RelPath, what: &str, error: Errno, size: u64) {
         if let Some(condition) = Condition::of(error, size, &self.pair.replica) {
+            if self.made_room(size, error) {
+                return self.again(path, Doubt::subtree(clock::now()));
+            }
             // One large file without room does not keep small ones out; it takes few tries to find out what fits.
             let from = if condition == Condition::ReadOnly { 0 } else { size / 2 };
             self.no_room_from.fetch_min(from, Ordering::Relaxed);
@@ -48,6 +51,20 @@ impl Pass<'_> {
         } else {
             self.problem_of(path, what, error);
         }
+    }
+
+    /// Whether there is more room for a copy of `size` bytes than when it failed: what is kept has made way.
+    fn made_room(&self, size: u64, error: Errno) -> bool {
+        let pair = self.pair;
+        // What is kept lies in the replica, whichever way a pass goes.
+        if pair.replica.device() != pair.roots().1.device() {
+            return false;
+        }
+        let waits = || {
+            self.pulse.beat();
+            !self.is_cancelled()
+        };
+        pair.keeping.make(self.rules.keep.free, (size, error), &pair.replica, waits)
     }
 
     /// Notes that nobody knows what is at a path, so that nothing at it or below it is touched.
