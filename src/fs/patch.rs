@@ -319,7 +319,9 @@ mod tests {
         assert_eq!(done, Some(source.metadata().expect("its stat").size()));
         assert!(bytes(&to) == bytes(source), "other contents");
         assert_eq!(map(&to), map(source));
-        assert_eq!(to.metadata().expect("its stat").blocks(), source.metadata().expect("its stat").blocks());
+        let blocks = |file: &File| file.metadata().expect("its stat").blocks();
+        // The filesystem's own list of what is where can take a block more.
+        assert!(blocks(&to).abs_diff(blocks(source)) <= 8, "{} blocks of {}", blocks(&to), blocks(source));
         assert_eq!(copied, map(source).iter().map(|(from, to)| to - from).sum::<u64>(), "of all data it is told once");
     }
 

@@ -61,7 +61,7 @@ fn idle_service_uses_no_cpu_and_hardly_wakes() {
     // The last event's debounce is still running out, and some seconds later what was agreed is written.
     let is_idle = |(ticks, woken): &(u64, u64)| *ticks <= 1 && *woken <= 15;
     let mut seen = Vec::new();
-    while seen.len() < 4 && !seen.last().is_some_and(is_idle) {
+    while seen.len() < 10 && !seen.last().is_some_and(is_idle) {
         let (ticks, woken) = (cpu_ticks(&watch), wakeups(&watch));
         thread::sleep(OBSERVED);
         seen.push((cpu_ticks(&watch) - ticks, wakeups(&watch).saturating_sub(woken)));

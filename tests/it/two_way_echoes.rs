@@ -70,7 +70,7 @@ fn idle_pair_uses_no_cpu_and_writes_nothing_after_a_storm_either() {
         let is_idle = |(ticks, woken, written): &(u64, u64, u64)| *ticks <= 1 && *woken <= 15 && *written == 0;
         let mut seen = Vec::new();
         // Some seconds later what was agreed is written.
-        while seen.len() < 4 && !seen.last().is_some_and(is_idle) {
+        while seen.len() < 10 && !seen.last().is_some_and(is_idle) {
             let (ticks, woken, written) = (cpu_ticks(&watch), wakeups(&watch), watch.io("wchar"));
             thread::sleep(OBSERVED);
             let woken = wakeups(&watch).saturating_sub(woken);
