@@ -122,7 +122,12 @@ pub fn make_writable(folder: BorrowedFd) -> Result<(), Errno> {
 
 /// The same, where it is needed at all. Where it cannot be done, what is tried next says why.
 pub fn ensure_writable(folder: BorrowedFd) {
-    if fs::accessat(folder, c".", Access::WRITE_OK | Access::EXEC_OK, AtFlags::EACCESS).is_err() {
+    if !is_writable(folder) {
         let _ = make_writable(folder);
     }
+}
+
+/// Whether this process may work in a folder.
+pub fn is_writable(folder: BorrowedFd) -> bool {
+    fs::accessat(folder, c".", Access::WRITE_OK | Access::EXEC_OK, AtFlags::EACCESS).is_ok()
 }

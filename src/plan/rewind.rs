@@ -260,6 +260,10 @@ impl Rewind {
 
     /// Whether an inode has not gone to another path, as the line announces.
     fn is_unmade(&self, line: &Line, other: &RelPath, ino: u64, disk: &mut impl Disk) -> bool {
+        if line.in_source {
+            // That is a number of the other side's; what did not happen there is void when it goes on.
+            return false;
+        }
         let mut inode = |path| match self.was(path) {
             Was::At(source) => disk.inode(&source).map(|(ino, _)| ino),
             Was::Absent | Was::Folder(_) => None,

@@ -7,7 +7,7 @@ use crate::disk;
 use crate::fixture::Pair;
 
 #[derive(Clone, Copy, Debug, PartialEq)]
-enum Kind {
+pub enum Kind {
     Absent,
     EmptyFile,
     File,
@@ -46,7 +46,7 @@ const KINDS: [Kind; 16] = [
 ];
 
 /// The kinds that can be made here: device nodes need a privilege.
-fn kinds(top: &Path) -> Vec<Kind> {
+pub fn kinds(top: &Path) -> Vec<Kind> {
     let probe = top.join("probe");
     let devices = disk::make_device(&probe, 3);
     disk::remove(&probe);
@@ -57,7 +57,7 @@ fn kinds(top: &Path) -> Vec<Kind> {
 }
 
 /// Makes an entry of the kind. `version` makes two entries of one kind different.
-fn make(kind: Kind, path: &Path, version: u8) {
+pub fn make(kind: Kind, path: &Path, version: u8) {
     let text = format!("version {version}");
     let below = |name: &str| path.join(name);
     match kind {
@@ -96,7 +96,7 @@ fn make(kind: Kind, path: &Path, version: u8) {
     }
 }
 
-fn remove(kind: Kind, path: &Path) {
+pub fn remove(kind: Kind, path: &Path) {
     disk::remove(path);
     if kind == Kind::LinkedPair {
         disk::remove(&second_name(path));
@@ -107,12 +107,12 @@ fn second_name(path: &Path) -> std::path::PathBuf {
     path.with_extension("second")
 }
 
-fn pairs(kinds: &[Kind], source: &Path) -> Vec<(Kind, Kind, std::path::PathBuf)> {
+pub fn pairs(kinds: &[Kind], source: &Path) -> Vec<(Kind, Kind, std::path::PathBuf)> {
     let named = |from: Kind, to: Kind| source.join("all").join(format!("{from:?}-to-{to:?}"));
     kinds.iter().flat_map(|from| kinds.iter().map(move |to| (*from, *to, named(*from, *to)))).collect()
 }
 
-fn with_anchors() -> Pair {
+pub fn with_anchors() -> Pair {
     let pair =
         Pair::of("anchor-1 \"first\"\n anchor-2 \"second\"\n folder-1/inside \"1\"\n folder-2/inside \"2\"\n all/");
     for anchor in ["anchor-1", "folder-1/inside"] {

@@ -66,4 +66,8 @@ mod two_way_random;
 mod two_way_saves;
 mod two_way_work;
 mod verify;
+mod versions;
+mod versions_model;
+mod versions_past;
+mod versions_two_way;
 mod watch;

@@ -22,8 +22,8 @@ pub enum Removed {
     Changed,
 }
 
-/// Moves what is to go to where it is kept. Returns false where nothing is.
-pub type TakeAway<'a> = &'a dyn Fn(BorrowedFd, &[u8]) -> Result<bool, Errno>;
+/// Gives what is to go another name where it is kept, if it is.
+pub type Keep<'a> = &'a dyn Fn(BorrowedFd, &[u8]) -> Result<(), Errno>;
 
 /// A folder from which entries are removed that others may be writing to in this moment.
 pub struct Judged<'a> {
@@ -44,21 +44,16 @@ impl<'a> Judged<'a> {
         &self.path
     }
 
-    /// Removes an entry that is no folder if it holds what it did when it had this stamp.
+    /// Removes an entry that is no folder if it holds what it did when it had this stamp. Where it is kept it is so before:
+    /// what lies where it is looked at goes with that, if this is interrupted.
     ///
     /// RACE: a process that has opened the file for writing before, and writes after the last look, loses that, as it does
     /// whoever removes the file. After a crash between the move and the return of what has just come, that is at the top of
     /// its filesystem, as `Stage` puts it there.
     ///
     /// # Errors
-    /// As of renameat2(2) and unlinkat(2).
-    pub fn remove(
-        &self,
-        folder: BorrowedFd,
-        name: &[u8],
-        judged: &Stamp,
-        take_away: TakeAway,
-    ) -> Result<Removed, Errno> {
+    /// Those of `keep`, and as of renameat2(2) and unlinkat(2).
+    pub fn remove(&self, folder: BorrowedFd, name: &[u8], judged: &Stamp, keep: Keep) -> Result<Removed, Errno> {
         let is_judged = |seen: Seen| {
             let now = seen.stat().filter(|now| now.kind != Kind::Directory);
             now.is_some_and(|now| now.stamp().same_contents_if_explained(judged))
@@ -68,24 +63,23 @@ impl<'a> Judged<'a> {
             seen if !is_judged(seen) => return Ok(Removed::Changed),
             _ => {}
         }
+        match keep(folder, name) {
+            Err(Errno::NOENT) => return Ok(Removed::Absent),
+            done => done?,
+        }
         let parked = self.place.as_ref().and_then(|place| match self.stage.park(place, folder, name, judged) {
             Err(Errno::NOENT) => Some(Err(Errno::NOENT)),
             // It has just been looked at, which has to do.
             parked => parked.ok().map(Ok),
         });
         let parked = match parked {
-            None => {
-                let is_kept = take_away(folder, name)?;
-                return if is_kept { Ok(()) } else { unlink(folder, name, AtFlags::empty()) }.map(|()| Removed::Yes);
-            }
+            None => return unlink(folder, name, AtFlags::empty()).map(|()| Removed::Yes),
             Some(Err(_)) => return Ok(Removed::Absent),
             Some(Ok(parked)) => parked,
         };
         // In a folder that others have moved away by now, even out of the tree, it is theirs.
         if is_judged(self.root.look(parked.folder(), parked.name())?) && self.root.is_at(folder, &self.path) {
-            if !take_away(parked.folder(), parked.name())? {
-                rustix::fs::unlinkat(parked.folder().as_fd(), parked.name(), AtFlags::empty())?;
-            }
+            rustix::fs::unlinkat(parked.folder().as_fd(), parked.name(), AtFlags::empty())?;
             return Ok(Removed::Yes);
         }
         parked.give_back(self.root, folder, name).map(|()| Removed::Changed)

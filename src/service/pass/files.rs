@@ -19,7 +19,6 @@ use crate::fs::disk::Disk;
 use crate::fs::identity;
 use crate::fs::metadata;
 use crate::fs::patch::Same;
-use crate::fs::remove::{ensure_writable, make_writable};
 use crate::fs::root::open_file;
 use crate::fs::stage::{Published, StagedFile, Target};
 use crate::fs::{compare, metadata::Lost, trust};
@@ -176,7 +175,7 @@ impl Worker<'_> {
         let folder = node.replica().map_err(failed("cannot open the folder"))?;
         self.open_disk().map_err(failed("cannot open the replica"))?;
         if expected.is_some() && !pair.rights.are_full() {
-            ensure_writable(folder);
+            self.pass.open_up(folder, &node.path).map_err(failed("cannot write the journal"))?;
         }
         self.note_failures();
         let mut readings = 0;
@@ -271,7 +270,8 @@ impl Worker<'_> {
         let pair = self.pass.pair;
         match pair.stage.file(&pair.replica, target, new) {
             Err(Errno::ACCESS) => {
-                make_writable(target.folder).and_then(|()| pair.stage.file(&pair.replica, target, new))
+                self.pass.open_up(target.folder, target.path).map_err(failed("cannot write the journal"))?;
+                pair.stage.file(&pair.replica, target, new)
             }
             done => done,
         }

@@ -185,29 +185,45 @@ fn finish(pass: &Pass, node: &Node, totals: &mut Totals) {
     let mut behind = !pair.options.dry_run && pass.remember(&node.path, node.ids, changes);
     let own = node.is_touched() || pass.touched_early.contains(&node.path) || node.stat_moved(pass);
     if (own || node.fresh || !node.attributes_agreed) && !pass.is_cancelled() {
-        // The other lane may have to do with this folder too: who reads the source last sets the attributes last.
-        let _turn = pair.turn(&node.path);
-        if !node.is_in_place(pass) {
+        // What is told of a folder is told by its path, which the other lane may be about to change.
+        let is_told = pass.keeps() && pass.lane == Which::Express;
+        if is_told && !pass.claim(&node.path) {
             return pass.again(&node.path, Doubt::subtree(clock::now()));
         }
-        let place = match &node.parent {
-            Some(parent) => node.path.split().map(|(_, name)| (parent.ids, name.to_vec())),
-            None => place_of(pair, &node.path),
-        };
-        let agreed = place.as_ref().filter(|_| node.found.is_some()).and_then(|(ids, name)| pair.agreed(*ids, name));
-        match settle(pass, node, (own, agreed), totals) {
-            Ok(Some(agreed)) => {
-                if let Some((ids, name)) = place {
-                    behind |= pair.remember(ids, Changes::from([(name.into(), Some(agreed))]));
-                }
-            }
-            Ok(None) => {}
-            Err(error) => pass.failed(&node.path, "cannot set the attributes of the folder", error),
+        behind |= settle_in_turn(pass, node, own, totals);
+        if is_told {
+            pass.release(&node.path);
         }
     }
     if behind {
         // Only time is lost with it.
         let _ = pair.commit(clock::now(), false);
+    }
+}
+
+/// Returns whether what was agreed waits to be committed.
+fn settle_in_turn(pass: &Pass, node: &Node, own: bool, totals: &mut Totals) -> bool {
+    let pair = pass.pair;
+    // The other lane may have to do with this folder too: who reads the source last sets the attributes last.
+    let _turn = pair.turn(&node.path);
+    if !node.is_in_place(pass) {
+        pass.again(&node.path, Doubt::subtree(clock::now()));
+        return false;
+    }
+    let place = match &node.parent {
+        Some(parent) => node.path.split().map(|(_, name)| (parent.ids, name.to_vec())),
+        None => place_of(pair, &node.path),
+    };
+    let agreed = place.as_ref().filter(|_| node.found.is_some()).and_then(|(ids, name)| pair.agreed(*ids, name));
+    match settle(pass, node, (own, agreed), totals) {
+        Ok(Some(agreed)) => {
+            place.is_some_and(|(ids, name)| pair.remember(ids, Changes::from([(name.into(), Some(agreed))])))
+        }
+        Ok(None) => false,
+        Err(error) => {
+            pass.failed(&node.path, "cannot set the attributes of the folder", error);
+            false
+        }
     }
 }
 
@@ -246,7 +262,7 @@ fn settle(
             return Ok(None);
         }
         if !pass.has_said(&node.path) {
-            pass.say_was(&node.path, &Attributes::of(&replica, have.clone()));
+            pass.say_was(&node.path, &Attributes::of(&pass.as_agreed(&node.path, &replica), have.clone()));
             pass.put_said()?;
         }
         let lost = metadata::apply(replica_fd, &source, &wanted, (&replica, Some(&have)), &pair.rights)?;
@@ -277,9 +293,7 @@ pub fn open(pass: &Pass, path: &RelPath) -> Result<Arc<Node>, Errno> {
     let source = pass.pair.source.open_folder(path)?;
     let stat = pass.pair.source.stat(source.as_fd())?;
     let replica = pass.pair.replica.open_folder(path)?;
-    if pass.closes_off(&replica, &stat) {
-        pass.say_before(replica.as_fd(), path)?;
-    }
+    pass.say_closing(&replica, path, &stat)?;
     let is_closed = !pass.pair.options.dry_run
         && pass.pair.two_way.is_none()
         && trust::close_off(replica.as_fd(), &stat, &pass.pair.rights)?;

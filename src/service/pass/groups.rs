@@ -401,9 +401,7 @@ fn open_name(pass: &Pass, id: InodeId, path: &RelPath) -> Result<Option<Name>, E
         Err(error) if is_gone(error) => return Ok(None),
         done => done?,
     };
-    if pass.closes_off(&replica, &folder_stat) {
-        pass.say_before(replica.as_fd(), &folder)?;
-    }
+    pass.say_closing(&replica, &folder, &folder_stat)?;
     if !pair.options.dry_run && pair.two_way.is_none() && trust::close_off(replica.as_fd(), &folder_stat, &pair.rights)?
     {
         pass.again(&folder, Doubt::attributes(clock::now()));

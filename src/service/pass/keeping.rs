@@ -11,7 +11,7 @@ use std::sync::MutexGuard;
 use rustix::fs::AtFlags;
 use rustix::io::Errno;
 
-use super::Pass;
+use super::{Pass, place_of};
 use crate::fs::exact;
 use crate::fs::history::{History, Slot};
 use crate::fs::metadata::{self, Xattrs};
@@ -163,9 +163,20 @@ impl Pass<'_> {
 
     /// Says what a folder is before anything is done in it, once a pass.
     pub(super) fn say_before(&self, folder: BorrowedFd, path: &RelPath) -> Result<(), Errno> {
-        let was = Attributes::of(&self.pair.replica.stat(folder)?, metadata::xattrs(folder)?);
-        self.say_was(path, &was);
+        let stat = self.as_agreed(path, &self.pair.replica.stat(folder)?);
+        self.say_was(path, &Attributes::of(&stat, metadata::xattrs(folder)?));
         Ok(())
+    }
+
+    /// A folder with the times and the mode that were agreed, where both sides are worked in: who works in it, and what is
+    /// staged there, has made other times of it since.
+    pub(super) fn as_agreed(&self, path: &RelPath, now: &Stat) -> Stat {
+        let place = self.pair.two_way.as_ref().and_then(|_| place_of(self.pair, path));
+        let agreed = place.and_then(|(ids, name)| self.pair.agreed(ids, &name));
+        match agreed.filter(|agreed| agreed.replica.id == now.id() && !agreed.provisional) {
+            Some(agreed) => Stat { mode: agreed.replica.mode, mtime: agreed.replica.mtime, ..*now },
+            None => *now,
+        }
     }
 
     pub(super) fn say_list_changes(&self, at: At) -> Result<(), Errno> {
@@ -178,10 +189,27 @@ impl Pass<'_> {
         !self.keeps() || self.captured().contains(folder)
     }
 
-    /// Whether the folder is about to be made less open, which would have to be said before.
-    pub(super) fn closes_off(&self, replica: &impl AsFd, source: &Stat) -> bool {
+    /// Lifts a mode of a folder that keeps its owner from working in it, which is said before.
+    pub(super) fn open_up(&self, folder: BorrowedFd, path: &RelPath) -> Result<(), Errno> {
+        if !remove::is_writable(folder) {
+            if !self.has_said(path) {
+                self.say_before(folder, path)?;
+                self.put_said()?;
+            }
+            // Where it cannot be done, what is tried next says why.
+            let _ = remove::make_writable(folder);
+        }
+        Ok(())
+    }
+
+    /// Says what a folder is that is about to be made less open, which nothing may do before it is written.
+    pub(super) fn say_closing(&self, replica: &impl AsFd, path: &RelPath, source: &Stat) -> Result<(), Errno> {
         let is_asked = self.keeps() && self.pair.two_way.is_none();
-        is_asked && trust::is_more_open(replica.as_fd(), source, &self.pair.rights)
+        if !is_asked || !trust::is_more_open(replica.as_fd(), source, &self.pair.rights) {
+            return Ok(());
+        }
+        self.say_before(replica.as_fd(), path)?;
+        self.put_said()
     }
 
     /// A folder that this pass has made had no attributes before.

@@ -14,8 +14,8 @@ use super::lend::{base_of, hash, lend_special};
 use super::walk::Worker;
 use crate::fs::archive::Changes;
 use crate::fs::identity::born_at;
+use crate::fs::metadata;
 use crate::fs::stage::{Published, Target};
-use crate::fs::{metadata, remove};
 use crate::plan::mirror::Step;
 use crate::service::clock;
 use crate::tree::entry::{Kind, Seen, Stat};
@@ -172,9 +172,8 @@ impl Worker<'_> {
         expected: Option<&Stat>,
     ) -> Result<Published, Stop> {
         let pair = self.pass.pair;
-        let Some((_, name)) = at.path.split() else { return Ok(Published::Changed) };
-        remove::ensure_writable(at.folder);
-        let said = self.pass.say_arrival(at, kind, expected);
+        let Some((parent, name)) = at.path.split() else { return Ok(Published::Changed) };
+        let said = self.pass.open_up(at.folder, &parent).and_then(|()| self.pass.say_arrival(at, kind, expected));
         let said = match said.and_then(|said| self.pass.put_said().map(|()| said)) {
             Ok(said) => said,
             Err(error) => {

@@ -309,8 +309,8 @@ impl<'a> Worker<'a> {
         let stat = pair.source.stat(sides.source.as_fd())?;
         if task.made.is_some() {
             self.pass.made_anew(&task.path);
-        } else if let Some(replica) = sides.replica.as_ref().filter(|replica| self.pass.closes_off(replica, &stat)) {
-            self.pass.say_before(replica.as_fd(), &task.path)?;
+        } else if let Some(replica) = &sides.replica {
+            self.pass.say_closing(replica, &task.path, &stat)?;
         }
         if let Some(replica) = &sides.replica
             && !pair.options.dry_run

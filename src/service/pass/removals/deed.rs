@@ -20,7 +20,7 @@ use crate::service::clock;
 use crate::service::pair::Pair;
 use crate::service::pass::{Pass, survey};
 use crate::tree::doubt::Doubt;
-use crate::tree::entry::{Kind, Seen, Stat};
+use crate::tree::entry::{Kind, Seen, Stamp, Stat};
 use crate::tree::operation::{Cause, Operation};
 use crate::tree::path::RelPath;
 use crate::tree::record::{Agreed, Record};
@@ -70,6 +70,26 @@ impl<'a> Going<'a> {
         }
         done
     }
+
+    /// Removes an entry that is no folder if it is as judged; what is kept of it is kept before.
+    fn take_judged(
+        &self,
+        judged: &Judged,
+        path: &RelPath,
+        (folder, name): (BorrowedFd, &[u8]),
+        stamp: &Stamp,
+    ) -> Result<Removed, Errno> {
+        let said = self.said().remove(path);
+        let keep = |folder: BorrowedFd, name: &[u8]| match &said {
+            Some(said) => self.pass.keep(said, folder, name),
+            None => Ok(()),
+        };
+        let done = judged.remove(folder, name, stamp, &keep);
+        if let (Some(said), false) = (said, matches!(done, Ok(Removed::Yes))) {
+            self.pass.unsay(said);
+        }
+        done
+    }
 }
 
 impl<'a> remove::Below for Going<'a> {
@@ -98,7 +118,7 @@ impl<'a> remove::Below for Going<'a> {
         };
         let Some(agreed) = record.get(name) else { return Ok(false) };
         forgetting(self.pass.pair, (*ids, judged.path()), name, Some(*agreed), || {
-            match judged.remove(folder, name, &agreed.replica, &|folder, name| self.take_away(&path, folder, name))? {
+            match self.take_judged(judged, &path, (folder, name), &agreed.replica)? {
                 Removed::Yes => Ok(true),
                 Removed::Changed => Ok(false),
                 Removed::Absent => Err(Errno::NOENT),
@@ -307,16 +327,16 @@ fn remove_one<'a>(
         _ => return not_as_judged(),
     }
     let What::Folder(tree, ..) = &removal.what else {
-        let take_away = |folder: BorrowedFd, name: &[u8]| going.take_away(&removal.path, folder, name);
         if pair.two_way.is_some() {
             // Somebody else's work in the replica in this moment is not what was judged.
             let new = || Judged::new(&pair.replica, &pair.stage, &Target { folder: replica, path: folder });
-            match judged.get_or_insert_with(new).remove(replica, name, &removal.replica.stamp(), &take_away)? {
+            let (judged, stamp) = (judged.get_or_insert_with(new), removal.replica.stamp());
+            match going.take_judged(judged, &removal.path, (replica, name), &stamp)? {
                 Removed::Yes => {}
                 Removed::Absent => return Ok(true),
                 Removed::Changed => return not_as_judged(),
             }
-        } else if !take_away(replica, name)? {
+        } else if !going.take_away(&removal.path, replica, name)? {
             remove::unlink(replica, name, AtFlags::empty())?;
         }
         remove::Below::removed(going, folder, &[(name, removal.replica.kind)]);
