@@ -258,6 +258,8 @@ fn lines_that_come_while_the_file_is_written_anew_stay() {
     let mut past = Past::new();
     past.say(HOUR, ".", Event::Since);
     (0..2000).rev().for_each(|n| past.say(30 + n / 100, "old", Event::Created { kind: Kind::File }));
+    // Of a run that was interrupted, the next one would say what it has not made.
+    past.say(25, ".", Event::Ended);
     let root = past.root();
     let history = Arc::new(History::open(&root, &root).expect("a history"));
     let mut work = past.work("10s", (None, None));
