@@ -108,9 +108,11 @@ def recorded(driftless, top, kind, seconds, seed):
     entries, kept = recorder.entries(), list(zip(marks, world.noted))
     state = world.environment["XDG_STATE_HOME"]
     shutil.copytree(state, state + "-kept")
-    began, done, image = time.monotonic(), 0, os.path.join(top, "cut")
+    began, done = time.monotonic(), 0
     while time.monotonic() - began < seconds:
         number = rng.randrange(marks[0], len(entries) + 1)
+        # A new file each time: a loop device is let go of late, and would still write to the old one.
+        image = os.path.join(top, f"cut-{done}")
         recorder.cut(entries, number, image)
         mount(image, disk)
         try:
@@ -119,6 +121,7 @@ def recorded(driftless, top, kind, seconds, seed):
             look(world, rng, f"after {number} of {len(entries)} writes")
         finally:
             unmount(disk)
+        os.unlink(image)
         done += 1
         shutil.rmtree(state)
         shutil.copytree(state + "-kept", state)
