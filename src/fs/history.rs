@@ -27,6 +27,8 @@ use journal::Journal;
 pub use zone::{local_zone, shown};
 
 const PRIVATE: Mode = Mode::from_raw_mode(0o700);
+/// Nobody removes a folder so often that has just been made.
+const TRIES: usize = 1_000;
 /// As many folders are kept open.
 const OPEN: usize = 64;
 
@@ -34,7 +36,9 @@ const OPEN: usize = 64;
 #[derive(Debug)]
 pub struct History {
     journal: Mutex<Journal>,
-    versions: OwnedFd,
+    /// Of the replica, in which the folder of versions is made anew if somebody removes it.
+    root: OwnedFd,
+    versions: Mutex<Arc<OwnedFd>>,
     folders: Mutex<HashMap<RelPath, Arc<OwnedFd>>>,
 }
 
@@ -60,9 +64,10 @@ impl History {
         }
         let folder = open_or_make(reserved.as_fd(), JOURNAL)?;
         let unmade = interrupted::unmade(&folder, (source, replica))?;
-        let journal = Journal::open(&folder)?;
-        let versions = open_or_make(reserved.as_fd(), VERSIONS)?;
-        let history = Self { journal: Mutex::new(journal), versions, folders: Mutex::default() };
+        let journal = Mutex::new(Journal::open(replica.fd(), &folder)?);
+        let versions = Mutex::new(Arc::new(open_or_make(reserved.as_fd(), VERSIONS)?));
+        let root = rustix::io::fcntl_dupfd_cloexec(replica.fd(), 0)?;
+        let history = Self { journal, root, versions, folders: Mutex::default() };
         for (of, path) in unmade {
             history.say(&path, Event::Void { of }, By::Cause(Cause::Sweep), false);
         }
@@ -78,7 +83,7 @@ impl History {
             Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP) => return Ok(()),
             done => done?,
         };
-        Journal::interrupt(&folder)
+        Journal::interrupt(replica.fd(), &folder)
     }
 
     pub fn journal(&self) -> MutexGuard<'_, Journal> {
@@ -86,8 +91,12 @@ impl History {
     }
 
     /// The folder of what is kept.
-    pub fn versions(&self) -> BorrowedFd<'_> {
-        self.versions.as_fd()
+    fn versions(&self) -> Result<Arc<OwnedFd>, Errno> {
+        let mut versions = self.versions.lock().unwrap_or_else(|e| e.into_inner());
+        if !is_there(&versions) {
+            *versions = Arc::new(open_or_make(open_reserved(self.root.as_fd())?.as_fd(), VERSIONS)?);
+        }
+        Ok(versions.clone())
     }
 
     /// Puts a line into the journal, in memory until `put`. Returns its time, which no other line has.
@@ -119,18 +128,22 @@ impl History {
         self.journal().put(durable)
     }
 
-    /// Runs `call` with the open folder in which a slot lies, which is made if it is missing.
+    /// Runs `call` with the open folder in which a slot lies, which is made if it is missing. Who thins out may remove it
+    /// at any moment while it is empty.
     fn in_slot<T>(&self, slot: &Slot, call: impl Fn(BorrowedFd, &[u8]) -> Result<T, Errno>) -> Result<T, Errno> {
-        let (folder, name) = slot.path.split().ok_or(Errno::INVAL)?;
-        let open = self.folder(&folder)?;
-        match call(open.as_fd(), name) {
-            // Who thins out has removed the empty folder meanwhile.
-            Err(Errno::NOENT) if fs::fstat(&open).is_ok_and(|stat| stat.st_nlink == 0) => {
-                self.opened().remove(&folder);
-                call(self.folder(&folder)?.as_fd(), name)
+        let (path, name) = slot.path.split().ok_or(Errno::INVAL)?;
+        for _ in 0..TRIES {
+            let folder = match self.folder(&path) {
+                Err(Errno::NOENT) => continue,
+                done => done?,
+            };
+            match call(folder.as_fd(), name) {
+                Err(Errno::NOENT) if !is_there(&folder) => {}
+                done => return done,
             }
-            done => done,
         }
+        // Not ENOENT, which would say that what is to be kept is gone.
+        Err(Errno::BUSY)
     }
 
     fn opened(&self) -> MutexGuard<'_, HashMap<RelPath, Arc<OwnedFd>>> {
@@ -138,10 +151,10 @@ impl History {
     }
 
     fn folder(&self, path: &RelPath) -> Result<Arc<OwnedFd>, Errno> {
-        if let Some(open) = self.opened().get(path).filter(|open| fs::fstat(open).is_ok_and(|stat| stat.st_nlink > 0)) {
+        if let Some(open) = self.opened().get(path).filter(|open| is_there(open)) {
             return Ok(open.clone());
         }
-        let mut at = fs::openat(&self.versions, c".", FOLDER, Mode::empty())?;
+        let mut at = fs::openat(&*self.versions()?, c".", FOLDER, Mode::empty())?;
         for name in path.components() {
             at = open_or_make(at.as_fd(), name)?;
         }
@@ -202,6 +215,11 @@ fn restore_times(folder: BorrowedFd, before: &fs::Stat) -> Result<(), Errno> {
     let last_modification = Timespec { tv_sec: before.st_mtime, tv_nsec: before.st_mtime_nsec as _ };
     let last_access = Timespec { tv_sec: 0, tv_nsec: UTIME_OMIT };
     fs::futimens(folder, &Timestamps { last_access, last_modification })
+}
+
+/// Whether what is open has not been removed.
+fn is_there(open: &OwnedFd) -> bool {
+    fs::fstat(open).is_ok_and(|stat| stat.st_nlink > 0)
 }
 
 fn open_or_make(parent: BorrowedFd, name: &[u8]) -> Result<OwnedFd, Errno> {

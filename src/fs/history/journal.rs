@@ -1,16 +1,17 @@
 //! Owns the journal while it is written: text, one file an hour (UTC), to which lines are appended. It never writes a line
 //! anew; who thins out does that with files that are not written any more.
 
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use jiff::Timestamp;
 use rustix::fs::{self, Mode, OFlags};
 use rustix::io::Errno;
 use rustix::time::{ClockId, clock_gettime};
 
-use super::reading;
+use super::{is_there, open_or_make, reading};
+use crate::fs::stage::open_reserved;
 use crate::tree::entry::Time;
-use crate::tree::history::{By, Event, Line};
+use crate::tree::history::{By, Event, JOURNAL, Line};
 use crate::tree::operation::Cause;
 use crate::tree::path::RelPath;
 
@@ -24,6 +25,8 @@ const STEP: u32 = 1_000;
 /// The journal of a history.
 #[derive(Debug)]
 pub struct Journal {
+    /// Of the replica, in which it is made anew if somebody removes it.
+    root: OwnedFd,
     folder: OwnedFd,
     file: Option<(String, OwnedFd)>,
     waiting: Vec<u8>,
@@ -37,8 +40,8 @@ pub struct Journal {
 }
 
 impl Journal {
-    pub(super) fn open(folder: &OwnedFd) -> Result<Self, Errno> {
-        let mut journal = Self::at(folder)?;
+    pub(super) fn open(root: BorrowedFd, folder: &OwnedFd) -> Result<Self, Errno> {
+        let mut journal = Self::at(root, folder)?;
         let (last, is_told) = state(folder)?;
         journal.last = last;
         if !is_told {
@@ -49,19 +52,20 @@ impl Journal {
         Ok(journal)
     }
 
-    pub(super) fn interrupt(folder: &OwnedFd) -> Result<(), Errno> {
+    pub(super) fn interrupt(root: BorrowedFd, folder: &OwnedFd) -> Result<(), Errno> {
         let (last, is_told) = state(folder)?;
         if is_told {
-            let mut journal = Self { last, ..Self::at(folder)? };
+            let mut journal = Self { last, ..Self::at(root, folder)? };
             journal.mark(Event::Gap);
             journal.put(true)?;
         }
         Ok(())
     }
 
-    fn at(folder: &OwnedFd) -> Result<Self, Errno> {
+    fn at(root: BorrowedFd, folder: &OwnedFd) -> Result<Self, Errno> {
         Ok(Self {
-            folder: folder.try_clone().map_err(|e| Errno::from_io_error(&e).unwrap_or(Errno::MFILE))?,
+            root: rustix::io::fcntl_dupfd_cloexec(root, 0)?,
+            folder: rustix::io::fcntl_dupfd_cloexec(folder, 0)?,
             file: None,
             waiting: Vec::new(),
             last: Time::default(),
@@ -130,6 +134,7 @@ impl Journal {
     fn append(&mut self) -> Result<(), Errno> {
         let name = self.current();
         if self.file.as_ref().is_none_or(|(open, file)| *open != name || !is_there(file)) {
+            self.ensure_folder()?;
             let flags = OFlags::RDWR | OFlags::CREATE | OFlags::APPEND | OFlags::NOFOLLOW | OFlags::CLOEXEC;
             let file = fs::openat(&self.folder, name.as_str(), flags, Mode::from_raw_mode(0o600))?;
             self.unsynced_folder = true;
@@ -145,6 +150,24 @@ impl Journal {
             // Where even that fails, half a line is passed over by who reads.
             let _ = fs::ftruncate(file, u64::try_from(before).unwrap_or(0));
         })
+    }
+
+    /// Makes the journal anew where somebody has removed it: the history begins once more.
+    fn ensure_folder(&mut self) -> Result<(), Errno> {
+        if is_there(&self.folder) {
+            return Ok(());
+        }
+        self.folder = open_or_make(open_reserved(self.root.as_fd())?.as_fd(), JOURNAL)?;
+        let mut lines = Vec::new();
+        // Before what waits, whose times are later.
+        let mut at = Time { sec: self.last.sec - 1, nsec: 0 };
+        for event in [Event::Since, Event::Began] {
+            at = next(at);
+            let (path, by) = (RelPath::root(), By::Cause(Cause::Sweep));
+            Line { at, path, event, by, in_source: false }.encode(&mut lines);
+        }
+        self.waiting.splice(0..0, lines);
+        Ok(())
     }
 
     fn sync(&mut self) -> Result<(), Errno> {
@@ -179,10 +202,6 @@ fn ends_torn(file: &OwnedFd) -> Result<bool, Errno> {
         rustix::io::pread(file, &mut last, size - 1)?;
     }
     Ok(last != *b"\n")
-}
-
-fn is_there(file: &OwnedFd) -> bool {
-    fs::fstat(file).is_ok_and(|stat| stat.st_nlink > 0)
 }
 
 fn next(time: Time) -> Time {

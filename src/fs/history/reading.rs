@@ -162,4 +162,22 @@ mod tests {
         assert_eq!(std::fs::read_to_string(kept).expect("kept"), "old");
         assert!(!top.path().join("d/a.txt").exists() && taken.path != linked.path);
     }
+
+    #[test]
+    fn a_history_that_somebody_removes_begins_once_more() {
+        let top = tempfile::tempdir().expect("a folder");
+        let root = Root::open(top.path()).expect("a root");
+        let history = History::open(&root, &root).expect("a history");
+        let said = |kept| Event::Removed { kind: Kind::File, kept: Some(kept), was: None };
+        for round in 0..2 {
+            std::fs::write(top.path().join("a"), "old").expect("written");
+            let (_, slot) = history.say_kept(&path("a"), said, (BY, false));
+            history.put(true).expect("on disk");
+            history.take(&slot, root.fd(), b"a").expect("kept");
+            assert_eq!(words(&root)[..2], [Event::Since, Event::Began], "round {round}");
+            assert_eq!(words(&root).len(), 3, "round {round}");
+            assert!(slot.path.to_path(&top.path().join(".driftless/versions")).exists(), "round {round}");
+            std::fs::remove_dir_all(top.path().join(".driftless")).expect("removed");
+        }
+    }
 }

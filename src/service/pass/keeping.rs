@@ -86,7 +86,7 @@ impl Pass<'_> {
         }
         let name = at.path.split().map(|(_, name)| name).unwrap_or_default();
         let was = Attributes::of(old, metadata::xattrs_at(at.folder, name)?);
-        Ok(self.say_folder_goes(at.path, was, self.asked(at.path)))
+        Ok(self.say_folder_goes(at.path, Some(was), self.asked(at.path)))
     }
 
     /// Says that an entry goes that is no folder.
@@ -97,10 +97,10 @@ impl Pass<'_> {
         Said { lines: vec![(time, path.clone())], slot: Some(slot) }
     }
 
-    /// Says that a folder goes which had these attributes before anything went from it.
-    pub(super) fn say_folder_goes(&self, path: &RelPath, was: Attributes, cause: Cause) -> Said {
+    /// Says that a folder goes, and which attributes it had before anything went from it, if they are known.
+    pub(super) fn say_folder_goes(&self, path: &RelPath, was: Option<Attributes>, cause: Cause) -> Said {
         let Some(history) = self.history() else { return Said::default() };
-        let event = Event::Removed { kind: Kind::Directory, kept: None, was: Some(was) };
+        let event = Event::Removed { kind: Kind::Directory, kept: None, was };
         let time = history.say(path, event, By::Cause(cause), self.pair.is_turned());
         Said { lines: vec![(time, path.clone())], slot: None }
     }

@@ -101,8 +101,7 @@ pub(super) fn said_of_tree(pass: &Pass, (tree, before): (&Tree, &Before), cause:
     for (path, kind) in listed {
         if kind == Kind::Directory && Some(&path) != top.as_ref() {
             goes.insert(path.clone());
-            let was = before.get(&path).cloned().unwrap_or_default();
-            all.insert(path.clone(), pass.say_folder_goes(&path, was, cause));
+            all.insert(path.clone(), pass.say_folder_goes(&path, before.get(&path).cloned(), cause));
         } else if kind != Kind::Directory && tree.entries() <= AT_ONCE {
             all.insert(path.clone(), pass.say_gone(&path, kind, cause));
         }
