@@ -92,8 +92,10 @@ class World:
         wrong = list(differences(below(noted.tree, path), tree(to) if os.path.isdir(to) else {}))
         if wrong and os.path.isdir(to):
             raise Broken(f"at {noted.at()}, {len(wrong)} differences in '{path}': {wrong[:4]}")
-        shutil.rmtree(to, ignore_errors=True)
-        if os.path.lexists(to):
+        # Not by a try: what opens a FIFO waits for ever.
+        if os.path.isdir(to) and not os.path.islink(to):
+            shutil.rmtree(to)
+        elif os.path.lexists(to):
             os.unlink(to)
         self.restores += 1
 
