@@ -1,12 +1,14 @@
 //! Owns the step that gives what is staged its name, if the name still shows what was expected there.
 
-use std::os::fd::{AsRawFd, BorrowedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 
 use rustix::fs::{self, AtFlags, CWD};
 use rustix::io::Errno;
 
 use super::put_back::{put_back, swap};
 use super::{Keep, Published, Staged};
+use crate::fs::metadata;
+use crate::fs::remove::make_writable;
 use crate::fs::rename;
 use crate::fs::root::Root;
 use crate::fs::volume::{self, Look};
@@ -27,7 +29,15 @@ pub(super) fn publish_named(
     };
     match root.look(folder, name)? {
         Seen::Present(now) if expected.kind == Kind::Directory && now.id() == expected.id() => {
-            let done = exchange(root, staged, (folder, name), (expected, ours))?;
+            let done = match exchange(root, staged, (folder, name), (expected, ours)) {
+                // A folder goes elsewhere only if its owner may write in it.
+                Err(Errno::ACCESS) => {
+                    let replaced = metadata::open_for_change(folder, name, Kind::Directory)?;
+                    make_writable(replaced.as_fd())?;
+                    exchange(root, staged, (folder, name), (expected, ours))?
+                }
+                done => done?,
+            };
             let Some(ours) = ours.filter(|_| done == Published::Yes) else { return Ok(done) };
             match fs::unlinkat(staged.folder(), from, AtFlags::REMOVEDIR) {
                 // Something has come into it.
