@@ -159,10 +159,11 @@ impl Journal {
         }
         self.folder = open_or_make(open_reserved(self.root.as_fd())?.as_fd(), JOURNAL)?;
         let mut lines = Vec::new();
-        // Before what waits, whose times are later.
-        let mut at = Time { sec: self.last.sec - 1, nsec: 0 };
-        for event in [Event::Since, Event::Began] {
-            at = next(at);
+        // Right before what waits: of what was told earlier nothing is left.
+        let first = self.waiting.split(|byte| *byte == b'\n').find_map(Line::decode);
+        let first = first.map_or(self.last, |line| line.at);
+        for (steps, event) in [(2, Event::Since), (1, Event::Began)] {
+            let at = earlier(first, steps);
             let (path, by) = (RelPath::root(), By::Cause(Cause::Sweep));
             Line { at, path, event, by, in_source: false }.encode(&mut lines);
         }
@@ -208,6 +209,13 @@ fn next(time: Time) -> Time {
     match time.nsec + STEP {
         nsec if nsec < 1_000_000_000 => Time { nsec, ..time },
         nsec => Time { sec: time.sec + 1, nsec: nsec - 1_000_000_000 },
+    }
+}
+
+fn earlier(time: Time, steps: u32) -> Time {
+    match time.nsec.checked_sub(steps * STEP) {
+        Some(nsec) => Time { nsec, ..time },
+        None => Time { sec: time.sec - 1, nsec: time.nsec + 1_000_000_000 - steps * STEP },
     }
 }
 

@@ -176,6 +176,8 @@ mod tests {
             history.take(&slot, root.fd(), b"a").expect("kept");
             assert_eq!(words(&root)[..2], [Event::Since, Event::Began], "round {round}");
             assert_eq!(words(&root).len(), 3, "round {round}");
+            let times: Vec<_> = all(&root).iter().map(|line| line.at).collect();
+            assert!(times.is_sorted() && times[2].since(times[0]) < 1_000_000_000, "round {round}: {times:?}");
             assert!(slot.path.to_path(&top.path().join(".driftless/versions")).exists(), "round {round}");
             std::fs::remove_dir_all(top.path().join(".driftless")).expect("removed");
         }
