@@ -9,6 +9,7 @@ pub mod history;
 pub mod identity;
 pub mod intent;
 pub mod listing;
+pub mod name;
 pub mod operation;
 pub mod path;
 pub mod quote;

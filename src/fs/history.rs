@@ -17,7 +17,7 @@ use rustix::fs::{self, AtFlags, Mode, RenameFlags, Timespec, Timestamps, UTIME_O
 use rustix::io::Errno;
 
 use super::root::{Root, open_child};
-use super::stage::open_reserved;
+use super::stage::{is_there, open_reserved};
 use crate::tree::entry::Time;
 use crate::tree::exclude::RESERVED;
 use crate::tree::history::{By, Event, JOURNAL, Line, VERSIONS, version_name};
@@ -215,11 +215,6 @@ fn restore_times(folder: BorrowedFd, before: &fs::Stat) -> Result<(), Errno> {
     let last_modification = Timespec { tv_sec: before.st_mtime, tv_nsec: before.st_mtime_nsec as _ };
     let last_access = Timespec { tv_sec: 0, tv_nsec: UTIME_OMIT };
     fs::futimens(folder, &Timestamps { last_access, last_modification })
-}
-
-/// Whether what is open has not been removed.
-fn is_there(open: &OwnedFd) -> bool {
-    fs::fstat(open).is_ok_and(|stat| stat.st_nlink > 0)
 }
 
 fn open_or_make(parent: BorrowedFd, name: &[u8]) -> Result<OwnedFd, Errno> {

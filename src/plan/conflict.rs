@@ -6,6 +6,7 @@ use std::fmt;
 
 use crate::tree::entry::Stat;
 use crate::tree::identity::Side;
+use crate::tree::name::{split_extension, with_tail};
 
 /// What a person wants done.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
@@ -50,10 +51,6 @@ pub fn resolve(policy: Policy, source: &Stat, replica: &Stat) -> Resolution {
     }
 }
 
-/// The longest name that Linux's filesystems take, in bytes.
-const LONGEST: usize = 255;
-/// What is longer after the last dot is no extension.
-const LONGEST_EXTENSION: usize = 16;
 const MARK: &[u8] = b".conflict-";
 
 /// The name under which the version of one side is kept: `NAME.conflict-TIME-SIDE.EXT`, with a number where that is taken.
@@ -64,8 +61,7 @@ pub fn conflict_name(name: &[u8], time: &str, side: Side, is_taken: impl Fn(&[u8
     for number in 1u64.. {
         let numbered = if number == 1 { String::new() } else { format!("-{number}") };
         let tail = [MARK, time.as_bytes(), format!("-{side}{numbered}").as_bytes(), extension].concat();
-        let mut conflict = shortened(stem, LONGEST.saturating_sub(tail.len())).to_vec();
-        conflict.extend_from_slice(&tail);
+        let conflict = with_tail(stem, &tail);
         if !is_taken(&conflict) {
             return conflict;
         }
@@ -89,29 +85,10 @@ fn original(stem: &[u8]) -> &[u8] {
     stem.windows(MARK.len()).position(|at| at == MARK).filter(|at| *at > 0).map_or(stem, |at| &stem[..at])
 }
 
-/// A name without its extension, and the extension with its dot.
-fn split_extension(name: &[u8]) -> (&[u8], &[u8]) {
-    let dot = name.iter().rposition(|b| *b == b'.').filter(|dot| *dot > 0);
-    match dot {
-        Some(dot) if name.len() - dot <= LONGEST_EXTENSION && dot + 1 < name.len() => name.split_at(dot),
-        _ => (name, &[]),
-    }
-}
-
-/// The beginning of a name, not cut within a character where it is UTF-8.
-fn shortened(stem: &[u8], most: usize) -> &[u8] {
-    if stem.len() <= most {
-        return stem;
-    }
-    let is_inside = |at: &usize| stem[*at] & 0b1100_0000 == 0b1000_0000;
-    // No character has more than four bytes.
-    let end = (most.saturating_sub(3)..=most).rev().find(|at| !is_inside(at)).unwrap_or(most);
-    &stem[..end]
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::tree::name::LONGEST;
     use crate::tree::path::is_name;
     use proptest::prelude::*;
     use std::collections::BTreeSet;

@@ -13,6 +13,7 @@ use std::fmt;
 
 use super::codec::sum;
 use super::entry::{Kind, Stat, Time};
+use super::name::{split_extension, with_tail};
 use super::operation::Cause;
 use super::path::RelPath;
 
@@ -367,25 +368,12 @@ fn unescaped(text: &[u8]) -> Option<Vec<u8>> {
     Some(out)
 }
 
-/// The longest name that Linux's filesystems take, in bytes.
-const LONGEST: usize = 255;
-/// What is longer after the last dot is no extension.
-const LONGEST_EXTENSION: usize = 16;
-
 /// The name of a version: `NAME~TIME.EXT`, with a number where that is taken. `time` is when it was lost.
 pub fn version_name(name: &[u8], time: &str, number: u32) -> Vec<u8> {
-    let (stem, extension) = match name.iter().rposition(|byte| *byte == b'.') {
-        Some(at) if at > 0 && name.len() - at <= LONGEST_EXTENSION => name.split_at(at),
-        _ => (name, &b""[..]),
-    };
+    let (stem, extension) = split_extension(name);
     let numbered = if number == 0 { String::new() } else { format!("-{number}") };
     let tail = [b"~", time.as_bytes(), numbered.as_bytes(), extension].concat();
-    let mut end = stem.len().min(LONGEST.saturating_sub(tail.len()));
-    // Not within a character.
-    while end < stem.len() && end > 0 && stem[end] & 0b1100_0000 == 0b1000_0000 {
-        end -= 1;
-    }
-    [&stem[..end], &tail].concat()
+    with_tail(stem, &tail)
 }
 
 #[cfg(test)]

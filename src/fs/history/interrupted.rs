@@ -6,7 +6,7 @@ use std::os::fd::{AsFd, OwnedFd};
 
 use rustix::io::Errno;
 
-use super::reading;
+use super::{backward, reading};
 use crate::fs::root::Root;
 use crate::tree::entry::{Seen, Time};
 use crate::tree::exclude::RESERVED;
@@ -80,8 +80,7 @@ fn may_be_made(line: &Line, root: &Root, replica: &Root) -> bool {
 fn last_lines(folder: &OwnedFd) -> Result<Vec<Line>, Errno> {
     let mut last: Vec<Line> = Vec::new();
     for name in reading::segments(folder.as_fd())?.iter().rev() {
-        let lines: Vec<Line> = reading::lines(folder.as_fd(), name)?.collect();
-        last.extend(lines.into_iter().rev().take(LAST - last.len()));
+        last.extend(backward::lines(folder.as_fd(), name)?.take(LAST - last.len()));
         if last.len() >= LAST {
             break;
         }

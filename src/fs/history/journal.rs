@@ -8,8 +8,8 @@ use rustix::fs::{self, Mode, OFlags};
 use rustix::io::Errno;
 use rustix::time::{ClockId, clock_gettime};
 
-use super::{is_there, open_or_make, reading};
-use crate::fs::stage::open_reserved;
+use super::{backward, open_or_make, reading};
+use crate::fs::stage::{is_there, open_reserved};
 use crate::tree::entry::Time;
 use crate::tree::history::{By, Event, JOURNAL, Line};
 use crate::tree::operation::Cause;
@@ -227,7 +227,7 @@ pub fn segment(at: Time) -> String {
 /// When the last line was written, and whether everything is told up to there: nothing but a `since` follows a gap.
 fn state(folder: &OwnedFd) -> Result<(Time, bool), Errno> {
     for name in reading::segments(folder.as_fd())?.iter().rev() {
-        if let Some(line) = reading::lines(folder.as_fd(), name)?.last() {
+        if let Some(line) = backward::lines(folder.as_fd(), name)?.next() {
             return Ok((line.at, line.event != Event::Gap));
         }
     }

@@ -43,9 +43,9 @@ pub(super) fn remove_reserved(top: BorrowedFd) -> bool {
     fs::unlinkat(top, RESERVED, AtFlags::REMOVEDIR).is_ok()
 }
 
-/// Whether a folder that is open has not been removed.
-pub(super) fn is_there(folder: &OwnedFd) -> bool {
-    fs::fstat(folder).is_ok_and(|stat| stat.st_nlink > 0)
+/// Whether what is open has not been removed.
+pub fn is_there(open: &OwnedFd) -> bool {
+    fs::fstat(open).is_ok_and(|stat| stat.st_nlink > 0)
 }
 
 /// Opens a folder of the program's own, made if it is missing. One that somebody else has made, or opened to others, is

@@ -10,6 +10,7 @@ use super::Staged;
 use crate::fs::rename;
 use crate::fs::root::Root;
 use crate::tree::entry::{Kind, Stat};
+use crate::tree::name::with_tail;
 
 /// Who writes at a name without a pause is no match for this often.
 const TRIES: u32 = 32;
@@ -101,18 +102,7 @@ impl Staged {
     }
 }
 
-/// The longest name that Linux's filesystems take, in bytes.
-const LONGEST: usize = 255;
-
 /// Names that are like this one.
 pub(super) fn beside(name: &[u8]) -> impl Iterator<Item = Vec<u8>> {
-    (1..u32::MAX).map(move |n| {
-        let tail = format!(".kept-{n}");
-        let mut end = name.len().min(LONGEST - tail.len());
-        // Not within a character.
-        while end < name.len() && end > 1 && name[end] & 0b1100_0000 == 0b1000_0000 {
-            end -= 1;
-        }
-        [&name[..end], tail.as_bytes()].concat()
-    })
+    (1..u32::MAX).map(move |n| with_tail(name, format!(".kept-{n}").as_bytes()))
 }
