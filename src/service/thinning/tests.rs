@@ -248,7 +248,6 @@ fn what_no_line_names_goes_and_nothing_else() {
     assert!(!past.versions().join("x").exists() && !past.journal().join("unsettled").exists());
     // A run that did not end is a reason, too.
     fs::write(past.versions().join("orphan"), "x").expect("written");
-    past.say(-1, ".", Event::Began);
     past.work("30d", (None, None)).pass(&mut || true).expect("done");
     assert_eq!(past.check(), 2);
 }
