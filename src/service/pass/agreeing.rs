@@ -1,7 +1,7 @@
 //! Owns what two-way mode writes down of what is about to be made equal, and has just been, at once: a folder is remembered
 //! when all in it is done, and a process that is killed before must not take what it has made for new on both sides.
 
-use std::os::fd::{AsFd, BorrowedFd};
+use std::os::fd::BorrowedFd;
 use std::time::Duration;
 
 use rustix::fs::{Mode, fchmod};
@@ -102,46 +102,31 @@ impl Pass<'_> {
         }
     }
 
-    /// The same for a folder that others can look at already.
-    pub(super) fn forget_namesake_at(&self, parent: &Node, path: &RelPath) {
+    /// Writes down that a folder that is staged is about to be put in its place, for this one in the source. Returns what is
+    /// agreed as soon as it is there.
+    pub(super) fn intend_folder(&self, parent: &Node, name: &[u8], staged: &Staged, source: &Stat) -> Option<Agreed> {
+        let pair = self.pair;
+        pair.two_way.as_ref()?;
+        let Ok(Seen::Present(made)) = pair.replica.look(staged.folder(), staged.name()) else { return None };
+        let agreed = as_made(source, &made);
+        self.intend(parent, name, born_at(staged.folder(), staged.name()), agreed);
+        Some(agreed)
+    }
+
+    /// Remembers a folder that is in its place as it was intended, whatever the source has there by now: who looks at the
+    /// name next must not take what this program has made for somebody's work. To be called under the claim under which
+    /// it was put there.
+    pub(super) fn agree_on_folder(&self, parent: &Node, path: &RelPath, intended: Agreed) {
         let (pair, Some((_, name))) = (self.pair, path.split()) else { return };
-        if pair.two_way.is_none() || pair.options.dry_run {
-            return;
-        }
-        let source = pair.source.look(parent.source.as_fd(), name);
+        let mut agreed = intended;
         let replica = parent.replica().and_then(|folder| pair.replica.look(folder, name));
-        if let (Ok(Seen::Present(source)), Ok(Seen::Present(replica))) = (source, replica) {
-            self.forget_namesake(path, Ids { source: source.id(), replica: Some(replica.id()) });
+        if let Ok(Seen::Present(now)) = replica
+            && now.id() == agreed.replica.id
+        {
+            // Getting its name has moved its ctime.
+            agreed.replica = now.stamp();
         }
-    }
-
-    /// Notes a folder that is in its place. Its attributes are those of the source, whatever they are: it has its own yet.
-    pub(super) fn note_folder(&self, parent: &Node, name: &[u8]) {
-        let pair = self.pair;
-        if pair.two_way.is_none() || pair.options.dry_run {
-            return;
-        }
-        let source = pair.source.look(parent.source.as_fd(), name);
-        let replica = parent.replica().and_then(|folder| pair.replica.look(folder, name));
-        let (Ok(Seen::Present(source)), Ok(Seen::Present(replica))) = (source, replica) else { return };
-        // Somebody may have put something else there since.
-        if source.kind != Kind::Directory || replica.kind != Kind::Directory {
-            return;
-        }
-        // At once, for who looks at the name next: it may be something else on one side by then.
-        pair.remember(parent.ids, Changes::from([(name.into(), Some(as_made(&source, &replica)))]));
-    }
-
-    /// Writes down that a folder that is staged is about to be put in its place.
-    pub(super) fn intend_folder(&self, parent: &Node, name: &[u8], staged: &Staged) {
-        let pair = self.pair;
-        if pair.two_way.is_none() {
-            return;
-        }
-        let source = pair.source.look(parent.source.as_fd(), name);
-        let made = pair.replica.look(staged.folder(), staged.name());
-        let (Ok(Seen::Present(source)), Ok(Seen::Present(made))) = (source, made) else { return };
-        self.intend(parent, name, born_at(staged.folder(), staged.name()), as_made(&source, &made));
+        pair.remember(parent.ids, Changes::from([(name.into(), Some(agreed))]));
     }
 }
 

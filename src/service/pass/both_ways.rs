@@ -14,7 +14,7 @@ use super::walk::Worker;
 use super::{Pass, place_of};
 use crate::fs::archive::Changes;
 use crate::fs::history::local_zone;
-use crate::fs::root::open_child;
+use crate::fs::root::{Root, open_child};
 use crate::fs::scan;
 use crate::plan::conflict::{Resolution, conflict_name, is_conflict_of, resolve};
 use crate::plan::mirror::{Case, Compare, Contents, Step, decide};
@@ -105,14 +105,18 @@ impl Worker<'_> {
             Verdict::Compare(different) => {
                 Some(Decided { different: Some(different), ..only(Step::Examine(Contents::Compare))? })
             }
-            Verdict::Conflict => self.conflict_of_kinds(node, path, case),
+            Verdict::Conflict => self.conflict_of_kinds(node, path, &both),
         }
     }
 
     /// Two different kinds have one name, and both are new.
-    fn conflict_of_kinds(&mut self, node: &Node, path: &RelPath, case: &Case) -> Option<Decided> {
-        let (Some(source), Some(replica)) = (case.source.stat(), case.replica.stat()) else { return None };
-        if !self.pass.claim(path) {
+    fn conflict_of_kinds(&mut self, node: &Node, path: &RelPath, both: &Both) -> Option<Decided> {
+        let (Some(source), Some(replica)) = (both.source.stat(), both.replica.stat()) else { return None };
+        let claimed = self.pass.claim(path);
+        if !claimed || !self.is_conflict_of_kinds_still(node, path, both) {
+            if claimed {
+                self.pass.release(path);
+            }
             self.pass.again(path, Doubt::subtree(clock::now()));
             return None;
         }
@@ -130,6 +134,19 @@ impl Worker<'_> {
                 None
             }
         }
+    }
+
+    /// Before the name was claimed, another pass may have put one of the two there, and have it agreed.
+    fn is_conflict_of_kinds_still(&self, node: &Node, path: &RelPath, both: &Both) -> bool {
+        let (pair, Some((_, name))) = (self.pass.pair, path.split()) else { return false };
+        let is_so = |root: &Root, folder: Result<BorrowedFd, Errno>, seen: &Seen| {
+            let now = folder.and_then(|folder| root.look(folder, name));
+            now.is_ok_and(|now| now.stat().map(Stat::stamp) == seen.stat().map(Stat::stamp))
+        };
+        let agreed = pair.agreed(node.ids, name);
+        is_so(&pair.source, Ok(node.source.as_fd()), &both.source)
+            && is_so(&pair.replica, node.replica(), &both.replica)
+            && reconcile(&Both { agreed: agreed.as_ref().or(both.agreed), ..*both }) == Verdict::Conflict
     }
 
     /// What is to be done about contents that were found to differ. Returns the replica's stat where the source's are to

@@ -12,6 +12,7 @@ use super::walk::Worker;
 use crate::fs::remove::{ensure_writable, make_writable};
 use crate::fs::root::open_child;
 use crate::fs::stage::Published;
+use crate::service::agreements::Ids;
 use crate::service::clock;
 use crate::tree::doubt::{Doubt, Extent};
 use crate::tree::entry::{Kind, Stat};
@@ -31,7 +32,6 @@ impl Worker<'_> {
     /// Makes a folder in the replica, in the place of `old` if there is one, and goes on below it.
     pub(super) fn make_folder(&mut self, node: &Arc<Node>, path: RelPath, stat: &Stat, old: Option<Stat>) {
         let pair = self.pass.pair;
-        let Some((_, name)) = path.split() else { return };
         if self.pass.is_put_off(0) {
             return self.pass.again(&path, Doubt::subtree(clock::now()));
         }
@@ -40,11 +40,8 @@ impl Worker<'_> {
             (false, _) => Ok(None),
             (true, true) => Ok(Some(Made::InPlace)),
             (true, false) if old.is_none() && self.may_build_unseen(node) => Ok(Some(Made::Unseen)),
-            (true, false) => self.make_folder_now(node, name, old).map(|made| made.then_some(Made::InPlace)),
+            (true, false) => self.make_folder_now(node, &path, stat, old).map(|made| made.then_some(Made::InPlace)),
         };
-        if let Ok(Some(Made::InPlace)) = result {
-            self.pass.forget_namesake_at(node, &path);
-        }
         if claimed {
             self.pass.release(&path);
         }
@@ -65,31 +62,40 @@ impl Worker<'_> {
     /// Notes that a folder is in its place in `parent`.
     pub(super) fn made_folder(&mut self, parent: &Node, path: &RelPath, old: Option<&Stat>) {
         parent.touch(self.pass);
-        path.split().into_iter().for_each(|(_, name)| self.pass.note_folder(parent, name));
         self.pass.replaced(path, old, Kind::Directory);
         self.pass.report(Operation::DirectoryCreated, path);
         self.totals.directories_created += 1;
     }
 
     /// Returns whether the folder was made; not where something else came first.
-    fn make_folder_now(&mut self, node: &Node, name: &[u8], old: Option<Stat>) -> Result<bool, Errno> {
+    fn make_folder_now(
+        &mut self,
+        node: &Node,
+        path: &RelPath,
+        source: &Stat,
+        old: Option<Stat>,
+    ) -> Result<bool, Errno> {
         let pair = self.pass.pair;
-        let folder = node.replica()?;
+        let (folder, (_, name)) = (node.replica()?, path.split().ok_or(Errno::INVAL)?);
         if old.is_some() {
             // What cannot be read is no reason to give up what is there.
             drop(open_child(node.source.as_fd(), name)?);
         }
-        let path = node.path.join(name);
-        let said = self.pass.say_arrival(At::new(folder, &path), Kind::Directory, old.as_ref())?;
+        let said = self.pass.say_arrival(At::new(folder, path), Kind::Directory, old.as_ref())?;
         self.pass.put_said()?;
         if old.is_some() || pair.two_way.is_some() {
             // In two-way mode too, so that it is known as the program's own before it is there.
             let staged = pair.stage.special(&pair.replica, &node.target()?, Kind::Directory, b"", 0)?;
-            self.pass.intend_folder(node, name, &staged);
+            let agreed = self.pass.intend_folder(node, name, &staged, source);
+            if let Some(agreed) = &agreed {
+                self.pass.forget_namesake(path, Ids { source: source.id(), replica: Some(agreed.replica.id) });
+            }
             ensure_writable(folder);
             let keep = || self.pass.keep(&said, folder, name);
             let published = pair.stage.publish(&pair.replica, staged, folder, name, (old.as_ref(), &keep));
-            if published != Ok(Published::Yes) {
+            if published == Ok(Published::Yes) {
+                agreed.into_iter().for_each(|agreed| self.pass.agree_on_folder(node, path, agreed));
+            } else {
                 self.pass.unsay(said);
                 self.pass.withdraw(node.ids, name);
             }

@@ -281,9 +281,12 @@ impl Worker<'_> {
         if !pair.rights.are_full() {
             remove::ensure_writable(place);
         }
-        self.pass.intend_folder(parent, name, &folder);
+        let source = pair.source.stat(node.source.as_fd())?;
+        let agreed = self.pass.intend_folder(parent, name, &folder, &source);
         let published = pair.stage.publish(&pair.replica, folder, place, name, (None, &stage::nothing));
-        if published != Ok(Published::Yes) {
+        if published == Ok(Published::Yes) {
+            agreed.into_iter().for_each(|agreed| self.pass.agree_on_folder(parent, &node.path, agreed));
+        } else {
             self.pass.withdraw(parent.ids, name);
         }
         published
