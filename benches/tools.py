@@ -62,7 +62,7 @@ UNISON += " -times -owner -group -perms -1"
 
 REFERENCE = driftless("driftless")
 # For what versions cost, and nothing else: what is kept is the replica's, so that no other tool does the same.
-KEEPING = driftless("driftless --keep-versions", "--keep-versions '1h: all, 1d: hourly, 30d: daily'")
+KEEPING = driftless("driftless --keep-versions", "--keep-versions '10s: all, 1d: hourly, 30d: daily'")
 TOOLS = [
     REFERENCE,
     driftless("driftless --durability none", "--durability none"),
