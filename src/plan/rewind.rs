@@ -168,8 +168,9 @@ impl Rewind {
             Event::Created { kind }
                 if self.is_folder(path, disk).is_some_and(|is_folder| is_folder != (*kind == Kind::Directory)) => {}
             Event::Created { .. } => self.set(path, Base::Absent),
-            Event::Removed { kind: Kind::Directory, was, .. } if self.is_present(path, disk) => {
-                // It was not removed, or what is in it was not: it is there still.
+            Event::Removed { kind: Kind::Directory, was, .. } if self.is_folder(path, disk) == Some(true) => {
+                // It was not removed, or what is in it was not: it is there still. Or there was another one, by lines that
+                // have been thinned out; what is in that one has lines of its own.
                 if let Some(was) = was {
                     self.set_attributes(path, line.at, was);
                 }
@@ -268,9 +269,11 @@ impl Rewind {
             Was::At(source) => disk.inode(&source).map(|(ino, _)| ino),
             Was::Absent | Was::Folder(_) => None,
         };
-        let there = inode(other);
-        // A version may be a copy, and what replaced it later is not always told.
-        there != Some(ino) && (inode(&line.path) == Some(ino) || (there.is_some() && self.is_doubtful(line.at)))
+        let (there, here) = (inode(other), inode(&line.path));
+        // A version may be a copy.
+        let is_current = matches!(self.was(other), Was::At(Source::Current(_)));
+        let is_other = is_current && there.is_some() && self.is_doubtful(line.at);
+        there != Some(ino) && (here == Some(ino) || is_other)
     }
 
     /// Whether what is at a path is a folder; nothing where nothing is there.

@@ -3,7 +3,8 @@
 //!
 //! A line tells what was before it, so that the first line of a path within a period says all that there is to say of the
 //! period's beginning; where it speaks of attributes alone, so does the first one after it that speaks of the whole entry.
-//! What was removed last in a period stays too: nobody else has those contents. A rename leads from one path to others: it
+//! What was removed last in a period stays too: nobody else has those contents. So does what came there
+//! next; and each coming and going where a folder took the place of a file, or a file that of a folder. A rename leads from one path to others: it
 //! stays, and a new period begins for what lies under its two names. But one of what had come within the period, to a
 //! name of which a line speaks already, leads nowhere: it is how programs save files, over and over again.
 
@@ -62,13 +63,14 @@ impl Survey {
 
 /// What happened to a path, in the order in which the numbers sort.
 const CREATED: u32 = 0;
-const UPDATED: u32 = 1;
-const METADATA: u32 = 2;
-const REMOVED: u32 = 3;
-const REMOVED_FOLDER: u32 = 4;
-/// It went to another name, or came from one, by a line that nobody needs.
-const WENT: u32 = 5;
-const CAME: u32 = 6;
+const CREATED_FOLDER: u32 = 1;
+const UPDATED: u32 = 2;
+const METADATA: u32 = 3;
+const REMOVED: u32 = 4;
+const REMOVED_FOLDER: u32 = 5;
+/// A file went to another name, or came from one, by a line that nobody needs.
+const WENT: u32 = 6;
+const CAME: u32 = 7;
 
 /// A line of a path: the path's hash; since when nothing was renamed there; the line's number, and what happened.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -92,9 +94,9 @@ impl Record {
 #[derive(Clone, Copy)]
 struct End {
     since: u32,
-    /// Nothing was there before the first line.
+    /// Nothing was there before the first line, and a file after it.
     was_absent: bool,
-    /// Something lies beneath it, or did.
+    /// It is a folder, or was.
     is_folder: bool,
 }
 
@@ -151,6 +153,7 @@ impl<D: FnMut(u32)> Thin<D> {
             return;
         }
         let what = match &line.event {
+            Event::Created { kind: Kind::Directory } => CREATED_FOLDER,
             Event::Created { .. } => CREATED,
             Event::Updated { .. } => UPDATED,
             Event::Metadata { .. } => METADATA,
@@ -174,9 +177,11 @@ impl<D: FnMut(u32)> Thin<D> {
         };
         let (hash, since) = self.place(&line.path);
         if self.survey.ends.contains(&hash) {
-            let is_known = self.ends.get(&hash).is_some_and(|end| end.since == since);
-            if !is_known && what != METADATA {
-                self.ends.insert(hash, End { since, was_absent: what == CREATED, is_folder: false });
+            let is_folder = matches!(what, CREATED_FOLDER | REMOVED_FOLDER);
+            match self.ends.get_mut(&hash).filter(|end| end.since == since) {
+                Some(end) => end.is_folder |= is_folder,
+                None if what == METADATA => {}
+                None => drop(self.ends.insert(hash, End { since, was_absent: what == CREATED, is_folder })),
             }
         }
         self.put(hash, since, number, what);
@@ -266,11 +271,21 @@ impl<D: FnMut(u32)> Thin<D> {
         let last = |what| lines.iter().rposition(|line| line.what() == what);
         let (file, folder) = (last(REMOVED), last(REMOVED_FOLDER));
         let first = lines.iter().position(|line| line.what() != METADATA);
+        // Where a folder took the place of a file, or a file that of a folder, one is not told from the other without the lines
+        // between.
+        let has = |kinds: &[u32]| lines.iter().any(|line| kinds.contains(&line.what()));
+        let changes_kind = has(&[CREATED_FOLDER, REMOVED_FOLDER]) && has(&[CREATED, UPDATED, REMOVED, WENT, CAME]);
+        let is_told = |at: usize, line: &Record| match line.what() {
+            // What came after what was removed last is not that.
+            CREATED | CREATED_FOLDER => changes_kind || [file, folder].contains(&at.checked_sub(1)),
+            REMOVED | REMOVED_FOLDER => changes_kind,
+            _ => false,
+        };
         let is_passing = lines.first().is_some_and(|line| line.what() == CREATED)
             && lines.last().is_some_and(|line| line.what() == WENT)
             && (file, folder) == (None, None);
         for (at, line) in lines.iter().enumerate().filter(|(_, line)| line.what() < WENT) {
-            let is_kept = at == 0 || [first, file, folder].contains(&Some(at));
+            let is_kept = at == 0 || [first, file, folder].contains(&Some(at)) || is_told(at, line);
             if is_passing || !is_kept {
                 (self.drop)(line.number());
             }

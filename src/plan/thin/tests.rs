@@ -1,13 +1,14 @@
 //! Owns the proof that thinning out changes no time that it must not change: random work on a small tree is told line by
-//! line, thinned out at several ages, and taken back by a naive reader.
+//! line, thinned out at several ages, and taken back by a naive reader, and by the one that restores.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use proptest::prelude::*;
 
 use super::*;
 use crate::plan::keep::{Policy, Stage};
+use crate::plan::rewind::{Disk, Regions, Rewind, Source, Was};
 use crate::tree::history::{Attributes, By};
 use crate::tree::operation::Cause;
 
@@ -15,10 +16,17 @@ const BY: By = By::Cause(Cause::Event);
 const NAMES: [&str; 10] = ["a", "b", "c", "d", "d/a", "d/b", "d/e", "d/e/a", "f", "f/a"];
 
 /// What is at a path: a folder, or contents; and its attributes.
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Copy, Debug)]
 struct Node {
     contents: Option<u32>,
     mode: u16,
+    ino: u64,
+}
+
+impl PartialEq for Node {
+    fn eq(&self, other: &Self) -> bool {
+        (self.contents, self.mode) == (other.contents, other.mode)
+    }
 }
 
 type State = BTreeMap<String, Node>;
@@ -80,7 +88,8 @@ impl World {
         }
         self.count += 1;
         self.say(name, Event::Created { kind: if is_folder { Kind::Directory } else { Kind::File } });
-        let node = Node { contents: (!is_folder).then_some(self.count), mode: (self.count % 512) as u16 };
+        let (contents, ino) = ((!is_folder).then_some(self.count), self.count.into());
+        let node = Node { contents, mode: (self.count % 512) as u16, ino };
         self.state.insert(name.into(), node);
     }
 
@@ -106,7 +115,8 @@ impl World {
         if self.state.get(name).is_some_and(|node| node.contents.is_some()) {
             self.say(name, Event::Updated { kind: Kind::File, kept: self.kept(name) });
             self.count += 1;
-            self.state.insert(name.into(), Node { contents: Some(self.count), mode: (self.count % 512) as u16 });
+            let node = Node { contents: Some(self.count), mode: (self.count % 512) as u16, ino: self.count.into() };
+            self.state.insert(name.into(), node);
         }
     }
 
@@ -128,8 +138,10 @@ impl World {
         if nests || !is_inside || !self.state.contains_key(from) || (!is_over && self.state.contains_key(to)) {
             return;
         }
-        self.remove(to, true);
-        self.say(from, Event::Renamed { to: path(to), ino: 0 });
+        let is_folder = |name: &str| self.state.get(name).is_some_and(|node| node.contents.is_none());
+        self.remove(to, !is_folder(from) && !is_folder(to));
+        let ino = self.state[from].ino;
+        self.say(from, Event::Renamed { to: path(to), ino });
         shift(&mut self.state, from, to);
     }
 
@@ -175,17 +187,15 @@ fn back(mut state: State, lines: &[&Line]) -> State {
         match &line.event {
             Event::Created { .. } => clear(&mut state, &name),
             Event::Updated { kept: Some(kept), .. } | Event::Removed { kept: Some(kept), .. } => {
-                let kept = text(kept);
-                let (contents, mode) = kept.split_once('.').expect("two numbers");
+                let (contents, mode) = version(kept);
                 clear(&mut state, &name);
-                let contents = Some(contents.parse().expect("a number"));
-                state.insert(name, Node { contents, mode: mode.parse().expect("a number") });
+                state.insert(name, Node { contents: Some(contents), mode, ino: 0 });
             }
             Event::Removed { was: Some(was), .. } => {
                 if state.get(&name).is_some_and(|node| node.contents.is_some()) {
                     clear(&mut state, &name);
                 }
-                state.insert(name, Node { contents: None, mode: was.mode });
+                state.insert(name, Node { contents: None, mode: was.mode, ino: 0 });
             }
             Event::Metadata { was, .. } => {
                 if let Some(node) = state.get_mut(&name) {
@@ -198,6 +208,62 @@ fn back(mut state: State, lines: &[&Line]) -> State {
             }
             _ => {}
         }
+    }
+    state
+}
+
+/// The tree as it is, with all that was ever kept.
+struct Now<'a>(&'a State);
+
+impl Disk for Now<'_> {
+    fn has_version(&mut self, _: &RelPath) -> bool {
+        true
+    }
+
+    fn inode(&mut self, source: &Source) -> Option<(u64, Kind)> {
+        match source {
+            Source::Current(path) => self.0.get(&text(path)).map(|node| (node.ino, kind(node))),
+            Source::Version(kept) => Some((u64::from(version(kept).0), Kind::File)),
+        }
+    }
+}
+
+fn kind(node: &Node) -> Kind {
+    if node.contents.is_some() { Kind::File } else { Kind::Directory }
+}
+
+/// The contents and the mode that the name of what is kept says.
+fn version(kept: &RelPath) -> (u32, u16) {
+    let kept = text(kept);
+    let (contents, mode) = kept.split_once('.').expect("two numbers");
+    (contents.parse().expect("a number"), mode.parse().expect("a number"))
+}
+
+/// The same as `back`, as it is restored; of paths that anything ever had.
+fn restored(end: &State, lines: &[&Line], paths: &BTreeSet<String>) -> State {
+    let (mut rewind, mut now) = (Rewind::new(Regions::all()), Now(end));
+    lines.iter().rev().for_each(|line| rewind.undo(line, &mut now));
+    let mut state = State::new();
+    for name in paths {
+        let is_folder = |parent: &str| state.get(parent).is_some_and(|node: &Node| node.contents.is_none());
+        if !name.rsplit_once('/').is_none_or(|(parent, _)| is_folder(parent)) {
+            continue;
+        }
+        let source = match rewind.was(&path(name)) {
+            Was::Absent => continue,
+            Was::Folder(was) => {
+                let mode = was.map_or(u16::MAX, |was| was.mode);
+                state.insert(name.clone(), Node { contents: None, mode, ino: 0 });
+                continue;
+            }
+            Was::At(source) => source,
+        };
+        let found = match &source {
+            Source::Current(path) => end.get(&text(path)).copied(),
+            Source::Version(kept) => Some(version(kept)).map(|(c, mode)| Node { contents: Some(c), mode, ino: 0 }),
+        };
+        let mode = rewind.attributes(&source).map(|(_, was)| was.mode);
+        state.extend(found.map(|node| (name.clone(), Node { mode: mode.unwrap_or(node.mode), ..node })));
     }
     state
 }
@@ -224,12 +290,15 @@ fn thinned(lines: Vec<(Line, State)>, policy: &Policy, now: i64) -> Vec<(Line, S
 
 /// Whether all times are as before that must be. `truth` has all lines.
 fn check(truth: &[(Line, State)], left: &[(Line, State)], end: &State, policy: &Policy, now: i64) {
+    let paths: BTreeSet<String> =
+        truth.iter().map(|(_, state)| state).chain([end]).flat_map(State::keys).cloned().collect();
     for (at, (line, before)) in truth.iter().enumerate() {
         let here = group(policy, line.at, now);
         let is_first = at == 0 || here.0.period(truth[at - 1].0.at.sec) != here.0.period(line.at.sec);
         if here.0 == Share::All || is_first {
             let after: Vec<&Line> = left.iter().map(|(line, _)| line).filter(|left| left.at >= line.at).collect();
             assert_eq!(&back(end.clone(), &after), before, "at {:?}, {here:?}; left: {after:#?}", line.at);
+            assert_eq!(&restored(end, &after, &paths), before, "restored, {:?}, {here:?}: {after:#?}", line.at);
         }
     }
 }
