@@ -15,7 +15,7 @@ use crate::disk;
 use crate::fixture::{Pair, Ran, run};
 use crate::kinds::{Kind, kinds, make, pairs, remove, with_anchors};
 use crate::mounts::Namespace;
-use crate::versions_model::{KEEP, Noted, untold};
+use crate::versions_model::{KEEP, Noted, unrestored, untold};
 use crate::versions_past::{Picture, journal, shown};
 
 /// What is kept, by the path that it had: when it was lost, as its name says, its inode, and all that it is.
@@ -313,6 +313,26 @@ fn a_conflicts_loser_is_kept_whichever_side_it_was_on() {
         of_it.field("side") == Some(b"source")
     };
     assert!(!in_source("source-wins") && in_source("replica-wins") && in_source("plain"));
+}
+
+/// One side removes a folder in which the other one has worked: the folder stays, and was there all the time.
+#[test]
+fn what_comes_back_from_the_other_side_is_nothing_new() {
+    let pair = Pair::of("tab/in/k \"k\"\n tab/j \"j\"\n g \"g\"");
+    let options = [&KEEP[..], &["--two-way"]].concat();
+    pair.sync(&options);
+    let noted = [Noted::here(&pair.replica())];
+    disk::remove(&pair.source().join("tab"));
+    let folder = pair.replica().join("tab/in");
+    let was = fs::metadata(&folder).expect("there");
+    disk::write(&folder.join("new"), "new");
+    // What somebody else's work does to a folder's times is not told.
+    disk::set_mtime(&folder, was.mtime(), was.mtime_nsec() as u32);
+    pair.sync(&options);
+    assert!(pair.source().join("tab/in/new").exists() && !pair.replica().join("tab/j").exists());
+    assert_eq!(untold(&pair.replica(), &noted), None);
+    assert_eq!(unrestored(&pair, &noted[0], b""), None);
+    assert_eq!(unrestored(&pair, &noted[0], b"tab/in"), None);
 }
 
 #[test]

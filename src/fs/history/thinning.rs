@@ -16,6 +16,7 @@ use rustix::io::Errno;
 use super::{History, reading};
 use crate::fs::root::Root;
 use crate::tree::history::Line;
+pub use kept::Counted;
 use kept::Kept;
 
 /// What is written in the place of a file of the journal, until it is whole.
@@ -34,8 +35,32 @@ pub type Step<'a> = &'a mut dyn FnMut() -> bool;
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Sum {
     pub count: u64,
-    /// On disk.
+    /// On disk; of files with several names, those that were counted with them are not in it.
     pub bytes: u64,
+    /// Of files with several names, what there is more room now.
+    pub linked: u64,
+}
+
+impl Sum {
+    /// What there is more room, in bytes, if this is what went.
+    pub fn freed(self) -> u64 {
+        self.bytes + self.linked
+    }
+
+    fn add(&mut self, gone: kept::Gone) {
+        self.count += 1;
+        self.bytes += gone.counted;
+        self.linked += gone.freed - gone.counted;
+    }
+}
+
+impl std::ops::Add for Sum {
+    type Output = Self;
+
+    fn add(self, other: Self) -> Self {
+        let (count, bytes) = (self.count + other.count, self.bytes + other.bytes);
+        Self { count, bytes, linked: self.linked + other.linked }
+    }
 }
 
 /// The folders of a history.
@@ -145,9 +170,29 @@ impl Thinner {
         Ok(Raw { reader, left: upto.saturating_sub(from), text: Vec::new() })
     }
 
-    /// The room that what a line keeps takes; nothing where it is not there, or has other names.
+    /// Counts what a line keeps; nothing where it is not there.
+    pub fn count(&mut self, line: &Line) -> Option<Counted> {
+        self.kept.count(line.event.kept()?)
+    }
+
+    /// The room that there would be without what a line keeps, in bytes; nothing where it is not there.
     pub fn measure(&mut self, line: &Line) -> Option<u64> {
         self.kept.measure(line.event.kept()?)
+    }
+
+    /// Looks once more at those of several names that were counted last.
+    pub fn look_again(&mut self) {
+        self.kept.look_again();
+    }
+
+    /// What was counted and is in no sum, in bytes: files with several names that are all kept.
+    pub fn linked(&self) -> u64 {
+        self.kept.linked()
+    }
+
+    /// Nothing is counted any more.
+    pub fn forget(&mut self) {
+        self.kept.forget();
     }
 
     /// Writes a file of the journal anew, without the lines that go, and then removes what they kept. Returns what was
@@ -261,10 +306,9 @@ impl Thinner {
             if goes(number)
                 && let Some(line) = decoded(raw)
                 && let Some(kept) = line.event.kept()
-                && let Some(bytes) = self.kept.remove(kept)
+                && let Some(one) = self.kept.remove(kept)
             {
-                gone.count += 1;
-                gone.bytes += bytes;
+                gone.add(one);
             }
             number += 1;
             going_on(step)?;

@@ -374,3 +374,17 @@ proptest! {
         }
     }
 }
+
+/// What is kept may be a copy, of another inode than the rename speaks of, while its run goes on.
+#[test]
+fn a_rename_of_what_was_then_kept_as_a_copy_is_taken_back() {
+    let mut model = Model::new();
+    let (old, new, copy) = (model.new_inode(Kind::File), model.new_inode(Kind::File), model.new_inode(Kind::File));
+    model.say(path("a"), Event::Renamed { to: path("b"), ino: old });
+    model.say(path("b"), Event::Updated { kind: Kind::File, kept: Some(path("b~1")) });
+    model.versions.insert(path("b~1"), copy);
+    model.tree.insert(path("b"), new);
+    let rewind = model.rewound(Time { sec: 0, nsec: 0 }, Regions::all());
+    assert_eq!(rewind.was(&path("a")), Was::At(Source::Version(path("b~1"))));
+    assert_eq!(rewind.was(&path("b")), Was::Absent);
+}

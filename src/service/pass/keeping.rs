@@ -60,6 +60,9 @@ impl Pass<'_> {
     /// Says that something of kind `now` comes to a place where `old` is.
     pub(super) fn say_arrival(&self, at: At, now: Kind, old: Option<&Stat>) -> Result<Said, Errno> {
         let Some(history) = self.history() else { return Ok(Said::default()) };
+        if old.is_none() && self.comes_back(at.path) {
+            return Ok(Said::default());
+        }
         self.say_list_changes(at)?;
         let (path, by, side) = (at.path, self.by(at.path), self.pair.is_turned());
         let mut said = match old {
@@ -76,6 +79,12 @@ impl Pass<'_> {
         }
         said.lines.push((history.say(path, Event::Created { kind: now }, by, side), path.clone()));
         Ok(said)
+    }
+
+    /// Whether one side has removed what the other one still has, and has worked in: it is nothing new.
+    fn comes_back(&self, path: &RelPath) -> bool {
+        let pair = self.pair;
+        pair.two_way.is_some() && place_of(pair, path).is_some_and(|(ids, name)| pair.agreed(ids, &name).is_some())
     }
 
     /// Says that an entry goes; a folder when nothing is in it any more.

@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 
-use crate::fs::history::thinning::Sum;
+use crate::fs::history::thinning::{Counted, Sum};
 use crate::plan::keep::{Policy, Share};
 use crate::tree::entry::Time;
 use crate::tree::history::{Event, Line};
@@ -16,6 +16,8 @@ pub struct Segment {
     pub size: u64,
     /// What its lines keep.
     pub sum: Sum,
+    /// Some of it may be files with several names.
+    pub has_linked: bool,
     /// The times of the first and the last line that tells of a change or a run.
     pub first: Option<Time>,
     pub last: Time,
@@ -28,13 +30,13 @@ pub struct Segment {
 impl Default for Segment {
     fn default() -> Self {
         let (sum, last) = (Sum::default(), Time::default());
-        Self { read: 0, size: 0, sum, first: None, last, told: None, thinned: i64::MIN }
+        Self { read: 0, size: 0, sum, has_linked: false, first: None, last, told: None, thinned: i64::MIN }
     }
 }
 
 impl Segment {
-    /// Takes in a line; `bytes` is what it keeps.
-    pub fn add(&mut self, line: &Line, bytes: Option<u64>) {
+    /// Takes in a line, with what it keeps.
+    pub fn add(&mut self, line: &Line, kept: Option<Counted>) {
         match line.event {
             Event::Since => self.told = Some((line.at, true)),
             Event::Gap => self.told = Some((line.at, false)),
@@ -43,9 +45,10 @@ impl Segment {
             }
         }
         self.last = self.last.max(line.at);
-        if let Some(bytes) = bytes {
+        if let Some(kept) = kept {
             self.sum.count += 1;
-            self.sum.bytes += bytes;
+            self.sum.bytes += kept.bytes;
+            self.has_linked |= kept.is_linked;
         }
     }
 
@@ -91,9 +94,7 @@ pub struct Ledger(pub BTreeMap<String, Segment>);
 
 impl Ledger {
     pub fn sum(&self) -> Sum {
-        self.0
-            .values()
-            .fold(Sum::default(), |all, one| Sum { count: all.count + one.sum.count, bytes: all.bytes + one.sum.bytes })
+        self.0.values().fold(Sum::default(), |all, one| all + one.sum)
     }
 
     pub fn journal(&self) -> u64 {

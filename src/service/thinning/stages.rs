@@ -82,7 +82,7 @@ impl Work {
             let (start, end) = (bounds[0], bounds[1]);
             if (start..end).any(|number| gone.has(number)) {
                 let (removed, decided) = self.rewrite(name, None, |number| gone.has(start + number), step)?;
-                all = Sum { count: all.count + removed.count, bytes: all.bytes + removed.bytes };
+                all = all + removed;
                 if let Some(segment) = self.ledger.0.get_mut(name) {
                     (segment.read, segment.size) = (decided, decided);
                 }

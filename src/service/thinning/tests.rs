@@ -231,6 +231,50 @@ fn room_is_made_as_far_as_it_is_needed_and_never_in_vain() {
 }
 
 #[test]
+fn files_with_several_names_are_counted_once_when_all_are_kept() {
+    let mut past = Past::new();
+    past.say(HOUR * 100, ".", Event::Since);
+    let outside = past.top.path().join("outside");
+    fs::write(&outside, [1; SIZE]).expect("written");
+    for (name, age) in [("a", 20), ("b", 10)] {
+        let kept = format!("{name}~1");
+        fs::hard_link(&outside, past.versions().join(&kept)).expect("linked");
+        past.say(age * HOUR, name, Event::Updated { kind: Kind::File, kept: Some(path(&kept)) });
+    }
+    past.update(5 * HOUR, "c");
+    let mut work = past.work("1y", (None, Some(Room::Bytes(0))));
+    work.pass(&mut || true).expect("done");
+    let bytes = |work: &Work| work.keeping.figures().expect("counted").bytes;
+    assert_eq!(bytes(&work), SIZE as u64, "one name is elsewhere");
+    let need = |versions: usize| Need { bytes: (versions * SIZE) as u64, count: 0 };
+    assert!(!work.make_room(need(2), &mut || true).expect("done"), "so that nothing goes in vain");
+    fs::remove_file(&outside).expect("removed");
+    work.forget();
+    work.pass(&mut || true).expect("done");
+    assert_eq!((bytes(&work), past.check()), (2 * SIZE as u64, 3));
+    assert!(work.make_room(need(1), &mut || true).expect("done"));
+    assert_eq!((bytes(&work), past.check()), (SIZE as u64, 1));
+    assert!(work.make_room(need(1), &mut || true).expect("done"));
+    assert_eq!((bytes(&work), past.check()), (0, 0));
+}
+
+#[test]
+fn what_is_just_being_kept_is_looked_at_once_more() {
+    let mut past = Past::new();
+    past.say(HOUR, ".", Event::Since);
+    let other = past.top.path().join("its name until the new version has it");
+    fs::write(&other, [1; SIZE]).expect("written");
+    fs::hard_link(&other, past.versions().join("a~1")).expect("linked");
+    past.say(60, "a", Event::Updated { kind: Kind::File, kept: Some(path("a~1")) });
+    let mut work = past.work("1y", (None, None));
+    for bytes in [0, SIZE as u64] {
+        work.pass(&mut || true).expect("done");
+        assert_eq!(work.keeping.figures().expect("counted").bytes, bytes);
+        let _ = fs::remove_file(&other);
+    }
+}
+
+#[test]
 fn what_no_line_names_goes_and_nothing_else() {
     let mut past = Past::new();
     past.say(HOUR, ".", Event::Since);

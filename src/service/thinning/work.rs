@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use rustix::io::Errno;
 
-use super::ledger::{Ledger, Segment, seconds};
+use super::ledger::{Ledger, seconds};
 use super::{OFTEN, SELDOM};
 use crate::fs::history::History;
 use crate::fs::history::thinning::{Rewrite, Step, Sum, Thinner, decoded, orphans};
@@ -35,7 +35,7 @@ pub struct Work {
     pub(super) thinner: Thinner,
     history: Arc<History>,
     in_force: Arc<InForce>,
-    keeping: Arc<Keeping>,
+    pub(super) keeping: Arc<Keeping>,
     /// Says what was done; whether it is more than what was to be expected.
     teller: Teller,
     pub(super) ledger: Ledger,
@@ -133,7 +133,7 @@ impl Work {
             let gone = self.drop_before(Time { sec: limit - 1, nsec: 999_999_999 }, step)?;
             self.tell("too old", gone, false);
         }
-        let taken = self.ledger.sum().bytes + self.ledger.journal();
+        let taken = self.taken() + self.ledger.journal();
         if let Some(max) = keep.max.filter(|max| taken > *max) {
             let bytes = taken - (max - max / MORE);
             let gone = self.give_up(Need { bytes, count: 0 }, step)?;
@@ -160,7 +160,7 @@ impl Work {
             (self.is_unclean, self.walked) = (false, now());
             // What is counted may have drifted.
             if is_due {
-                self.ledger = Ledger::default();
+                self.forget();
                 self.refresh(step)?;
             }
         }
@@ -185,8 +185,12 @@ impl Work {
 
     /// Whether something is needed, and all that is kept would be enough for it.
     fn could(&self, need: Need) -> bool {
-        let sum = self.ledger.sum();
-        !need.is_none() && sum.count > 0 && need.bytes <= sum.bytes
+        !need.is_none() && self.ledger.sum().count > 0 && need.bytes <= self.taken()
+    }
+
+    /// What all that is kept takes on disk, in bytes.
+    fn taken(&self) -> u64 {
+        self.ledger.sum().bytes + self.thinner.linked()
     }
 
     pub(super) fn tell(&self, why: &str, gone: Sum, is_early: bool) {
@@ -194,7 +198,7 @@ impl Work {
             return;
         }
         let versions = if gone.count == 1 { "version" } else { "versions" };
-        let text = format!("No longer kept: {} {versions}, {} ({why})", gone.count, Bytes(gone.bytes));
+        let text = format!("No longer kept: {} {versions}, {} ({why})", gone.count, Bytes(gone.freed()));
         (self.teller)(is_early, text);
     }
 
@@ -202,23 +206,32 @@ impl Work {
         let sum = self.ledger.sum();
         self.keeping.set_figures(Figures {
             versions: sum.count,
-            bytes: sum.bytes,
+            bytes: self.taken(),
             journal: self.ledger.journal(),
-            since: self.ledger.since().map(|since| since.sec),
+            // Not before: at the beginning of that second less was told.
+            since: self.ledger.since().map(|since| since.sec + i64::from(since.nsec > 0)),
         });
+    }
+
+    pub(super) fn forget(&mut self) {
+        self.ledger = Ledger::default();
+        self.thinner.forget();
     }
 
     /// Reads what has come to the journal.
     fn refresh(&mut self, step: Step) -> Result<(), Errno> {
-        let is_first = self.ledger.0.is_empty();
         let there = self.thinner.segments()?;
+        let is_as_read = |(name, size): &(String, u64)| self.ledger.0.get(name).is_none_or(|s| s.read <= *size);
+        if !there.iter().all(is_as_read) {
+            // Somebody else writes there.
+            self.forget();
+        }
+        let is_first = self.ledger.0.is_empty();
         self.ledger.0.retain(|name, _| there.iter().any(|(there, _)| there == name));
+        self.thinner.look_again();
         let mut is_ended = true;
         for (name, size) in there {
             let segment = self.ledger.0.entry(name.clone()).or_default();
-            if segment.read > size {
-                *segment = Segment::default();
-            }
             let mut lines = self.thinner.read(&name, segment.read, size)?;
             segment.size = size;
             while let Some(raw) = lines.line()? {
@@ -234,8 +247,8 @@ impl Work {
                         Event::Ended => is_ended = true,
                         _ => {}
                     }
-                    let bytes = self.thinner.measure(&line);
-                    segment.add(&line, bytes);
+                    let kept = self.thinner.count(&line);
+                    segment.add(&line, kept);
                 }
                 if !step() {
                     return Err(Errno::CANCELED);
@@ -258,7 +271,7 @@ impl Work {
         let (mut left, mut cut) = (need, None);
         for (name, segment) in &self.ledger.0 {
             let room = segment.sum.bytes + segment.size;
-            if room <= left.bytes {
+            if room <= left.bytes && !segment.has_linked {
                 left.bytes -= room;
                 left.count = left.count.saturating_sub(segment.sum.count);
                 cut = segment.first.map(|_| segment.last).or(cut);
@@ -335,7 +348,7 @@ impl Work {
         for name in older {
             let removed = self.thinner.remove(name, step)?;
             self.ledger.0.remove(name);
-            gone = Sum { count: gone.count + removed.count, bytes: gone.bytes + removed.bytes };
+            gone = gone + removed;
         }
         Ok(gone)
     }

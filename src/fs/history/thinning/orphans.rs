@@ -57,9 +57,8 @@ pub fn remove(thinner: &mut Thinner, history: &History, step: Step) -> Result<Su
         if found.len() >= TOGETHER || folders.is_empty() {
             let new = named_since(thinner, &hash, &current, step)?;
             for path in found.drain(..).filter(|path| new.binary_search(&hash.hash_one(path.as_bytes())).is_err()) {
-                if let Some(bytes) = thinner.kept.remove(&path) {
-                    gone.count += 1;
-                    gone.bytes += bytes;
+                if let Some(one) = thinner.kept.remove(&path) {
+                    gone.add(one);
                 }
                 going_on(step)?;
             }
