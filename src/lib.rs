@@ -105,7 +105,8 @@
 //! is made, so that after a power cut there is nothing of which nothing is told; a line whose change was not made shows by what
 //! is not kept where it says, or is made void by the next start, which looks at the renames (`fs::history::interrupted`).
 //! A pass says what a folder was when it is about to change its list for the first time, since the times of folders are set
-//! once more at its end.
+//! once more at its end. Where nothing is kept, an older history is told in the same place, right before the first change, that
+//! it misses what comes ([`fs::history::gap`]).
 //!
 //! # Two ways
 //!

@@ -6,6 +6,7 @@ mod show;
 mod story;
 
 use std::io::{self, BufWriter, ErrorKind, Write};
+use std::os::fd::AsFd;
 use std::path::Path;
 use std::process::ExitCode;
 
@@ -15,6 +16,7 @@ use super::client::{USAGE, fail};
 use super::open::shown;
 use super::which::{self, Found};
 use crate::cli::{HistoryArgs, HistoryOptions, LogArgs};
+use crate::fs::history::{ahead, reading, shown_time};
 use crate::service::pass::describe;
 use crate::tree::history::Event;
 use crate::tree::path::RelPath;
@@ -81,6 +83,7 @@ fn run(
     match result {
         Ok(unread) if !unread.is_empty() => fail(1, &unread.join("\n")),
         Ok(_) => {
+            warn_of_times(found);
             if count == 0 {
                 let when = if window.since.is_some() || window.until.is_some() { " of that time" } else { "" };
                 let _ = writeln!(
@@ -105,4 +108,18 @@ fn run(
             fail(USAGE, &format!("the journal of {} cannot be read: {}{advice}", shown(replica), describe(error)))
         }
     }
+}
+
+/// Says it where the clock was ahead: the times that are shown are not those of the changes.
+fn warn_of_times(found: &Found) {
+    let ahead = reading::folder(&found.replica).and_then(|folder| ahead::find(folder.as_fd()));
+    // What cannot be read was said.
+    let Ok(Some(ahead)) = ahead else { return };
+    let since = ahead.until.map_or_else(String::new, |until| format!(" after {}", shown_time(until)));
+    let _ = writeln!(
+        io::stderr(),
+        "driftless: the journal of {} has times that are still to come: the clock was ahead, or is behind now. What is \
+         told{since} happened in this order, but not at these times",
+        shown(found.replica.path())
+    );
 }

@@ -407,9 +407,9 @@ pub fn pair(
     let options = Options { durable, one_file_system, dry_run, records: settings.scrub_every.is_some() };
     let is_open = misplaced.is_none() && !settings.dry_run && !replica.is_missing();
     let unusable = |error| Refusal::Replica { path: replica.path().to_path_buf(), reason: describe(error) };
-    let history = match is_open {
+    let (history, gap) = match is_open {
         true => pair::history((&source, &replica), settings.keep.is_off(), &log).map_err(unusable)?,
-        false => None,
+        false => (None, None),
     };
     // Asked for here, while files can be opened.
     local_zone();
@@ -434,6 +434,7 @@ pub fn pair(
         places: Arc::new(places),
         latency: Arc::default(),
         history,
+        gap,
         keeping: Arc::default(),
         two_way: settings.two_way.then(|| TwoWay { source_is: Side::Source, survivors: Arc::default() }),
     };

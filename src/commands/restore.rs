@@ -16,7 +16,6 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
 
-use jiff::Timestamp;
 use rustix::io::Errno;
 
 use super::client::{self, Reach, USAGE, fail};
@@ -25,7 +24,7 @@ use super::which::{self, Found};
 use super::{advice, signals};
 use crate::cli::{RestoreArgs, WatchArgs, Whose};
 use crate::config::Settings;
-use crate::fs::history::local_zone;
+use crate::fs::history::shown_time;
 use crate::fs::lock::{self, Refused};
 use crate::fs::pulse::Pulse;
 use crate::fs::root::Root;
@@ -194,6 +193,18 @@ fn untold(why: Untold, at: Time, found: &Found) -> Failure {
              run with --keep-versions begins a new one",
             shown_time(since)
         ),
+        Untold::Ahead(until) => {
+            let known = match until {
+                Some(until) => format!("all is known up to {}", shown_time(until)),
+                None => "of no time is all known".into(),
+            };
+            format!(
+                "what was there on {at} is not known: the history of {replica} has times that are still to come, so that \
+                 the clock was ahead when it was written, or is behind now; {known}, and what was lost since then lies by \
+                 its name in {}",
+                shown(&found.replica.path().join(".driftless/versions"))
+            )
+        }
         Untold::Future => format!("{at} is still to come"),
         Untold::Failed(error) => return unreadable(found, error),
     })
@@ -251,11 +262,4 @@ fn refuse_replica(folder: &Path, found: &Found) -> Result<(), Failure> {
         true => Err(unusable(format!("{} lies in the replica, which is the program's to write", shown(&folder)))),
         false => Ok(()),
     }
-}
-
-/// Local time, with as much of a second as there is.
-fn shown_time(time: Time) -> String {
-    let moment = Timestamp::new(time.sec, i32::try_from(time.nsec).unwrap_or(0)).unwrap_or_default();
-    let text = moment.to_zoned(local_zone().clone()).strftime("%Y-%m-%d %H:%M:%S%.f").to_string();
-    text.trim_end_matches('.').to_string()
 }

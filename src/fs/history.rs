@@ -1,8 +1,10 @@
 //! Owns what the reserved folder keeps of the past: the journal, and what was lost, each under a name that a person finds.
 //! It keeps and tells what it is asked to; what is worth keeping, and for how long, others decide.
 
+pub mod ahead;
 pub mod backward;
 pub mod cursor;
+pub mod gap;
 mod interrupted;
 pub mod journal;
 pub mod reading;
@@ -23,8 +25,9 @@ use crate::tree::exclude::RESERVED;
 use crate::tree::history::{By, Event, JOURNAL, Line, VERSIONS, version_name};
 use crate::tree::operation::Cause;
 use crate::tree::path::RelPath;
+use ahead::Ahead;
 use journal::Journal;
-pub use zone::{local_zone, shown};
+pub use zone::{local_zone, shown, shown_time};
 
 const PRIVATE: Mode = Mode::from_raw_mode(0o700);
 /// Nobody removes a folder so often that has just been made.
@@ -40,6 +43,7 @@ pub struct History {
     root: OwnedFd,
     versions: Mutex<Arc<OwnedFd>>,
     folders: Mutex<HashMap<RelPath, Arc<OwnedFd>>>,
+    ahead: Option<Ahead>,
 }
 
 /// Where something is going to be kept. Nothing is there yet.
@@ -64,26 +68,20 @@ impl History {
         }
         let folder = open_or_make(reserved.as_fd(), JOURNAL)?;
         let unmade = interrupted::unmade(&folder, (source, replica))?;
+        let ahead = ahead::find(folder.as_fd())?;
         let journal = Mutex::new(Journal::open(replica.fd(), &folder)?);
         let versions = Mutex::new(Arc::new(open_or_make(reserved.as_fd(), VERSIONS)?));
         let root = rustix::io::fcntl_dupfd_cloexec(replica.fd(), 0)?;
-        let history = Self { journal, root, versions, folders: Mutex::default() };
+        let history = Self { journal, root, versions, folders: Mutex::default(), ahead };
         for (of, path) in unmade {
             history.say(&path, Event::Void { of }, By::Cause(Cause::Sweep), false);
         }
         history.put(false).map(|()| history)
     }
 
-    /// Notes that from here on changes are made of which nothing is told, where there is a history.
-    ///
-    /// # Errors
-    /// As of openat(2) and write(2).
-    pub fn interrupt(replica: &Root) -> Result<(), Errno> {
-        let folder = match reading::folder(replica) {
-            Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP) => return Ok(()),
-            done => done?,
-        };
-        Journal::interrupt(replica.fd(), &folder)
+    /// What was known of times that were still to come when it was opened.
+    pub fn ahead(&self) -> Option<Ahead> {
+        self.ahead
     }
 
     pub fn journal(&self) -> MutexGuard<'_, Journal> {

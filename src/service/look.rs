@@ -9,10 +9,9 @@ use crossbeam_channel::{Receiver, bounded};
 use rustix::io::Errno;
 
 use super::intents;
-use super::pair::{self, Pair};
+use super::pair::{self, Pair, Told};
 use super::pass::describe;
 use super::places::Misplaced;
-use crate::fs::history::History;
 use crate::fs::located::{self, Unfound, Unopened};
 use crate::fs::lock::{self, Refused};
 use crate::fs::mounts::{Relation, relation};
@@ -48,8 +47,8 @@ pub struct Opened {
     pub replica: Root,
     pub stage: Stage,
     pub watches: Watches,
-    /// One for all ways.
-    pub history: Option<Arc<History>>,
+    /// The history, one for all ways.
+    pub told: Told,
 }
 
 /// Has `work` done with the pair in a thread of its own. Where that fails, the channel is closed without an answer.
@@ -136,7 +135,7 @@ fn open(pair: &Pair, renew: &Renew) -> Result<Vec<Opened>, Misplaced> {
         intents::settle(&pair.archive, (&source, &replica));
     }
     let path = source.path().to_path_buf();
-    let history = pair::history((&source, &replica), pair.rules().keep.policy.is_off(), &pair.log)
+    let told = pair::history((&source, &replica), pair.rules().keep.policy.is_off(), &pair.log)
         .map_err(|error| Misplaced::Unusable(replica.path().into(), describe(error)))?;
     sides.insert(0, (source, replica));
     let followed: Vec<&Path> = sides.iter().map(|(source, _)| source.path()).collect();
@@ -144,7 +143,7 @@ fn open(pair: &Pair, renew: &Renew) -> Result<Vec<Opened>, Misplaced> {
     let opened = sides.into_iter().zip(watches).map(|((source, replica), watches)| {
         let stage = if pair.two_way.is_some() { Stage::shared() } else { Stage::new() };
         pair::clear_leftovers(&replica, &stage, &pair.log);
-        Opened { source, replica, stage, watches, history: history.clone() }
+        Opened { source, replica, stage, watches, told: told.clone() }
     });
     Ok(opened.collect())
 }

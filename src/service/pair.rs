@@ -18,7 +18,9 @@ use super::room::Keeping;
 use super::rules::{InForce, Rules};
 use crate::fs::archive::Archive;
 use crate::fs::copy::Abilities;
-use crate::fs::history::History;
+use crate::fs::history::ahead::Ahead;
+use crate::fs::history::gap::Gap;
+use crate::fs::history::{History, shown_time};
 use crate::fs::metadata::{Lost, Rights};
 use crate::fs::root::Root;
 use crate::fs::stage::Stage;
@@ -70,6 +72,8 @@ pub struct Pair {
     pub two_way: Option<TwoWay>,
     /// What is kept of the past, where anything is.
     pub history: Option<Arc<History>>,
+    /// Where nothing is kept: an older history, which is to be told that it misses what comes.
+    pub gap: Option<Arc<Gap>>,
     /// What it comes to, and the way to those who make room.
     pub keeping: Arc<Keeping>,
 }
@@ -109,6 +113,7 @@ impl Pair {
             places: Arc::clone(&self.places),
             latency: Arc::clone(&self.latency),
             history: self.history.clone(),
+            gap: self.gap.clone(),
             keeping: Arc::clone(&self.keeping),
             two_way: Some(TwoWay { source_is: two_way.source_is.other(), ..two_way }),
         })
@@ -170,6 +175,23 @@ impl Pair {
         self.links_back.lock().unwrap_or_else(|e| e.into_inner())
     }
 
+    /// Notes in an older history that it misses what comes, where nothing is kept. To be called right before each change
+    /// of what a history is about; the first one costs something.
+    pub fn note_gap(&self) {
+        let Some(gap) = self.gap.as_deref().filter(|gap| !gap.is_noted()) else { return };
+        if let Err(error) = gap.note()
+            && self.said.first("gap")
+        {
+            let shown = quoted_path(self.roots().1, &RelPath::root());
+            warn_untold(&self.log, &shown, error);
+        }
+    }
+
+    /// Whether there is a history that is still to be told that it misses what comes.
+    pub fn awaits_gap(&self) -> bool {
+        self.gap.as_deref().is_some_and(|gap| !gap.is_noted())
+    }
+
     /// The path in the replica, quoted for a message.
     pub fn shown(&self, path: &RelPath) -> String {
         quoted_path(&self.replica, path)
@@ -217,20 +239,41 @@ impl Pair {
     }
 }
 
-/// Opens the history of a replica, if what is lost is kept. If not, an older history is told that it misses what comes.
+/// What is kept of a replica's past, or which older history is to be told that it misses what comes.
+pub type Told = (Option<Arc<History>>, Option<Arc<Gap>>);
+
+/// Opens the history of a replica, if what is lost is kept. If not, an older history is told so before the first change.
 ///
 /// # Errors
 /// As of `History::open`.
-pub fn history((source, replica): (&Root, &Root), is_off: bool, log: &Log) -> Result<Option<Arc<History>>, Errno> {
+pub fn history((source, replica): (&Root, &Root), is_off: bool, log: &Log) -> Result<Told, Errno> {
     if !is_off {
-        return History::open(source, replica).map(|history| Some(Arc::new(history)));
+        let history = History::open(source, replica)?;
+        if let Some(ahead) = history.ahead() {
+            warn_ahead(log, &quoted_path(replica, &RelPath::root()), ahead);
+        }
+        return Ok((Some(Arc::new(history)), None));
     }
-    if let Err(error) = History::interrupt(replica) {
-        let shown = quoted_path(replica, &RelPath::root());
-        let reason = super::pass::describe(error);
-        log.warn(format_args!("Cannot tell the history of {shown} that it misses what comes: {reason}"));
-    }
-    Ok(None)
+    let gap = Gap::of(replica).unwrap_or_else(|error| {
+        warn_untold(log, &quoted_path(replica, &RelPath::root()), error);
+        None
+    });
+    Ok((None, gap.map(Arc::new)))
+}
+
+fn warn_ahead(log: &Log, shown: &str, ahead: Ahead) {
+    let last = shown_time(ahead.last);
+    let known = ahead.until.map_or_else(|| "no time".into(), shown_time);
+    log.warn(format_args!(
+        "The history of {shown} has times that are still to come, up to {last}: the clock was ahead, or is behind now. \
+         Until that time has come, what happens is told under it, and nothing after {known} can be restored by its time; \
+         what is lost is kept by its name all the same"
+    ));
+}
+
+fn warn_untold(log: &Log, shown: &str, error: Errno) {
+    let reason = super::pass::describe(error);
+    log.warn(format_args!("Cannot tell the history of {shown} that it misses what comes: {reason}"));
 }
 
 /// Removes what an interrupted run has left in the replica.

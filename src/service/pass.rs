@@ -226,6 +226,10 @@ pub fn run(pair: &Pair, order: &Order, pulse: &Pulse) -> Outcome {
     outcome.gone = gone;
     outcome.cancelled = cancelled;
     outcome.totals.problems = outcome.problems.len() as u64;
+    if outcome.totals.changes() > 0 {
+        // It was noted before, unless something was changed past the place where that is said.
+        pair.note_gap();
+    }
     if pair.is_turned() {
         outcome.in_source = outcome.totals;
     }

@@ -9,6 +9,12 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use driftless::fs::history::journal::segment;
+use driftless::tree::entry::{Kind, Time};
+use driftless::tree::history::{By, Event, Line};
+use driftless::tree::operation::Cause;
+use driftless::tree::path::RelPath;
+
 use crate::compare::{self, Reserved, assert_same, differences};
 use crate::disk;
 use crate::fixture::{Pair, Ran, run};
@@ -112,6 +118,60 @@ fn one_seed(seed: u64) -> Result<(), String> {
         pair.sync(&[&KEEP[..], &["--release", "-q", "-c"]].concat());
     }
     check(".", &last.0, &last.1, 99)
+}
+
+/// A run with a clock that was ahead leaves times in the journal after which all others go on.
+#[test]
+fn what_was_told_at_times_that_are_still_to_come_is_not_taken_for_the_past() {
+    let pair = Pair::of("f \"A\"");
+    pair.sync(&KEEP);
+    let (before, history) = (now(), |args: &[&str]| {
+        let replica = pair.replica();
+        pair.run(&[&["history", "f", "--replica", text(&replica)], args].concat()).expect_code(0)
+    });
+    // The next line says that by then all was told.
+    pair.sync(&KEEP);
+    assert_eq!(history(&[]).stderr, "");
+    let at = SystemTime::now().duration_since(UNIX_EPOCH).expect("after 1970").as_secs() as i64 + 1_000_000;
+    let mut line = Vec::new();
+    Line {
+        at: Time { sec: at, nsec: 5_000 },
+        path: RelPath::new(b"g").expect("a path"),
+        event: Event::Created { kind: Kind::File },
+        by: By::Cause(Cause::Sweep),
+        in_source: false,
+    }
+    .encode(&mut line);
+    let file = pair.replica().join(".driftless/journal").join(segment(Time { sec: at, nsec: 0 }));
+    fs::write(file, line).expect("written");
+    disk::write(&pair.source().join("f"), "B");
+    let said = pair.sync(&KEEP).text();
+    assert_eq!(said.matches("has times that are still to come").count(), 1, "{said}");
+    let between = now();
+    disk::write(&pair.source().join("f"), "CC");
+    pair.sync(&KEEP);
+    let to = pair.top().join("back");
+    for unknown in [&between, &now(), &format!("@{}", at - 5)] {
+        let said = pair.restore_to("f", unknown, &to).expect_code(2).stderr;
+        assert!(said.contains("the clock was ahead") && said.contains("all is known up to 2"), "{said}");
+        assert!(said.contains(".driftless/versions'") && !to.exists(), "{said}");
+        let said = pair.restore_in_place("f", unknown, &["--force"]).expect_code(2).stderr;
+        assert!(said.contains("the clock was ahead"), "{said}");
+    }
+    assert_eq!(disk_text(&pair.source().join("f")), "CC");
+    let said = pair.restore_to("f", &format!("@{}", at + 100), &to).expect_code(2).stderr;
+    assert!(said.contains("is still to come"), "{said}");
+    pair.restore_to("f", &before, &to).expect_code(0);
+    assert_eq!(disk_text(&to), "A");
+    for args in [&[][..], &["--json"]] {
+        let told = history(args);
+        assert!(told.stderr.contains("not at these times") && told.stderr.lines().count() == 1, "{}", told.stderr);
+        assert_eq!(told.stdout.lines().count(), 4, "{}", told.stdout);
+    }
+}
+
+fn disk_text(path: &Path) -> String {
+    fs::read_to_string(path).expect("text")
 }
 
 #[test]
@@ -250,6 +310,10 @@ fn what_cannot_be_told_or_has_no_place_is_refused() {
     fs::remove_file(pair.source().join("d/a")).expect("removed");
     pair.sync(&[&KEEP[..], &["--release"]].concat());
     says(pair.restore_to("d/a", &now(), &pair.top().join("none")), 1, "; it went on ");
+    // Nothing was changed by it.
+    pair.sync(&[]);
+    says(pair.restore_to("d/a", &at, &pair.top().join("again")), 0, "Restored 'd/a' as it was on ");
+    disk::write(&pair.source().join("d/a"), "untold");
     pair.sync(&[]);
     says(pair.restore_to("d", &at, &pair.top().join("none")), 2, "was changed without a history");
 }

@@ -17,6 +17,7 @@ use rustix::process::Signal;
 use serde_json::Value;
 
 use crate::fixture::{PATIENCE, Pair, Ran, run};
+use crate::versions_past::journal;
 
 /// Whether there is a disk that could lose something.
 fn has_disk(pair: &Pair) -> bool {
@@ -150,6 +151,23 @@ fn decay_in_the_replica_is_found_and_repaired_from_the_source_and_an_edit_is_non
     assert!(pair.sync(&[]).text().contains("0 copied, 0 updated, 0 removed, 0 renamed, 0 metadata"));
     pair.assert_same();
     assert!(found(&result(&pair, &["--source"], 0)).is_empty());
+}
+
+/// What is repaired is what it was when it was told.
+#[test]
+fn a_scrub_and_its_repair_leave_the_history_whole() {
+    let pair = Pair::of(TREE);
+    if !has_disk(&pair) {
+        return;
+    }
+    pair.sync(&["--keep-versions", "30d"]);
+    let told = || journal(&pair.replica()).into_iter().map(|line| line.text).collect::<Vec<_>>();
+    let before = told();
+    result(&pair, &[], 0);
+    rot(&pair, Rots::Replica, "a");
+    assert_eq!(found(&result(&pair, &[], 1)), is_found("a", "decayed"));
+    assert_eq!(found(&result(&pair, &["--repair"], 0)), is_found("a", "repaired"));
+    assert_eq!(told(), before);
 }
 
 #[test]

@@ -12,7 +12,7 @@ use jiff::Zoned;
 
 use crate::deletions::numbered;
 use crate::disk;
-use crate::fixture::{Pair, Ran, run};
+use crate::fixture::{Pair, Ran, run, wrapped};
 use crate::kinds::{Kind, kinds, make, pairs, remove, with_anchors};
 use crate::mounts::Namespace;
 use crate::versions_model::{KEEP, Noted, unrestored, untold};
@@ -350,12 +350,15 @@ fn nothing_is_kept_unasked_and_nothing_of_it_stays() {
     }
 }
 
+/// What the journal says of itself.
+fn marks(pair: &Pair) -> Vec<String> {
+    let words = journal(&pair.replica()).into_iter().map(|line| line.word);
+    words.filter(|word| ["since", "gap", "began", "ended"].contains(&word.as_str())).collect()
+}
+
 #[test]
 fn a_run_that_keeps_nothing_leaves_a_gap_in_what_is_told() {
-    let words = |pair: &Pair| {
-        let marks = journal(&pair.replica()).into_iter().map(|line| line.word);
-        marks.filter(|word| ["since", "gap", "began", "ended"].contains(&word.as_str())).collect::<Vec<_>>()
-    };
+    let words = marks;
     let pair = Pair::of("a \"1\"");
     sync(&pair);
     assert_eq!(words(&pair), ["since", "began", "ended"]);
@@ -376,6 +379,127 @@ fn a_run_that_keeps_nothing_leaves_a_gap_in_what_is_told() {
     let watch = pair.watch(&[]);
     watch.stop();
     assert_eq!(kept_in(&pair.replica()), kept);
+}
+
+type Change = (&'static str, fn(&Path));
+
+/// Of contents, attributes and names.
+const CHANGES: [Change; 14] = [
+    ("a new file", |top| disk::write(&top.join("dir/new"), "new")),
+    ("an update", |top| disk::append(&top.join("a"), b"more")),
+    ("a removal", |top| disk::remove(&top.join("a"))),
+    ("the removal of a folder", |top| disk::remove(&top.join("dir"))),
+    ("a rename", |top| fs::rename(top.join("a"), top.join("dir/a")).expect("renamed")),
+    ("the rename of a folder", |top| fs::rename(top.join("dir"), top.join("other")).expect("renamed")),
+    ("the mode of a file", |top| disk::chmod(&top.join("a"), 0o600)),
+    ("the mode of a folder", |top| disk::chmod(&top.join("dir"), 0o700)),
+    ("a closed folder", |top| disk::chmod(&top.join("dir"), 0o500)),
+    ("the time of a folder", |top| disk::set_mtime(&top.join("dir"), 1_234_567_890, 5)),
+    ("the time of the root", |top| disk::set_mtime(top, 1_234_567_890, 5)),
+    ("a link", |top| disk::symlink("a", &top.join("link"))),
+    ("a further name", |top| disk::hard_link(&top.join("a"), &top.join("dir/twin"))),
+    ("another kind", |top| {
+        disk::remove(&top.join("dir"));
+        disk::make_fifo(&top.join("dir"));
+    }),
+];
+
+#[test]
+fn a_run_that_changes_nothing_leaves_what_is_told_whole() {
+    let told = |pair: &Pair| journal(&pair.replica()).len();
+    for way in [&[][..], &["--two-way"]] {
+        let pair = Pair::of("a \"1\"\n dir/b \"1\"");
+        pair.sync(&[&KEEP[..], way].concat());
+        let (before, noted) = (told(&pair), vec![Noted::here(&pair.source())]);
+        let nothing = || {
+            pair.sync(way);
+            pair.sync(&[way, &["--keep-versions", "0", "--checksum"]].concat());
+            run(pair.on_both("scrub", &[])).expect_code(0);
+            run(pair.on_both("scrub", &["--source", "--repair"])).expect_code(0);
+            let watch = pair.watch(way);
+            watch.flush();
+            watch.client("sweep", &[]).expect_code(0);
+            watch.stop();
+            pair.verify(&[]).expect_code(0);
+        };
+        nothing();
+        disk::append(&pair.source().join("a"), b"2");
+        pair.sync(&[way, &["--dry-run"]].concat());
+        assert_eq!(told(&pair), before, "{way:?}");
+        pair.sync(&[&KEEP[..], way].concat());
+        assert_eq!(untold(&pair.replica(), &noted), None);
+        assert!(!marks(&pair).contains(&"gap".into()), "{way:?}: {:?}", marks(&pair));
+        pair.sync(way);
+        disk::append(&pair.source().join("a"), b"3");
+        pair.sync(way);
+        nothing();
+        let gaps = marks(&pair).into_iter().filter(|word| word == "gap").count();
+        assert_eq!((gaps, marks(&pair).last().map(String::as_str)), (1, Some("gap")), "{way:?}");
+    }
+}
+
+#[test]
+fn each_change_of_which_nothing_is_told_leaves_a_gap() {
+    for (what, change) in CHANGES {
+        let last = |pair: &Pair| journal(&pair.replica()).last().map(|line| line.word.clone()).expect("a line");
+        let new = |way: &[&str]| {
+            let pair = Pair::of("a \"1\"\n dir/b \"1\" mode=644");
+            disk::chmod(&pair.source().join("dir"), 0o755);
+            pair.sync(&[&KEEP[..], way].concat());
+            thread::sleep(Duration::from_millis(15));
+            pair
+        };
+        let pair = new(&[]);
+        change(&pair.source());
+        pair.sync(&["--max-delete", "100%"]);
+        assert_eq!(last(&pair), "gap", "{what}");
+
+        let pair = new(&[]);
+        let watch = pair.watch(&["--max-delete", "100%"]);
+        assert_eq!(last(&pair), "ended", "{what}: before it");
+        change(&pair.source());
+        watch.flush();
+        assert_eq!(last(&pair), "gap", "{what}, by the service");
+        disk::write(&pair.source().join("one more"), "1");
+        watch.flush();
+        watch.stop();
+        assert_eq!(marks(&pair).into_iter().filter(|word| word == "gap").count(), 1, "{what}");
+
+        // One history for both ways: what the replica has changed is told in it.
+        for is_back in [false, true] {
+            let pair = new(&["--two-way"]);
+            change(&if is_back { pair.replica() } else { pair.source() });
+            pair.sync(&["--two-way", "--max-delete", "100%"]);
+            assert_eq!(last(&pair), "gap", "{what}, two ways, back: {is_back}");
+        }
+    }
+}
+
+#[test]
+fn the_gap_is_on_disk_before_the_first_change() {
+    if !Command::new("strace").args(["-o", "/dev/null", "true"]).status().is_ok_and(|status| status.success()) {
+        return disk::skipped("there is no strace that may look on");
+    }
+    const CALLS: &str = "linkat,renameat,renameat2,unlinkat,mkdirat,symlinkat,fchmod,fchown,utimensat";
+    for (what, change) in CHANGES {
+        let pair = Pair::of("a \"1\"\n dir/b \"1\" mode=644");
+        disk::chmod(&pair.source().join("dir"), 0o755);
+        sync(&pair);
+        change(&pair.source());
+        let before = Picture::of(&pair.replica());
+        for call in 1.. {
+            let inject = format!("inject={CALLS}:signal=SIGKILL:when={call}");
+            let strace = ["strace", "-f", "-qq", "-o", "/dev/null", "-e", &format!("trace={CALLS}"), "-e", &inject];
+            let ran = run(wrapped(&strace, &pair.on_both("sync", &["--jobs", "1", "--max-delete", "100%"])));
+            let is_changed = !Picture::of(&pair.replica()).differences(&before).is_empty();
+            let has_gap = marks(&pair).contains(&"gap".into());
+            assert!(has_gap || !is_changed, "{what}, killed at call {call}");
+            if ran.code == Some(0) || has_gap {
+                break;
+            }
+        }
+        assert!(marks(&pair).contains(&"gap".into()), "{what}");
+    }
 }
 
 #[test]

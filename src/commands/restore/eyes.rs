@@ -23,6 +23,8 @@ pub enum Untold {
     Before(Option<Time>),
     /// Since then, changes were made of which nothing is told.
     Gap(Time),
+    /// The history has times that are still to come: after this one it is not known what was when, if all is up to it.
+    Ahead(Option<Time>),
     /// It is still to come.
     Future,
     Failed(Errno),

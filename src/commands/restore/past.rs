@@ -12,6 +12,7 @@ use rustix::io::Errno;
 
 use super::eyes::{Entry, Eyes, Open, Untold, cached, gone_folder, open_folder};
 use crate::fs::exact::{self, Confirm};
+use crate::fs::history::ahead::{self, Ahead};
 use crate::fs::history::cursor::Cursor;
 use crate::fs::history::journal::segment;
 use crate::fs::history::{backward, reading};
@@ -112,6 +113,10 @@ impl Past {
 
     /// Whether the journal tells everything since the time.
     fn check(&mut self) -> Result<(), Untold> {
+        let is_unknown = |ahead: &Ahead| self.at <= ahead.last && ahead.until.is_none_or(|until| self.at > until);
+        if let Some(ahead) = ahead::find(self.journal.as_fd())?.filter(is_unknown) {
+            return Err(Untold::Ahead(ahead.until));
+        }
         let mut since = None;
         let mut last = None;
         for name in reading::segments(self.journal.as_fd())?.iter().rev() {

@@ -6,9 +6,8 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use jiff::Timestamp;
 use rustix::fs::{self, Mode, OFlags};
 use rustix::io::Errno;
-use rustix::time::{ClockId, clock_gettime};
 
-use super::{backward, open_or_make, reading};
+use super::{ahead, backward, open_or_make, reading};
 use crate::fs::stage::{is_there, open_reserved};
 use crate::tree::entry::Time;
 use crate::tree::history::{By, Event, JOURNAL, Line};
@@ -52,10 +51,11 @@ impl Journal {
         Ok(journal)
     }
 
-    pub(super) fn interrupt(root: BorrowedFd, folder: &OwnedFd) -> Result<(), Errno> {
+    /// Has it on disk that from here on changes are made of which nothing is told.
+    pub(super) fn interrupt(root: &OwnedFd, folder: &OwnedFd) -> Result<(), Errno> {
         let (last, is_told) = state(folder)?;
         if is_told {
-            let mut journal = Self { last, ..Self::at(root, folder)? };
+            let mut journal = Self { last, ..Self::at(root.as_fd(), folder)? };
             journal.mark(Event::Gap);
             journal.put(true)?;
         }
@@ -82,8 +82,8 @@ impl Journal {
 
     /// Puts a line into memory. Returns its time.
     pub fn say(&mut self, line: impl FnOnce(Time) -> Line) -> Time {
-        let now = clock_gettime(ClockId::Realtime);
-        let now = Time { sec: now.tv_sec, nsec: now.tv_nsec as u32 / STEP * STEP };
+        let now = ahead::now();
+        let now = Time { nsec: now.nsec / STEP * STEP, ..now };
         let at = now.max(next(self.last));
         let name = segment(at);
         if self.file.as_ref().is_some_and(|(open, _)| *open != name) {

@@ -83,6 +83,7 @@ pub fn lines(folder: BorrowedFd, segment: &str) -> Result<impl Iterator<Item = L
 mod tests {
     use super::*;
     use crate::fs::history::History;
+    use crate::fs::history::gap::Gap;
     use crate::tree::entry::Kind;
     use crate::tree::history::{By, Event};
     use crate::tree::operation::Cause;
@@ -108,6 +109,7 @@ mod tests {
     fn what_is_said_is_read_again_and_times_rise() {
         let top = tempfile::tempdir().expect("a folder");
         let root = Root::open(top.path()).expect("a root");
+        assert!(Gap::of(&root).expect("a look").is_none());
         let history = History::open(&root, &root).expect("a history");
         let created = Event::Created { kind: Kind::File };
         for n in 0..100 {
@@ -122,8 +124,12 @@ mod tests {
         drop(history);
         History::open(&root, &root).expect("again").close();
         assert_eq!(words(&root)[102..], [Event::Ended, Event::Began, Event::Ended]);
-        History::interrupt(&root).expect("said");
-        History::interrupt(&root).expect("said once");
+        let gap = Gap::of(&root).expect("a look").expect("a history");
+        assert_eq!(words(&root).len(), 105, "nothing was changed by now");
+        gap.note().expect("said");
+        gap.note().expect("said once");
+        let again = Gap::of(&root).expect("a look").expect("a history");
+        again.note().expect("it is said by the run before");
         History::open(&root, &root).expect("again");
         assert_eq!(words(&root)[105..], [Event::Gap, Event::Since, Event::Began]);
     }

@@ -20,3 +20,10 @@ pub fn shown(time: Time) -> String {
     let time = Timestamp::new(time.sec, nsec).unwrap_or_default();
     time.to_zoned(local_zone().clone()).strftime("%Y-%m-%d_%H-%M-%S.%6f").to_string()
 }
+
+/// A time for a person: local time, with as much of a second as there is.
+pub fn shown_time(time: Time) -> String {
+    let moment = Timestamp::new(time.sec, i32::try_from(time.nsec).unwrap_or(0)).unwrap_or_default();
+    let text = moment.to_zoned(local_zone().clone()).strftime("%Y-%m-%d %H:%M:%S%.f").to_string();
+    text.trim_end_matches('.').to_string()
+}

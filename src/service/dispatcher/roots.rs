@@ -201,7 +201,7 @@ impl Dispatcher {
             pair.stage = Stage::new();
             pair.watches = None;
             // What it has not written yet cannot be written any more, or would be to another folder's.
-            pair.history = None;
+            (pair.history, pair.gap) = (None, None);
             pair.claims = Default::default();
             pair.links = Default::default();
             way.intake.look_with(Arc::new(|_| None));
@@ -219,9 +219,9 @@ impl Dispatcher {
             let lanes = (lane(Which::Express)?, lane(Which::Bulk)?);
             // Since the former ones were put down, nobody but the look has had it.
             let pair = Arc::get_mut(&mut way.pair).ok_or_else(|| unusable("it is in use"))?;
-            let Opened { source, replica, stage, watches, history } = opened;
+            let Opened { source, replica, stage, watches, told } = opened;
             (pair.source, pair.replica, pair.stage, pair.watches) = (source, replica, stage, Some(watches));
-            pair.history = history;
+            (pair.history, pair.gap) = told;
             pair.claims = Arc::clone(&claims);
             pair.archive.distrust();
             // The threads of before are confined to the former roots.

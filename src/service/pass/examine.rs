@@ -68,7 +68,10 @@ impl Worker<'_> {
         let (from, reading) = self.open_source(node, job)?;
         let folder = node.replica().map_err(failed("cannot open the folder"))?;
         let to = match open_file(folder, &job.name) {
-            Err(Errno::ACCESS) if !pair.options.dry_run => metadata::open_for_change(folder, &job.name, Kind::File),
+            Err(Errno::ACCESS) if !pair.options.dry_run => {
+                self.pass.note_gap();
+                metadata::open_for_change(folder, &job.name, Kind::File)
+            }
             done => done,
         };
         let to = match to {

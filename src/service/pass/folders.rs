@@ -265,6 +265,7 @@ fn settle(
             pass.say_was(&node.path, &Attributes::of(&pass.as_agreed(&node.path, &replica), have.clone()));
             pass.put_said()?;
         }
+        pass.note_gap();
         let lost = metadata::apply(replica_fd, &source, &wanted, (&replica, Some(&have)), &pair.rights)?;
         pair.report_lost(lost, &node.path);
         if !expected {

@@ -1,5 +1,6 @@
 //! Owns what a pass tells the history: each change is said before it is made, with what was there, and what would be lost
-//! is kept. Where there is no history, nothing of it costs anything.
+//! is kept. Where there is no history, nothing of it costs anything; where there is one and nothing is kept, it is told
+//! before the first change that it misses what comes.
 //!
 //! A folder's own attributes are said when a pass is about to change its list for the first time: what comes after,
 //! whether it ends or is interrupted, can be taken back to that.
@@ -131,6 +132,7 @@ impl Pass<'_> {
     pub(super) fn remove_kept(&self, at: At, old: &Stat) -> Result<(), Errno> {
         let Some((_, name)) = at.path.split() else { return Err(Errno::INVAL) };
         if !self.keeps() {
+            self.note_gap();
             return remove::unlink(at.folder, name, AtFlags::empty());
         }
         let said = self.say_removal(at, old)?;
@@ -201,6 +203,7 @@ impl Pass<'_> {
     /// Lifts a mode of a folder that keeps its owner from working in it, which is said before.
     pub(super) fn open_up(&self, folder: BorrowedFd, path: &RelPath) -> Result<(), Errno> {
         if !remove::is_writable(folder) {
+            self.note_gap();
             if !self.has_said(path) {
                 self.say_before(folder, path)?;
                 self.put_said()?;
@@ -213,8 +216,12 @@ impl Pass<'_> {
 
     /// Says what a folder is that is about to be made less open, which nothing may do before it is written.
     pub(super) fn say_closing(&self, replica: &impl AsFd, path: &RelPath, source: &Stat) -> Result<(), Errno> {
-        let is_asked = self.keeps() && self.pair.two_way.is_none();
+        let is_asked = (self.keeps() || self.pair.awaits_gap()) && self.pair.two_way.is_none();
         if !is_asked || !trust::is_more_open(replica.as_fd(), source, &self.pair.rights) {
+            return Ok(());
+        }
+        if !self.keeps() {
+            self.note_gap();
             return Ok(());
         }
         self.say_before(replica.as_fd(), path)?;
@@ -228,9 +235,24 @@ impl Pass<'_> {
         }
     }
 
-    /// Writes what was said, and brings it to disk where contents are: nothing may be done of it before.
+    /// Writes what was said, and brings it to disk where contents are: nothing may be done of it before. All that a pass
+    /// changes comes by here, also where nothing is kept.
     pub(super) fn put_said(&self) -> Result<(), Errno> {
-        self.history().map_or(Ok(()), |history| history.put(self.pair.options.durable))
+        match self.history() {
+            Some(history) => history.put(self.pair.options.durable),
+            None => {
+                self.note_gap();
+                Ok(())
+            }
+        }
+    }
+
+    /// The same of a change about which nothing is said, or has been before: only a history that is not gone on with is
+    /// told.
+    pub(super) fn note_gap(&self) {
+        if !self.pair.options.dry_run {
+            self.pair.note_gap();
+        }
     }
 
     /// Takes back what was said of a change that was not made.

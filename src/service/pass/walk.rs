@@ -297,6 +297,7 @@ impl<'a> Worker<'a> {
         match open_child(folder.as_fd(), name) {
             Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP) if pair.options.dry_run => both(source, None),
             Err(Errno::ACCESS) if !pair.options.dry_run => {
+                self.pass.note_gap();
                 both(source, Some(crate::fs::metadata::open_for_change(folder.as_fd(), name, Kind::Directory)?))
             }
             done => both(source, Some(done?)),

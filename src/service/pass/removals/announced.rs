@@ -61,7 +61,7 @@ impl Announced {
         let said = self.0.lock().unwrap_or_else(PoisonError::into_inner).remove(&removal.path);
         match said {
             Some(said) => Ok(said),
-            None if !pass.keeps() => Ok(SaidOf::new()),
+            None if !pass.keeps() => pass.put_said().map(|()| SaidOf::new()),
             None => {
                 if let Some((parent, _)) = removal.path.split().filter(|(parent, _)| !pass.has_said(parent)) {
                     pass.say_before(folder, &parent)?;
