@@ -39,8 +39,8 @@ pub struct Node {
     /// Made by this pass.
     pub fresh: bool,
     pub attributes_agreed: bool,
-    /// The replica's before anything was done in it; in two-way mode, where it was there.
-    found: Option<Stat>,
+    /// The replica's before anything was done in it, and what was agreed by then; in two-way mode, where it was there.
+    found: Option<(Stat, Option<Agreed>)>,
     touched: AtomicBool,
     abandoned: AtomicBool,
     pending: AtomicUsize,
@@ -81,9 +81,22 @@ impl Node {
     /// # Errors
     /// As of fstat(2).
     pub fn with_found(self, pair: &Pair) -> Result<Self, Errno> {
-        let replica = self.replica.as_ref().filter(|_| !self.fresh);
-        let found = replica.map(|fd| pair.replica.stat(fd.as_fd())).transpose()?;
-        Ok(Self { found, ..self })
+        let Some(replica) = self.replica.as_ref().filter(|_| !self.fresh) else { return Ok(self) };
+        let found = {
+            // Both of one moment: who sets the attributes has his turn until that is agreed.
+            let _turn = pair.turn(&self.path);
+            let agreed = self.place(pair).and_then(|(ids, name)| pair.agreed(ids, &name));
+            (pair.replica.stat(replica.as_fd())?, agreed)
+        };
+        Ok(Self { found: Some(found), ..self })
+    }
+
+    /// The folder that holds it, and its name there.
+    fn place(&self, pair: &Pair) -> Option<(Ids, Vec<u8>)> {
+        match &self.parent {
+            Some(parent) => self.path.split().map(|(_, name)| (parent.ids, name.to_vec())),
+            None => place_of(pair, &self.path),
+        }
     }
 
     /// The replica's folder, or the error that a folder that is not there gives.
@@ -210,14 +223,9 @@ fn settle_in_turn(pass: &Pass, node: &Node, own: bool, totals: &mut Totals) -> b
         pass.again(&node.path, Doubt::subtree(clock::now()));
         return false;
     }
-    let place = match &node.parent {
-        Some(parent) => node.path.split().map(|(_, name)| (parent.ids, name.to_vec())),
-        None => place_of(pair, &node.path),
-    };
-    let agreed = place.as_ref().filter(|_| node.found.is_some()).and_then(|(ids, name)| pair.agreed(*ids, name));
-    match settle(pass, node, (own, agreed), totals) {
+    match settle(pass, node, own, totals) {
         Ok(Some(agreed)) => {
-            place.is_some_and(|(ids, name)| pair.remember(ids, Changes::from([(name.into(), Some(agreed))])))
+            node.place(pair).is_some_and(|(ids, name)| pair.remember(ids, Changes::from([(name.into(), Some(agreed))])))
         }
         Ok(None) => false,
         Err(error) => {
@@ -228,16 +236,11 @@ fn settle_in_turn(pass: &Pass, node: &Node, own: bool, totals: &mut Totals) -> b
 }
 
 /// Makes the attributes of the replica's folder those of the source's. `own`: its times differ by the program's doing.
-fn settle(
-    pass: &Pass,
-    node: &Node,
-    (own, agreed): (bool, Option<Agreed>),
-    totals: &mut Totals,
-) -> Result<Option<Agreed>, Errno> {
+fn settle(pass: &Pass, node: &Node, own: bool, totals: &mut Totals) -> Result<Option<Agreed>, Errno> {
     let pair = pass.pair;
     let looked = clock::now();
     let mut source = pair.source.stat(node.source.as_fd())?;
-    if let (Some(found), Some(replica), false) = (&node.found, &node.replica, pair.options.dry_run) {
+    if let (Some((found, agreed)), Some(replica), false) = (&node.found, &node.replica, pair.options.dry_run) {
         source = lend(pass, &node.path, [(node.source.as_fd(), &source), (replica.as_fd(), found)], agreed.as_ref())?;
     }
     let racy = clock::is_racy(source.ctime);
