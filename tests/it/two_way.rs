@@ -2,6 +2,7 @@
 //! side is removed from the other only where both were known to agree.
 
 use std::fs;
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -294,4 +295,38 @@ fn one_side_is_held_while_it_is_gone_and_followed_again_when_it_is_back() {
     }
     watch.stop();
     assert_eq!(fs::read_dir(pair.source()).expect("a folder").count(), 3);
+}
+
+/// As whoever unpacks or restores makes folders: closed, filled, and then as they are to be.
+#[test]
+fn folders_that_are_made_anew_while_their_removal_is_held_end_as_they_were_made_last() {
+    let pair = Pair::new();
+    disk::write(&pair.source().join("keep"), "k");
+    let folders: Vec<String> = (0..20).flat_map(|n| [format!("d{n}"), format!("d{n}/e")]).collect();
+    let make = |mode| {
+        for folder in &folders {
+            fs::create_dir(pair.source().join(folder)).expect("made");
+            disk::chmod(&pair.source().join(folder), 0o700);
+            disk::write(&pair.source().join(folder).join("f"), folder);
+        }
+        folders.iter().rev().for_each(|folder| disk::chmod(&pair.source().join(folder), mode));
+    };
+    make(0o755);
+    let watch = pair.watch(&["--two-way", "--max-delete", "1"]);
+    watch.flush();
+    for round in 0..6 {
+        (0..20).for_each(|n| disk::remove(&pair.source().join(format!("d{n}"))));
+        watch.client("flush", &["--timeout", "60s"]);
+        assert!(pair.replica().join("d1/e").exists(), "held");
+        let mode = 0o750 + round;
+        make(mode);
+        watch.flush();
+        for (side, folder) in
+            [pair.source(), pair.replica()].iter().flat_map(|side| folders.iter().map(move |f| (side, f)))
+        {
+            let now = fs::metadata(side.join(folder)).expect("there").permissions().mode() & 0o7777;
+            assert_eq!(now, mode, "round {round}: {side:?}, {folder}");
+        }
+    }
+    watch.stop();
 }
