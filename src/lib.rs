@@ -145,9 +145,10 @@
 //! with a [`tree::digest::Seal`] of both sides: what a file showed when its contents were those. A seal that is whole proves that
 //! nobody has written, so that other contents are the disk's doing; [`plan::decay`] has the table. Not all writes show: one
 //! through a mapping moves no time as long as its page waits in memory. So a seal is taken where reading has brought the file to
-//! disk first (O_DIRECT does), or where the file has rested for longer than anything waits; in a filesystem that is
-//! in memory, none counts. `service::scrub` walks both sides folder by folder and reads at a pace ([`fs::digest`]);
-//! `service::digests` is what passes ask before they copy contents that differ.
+//! disk first (O_DIRECT does), or where the file has rested for longer than anything waits; in a filesystem that is in memory,
+//! or whose change times are not the kernel's, none counts, and where whole seconds are kept, none is taken before the second is
+//! over. `service::scrub` walks both sides folder by folder and reads at a pace ([`fs::digest`]); `service::digests` is what
+//! passes ask before they copy contents that differ.
 //!
 //! # What does not rest
 //!

@@ -109,7 +109,7 @@ fn scrub(pair: &Pair, wanted: Ask, pulse: &Pulse) -> Result<Report, Refusal> {
     let far = Arc::<Far>::default();
     let work = || {
         confine(pair, wanted);
-        let scrub = Scrub { pair, ask: wanted, pulse, progress: &far, after: None };
+        let scrub = Scrub { pair, ask: wanted, pulse, progress: &far, from: None };
         let report = scrub.run(&mut |_| {});
         pass::close(pair);
         report

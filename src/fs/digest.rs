@@ -9,6 +9,7 @@ use rustix::io::{self, Errno};
 
 use super::compare::read_full;
 use super::copy::{Fault, check, with_buffer};
+use super::identity;
 use super::pulse::Pulse;
 
 const TMPFS: u64 = 0x0102_1994;
@@ -17,6 +18,13 @@ const RAMFS: u64 = 0x8584_58f6;
 /// Whether a file lies in memory alone: no disk can lose it, and a write through a mapping leaves its times as they were.
 pub fn is_in_memory(file: BorrowedFd) -> bool {
     fs::fstatfs(file).is_ok_and(|s| [TMPFS, RAMFS].contains(&(s.f_type as u64)))
+}
+
+/// Whether each write to a file shows in its times, once what was in memory of it is on its disk: no program can set the
+/// ctime. Where that is no time of the filesystem's own, but made from the mtime, or by another program or machine, it can be
+/// put back, and other contents prove nothing.
+pub fn shows_writes(file: BorrowedFd) -> bool {
+    !is_in_memory(file) && !identity::is_borrowed(file)
 }
 
 /// A file that is read from its disk.
@@ -44,7 +52,7 @@ impl FromDisk {
         self.file.as_fd()
     }
 
-    /// Whether what was written is on the disk, and each write after it shows in the times, once it was read.
+    /// Whether what was written is on the disk once it was read, so that each write after it shows in the times, if any does.
     pub fn is_direct(&self) -> bool {
         self.is_direct && !is_in_memory(self.fd())
     }

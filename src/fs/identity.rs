@@ -13,7 +13,7 @@ use crate::tree::identity::Identity;
 const WITH_VOLUME: [u64; 2] = [0xef53, 0x9123_683e];
 
 /// Filesystems that may number their inodes anew at each mount, or as they are met: FAT, exFAT, FUSE, SMB in its three
-/// numbers, 9p. There the kind of the filesystem has to do.
+/// numbers, 9p. There the kind of the filesystem has to do. Their change times are not the kernel's either.
 const RENUMBERED: [u64; 7] = [0x4d44, 0x2011_bab0, 0x6573_5546, 0x517b, 0xff53_4d42, 0xfe53_4d42, 0x0102_1997];
 
 /// # Errors
@@ -24,6 +24,11 @@ pub fn of(folder: BorrowedFd) -> Result<Identity, Errno> {
     let volume = WITH_VOLUME.contains(&filesystem).then(|| fs::fstatvfs(folder).map(|s| s.f_fsid)).transpose()?;
     let inode = if RENUMBERED.contains(&filesystem) { 0 } else { fs::fstat(folder)?.st_ino };
     Ok(Identity { inode, born: born(folder), filesystem, volume })
+}
+
+/// Whether a file's inode and times are what its filesystem makes up, or is told by another program or machine.
+pub(super) fn is_borrowed(file: BorrowedFd) -> bool {
+    fs::fstatfs(file).is_ok_and(|s| RENUMBERED.contains(&(s.f_type as u64 & 0xffff_ffff)))
 }
 
 /// # Errors

@@ -112,9 +112,13 @@ pub fn reconcile(both: &Both) -> Verdict {
         let is_same = [source, replica].into_iter().all(|stat| has_same_owner(stat, agreed.base));
         return Verdict::Folder { attributes_agreed: is_same && agreed.holds(&source.stamp(), &replica.stamp()) };
     }
-    let since = |seen, stamp, doubted| Since::of(seen, (stamp, agreed.base), (doubted, agreed.hides_a_write(stamp)));
-    let of_source = since(source, &agreed.source, both.doubted.0);
-    let of_replica = since(replica, &agreed.replica, both.doubted.1);
+    let since = |seen, stamp, doubted, side| {
+        // Where whole seconds are kept, what was just made looks as if it had been written in the same instant.
+        let hides = agreed.hides_a_write(stamp) && agreed.made != Some(side);
+        Since::of(seen, (stamp, agreed.base), (doubted, hides))
+    };
+    let of_source = since(source, &agreed.source, both.doubted.0, Side::Source);
+    let of_replica = since(replica, &agreed.replica, both.doubted.1, Side::Replica);
     let is_other_kind = source.zip(replica).is_some_and(|(source, replica)| source.kind != replica.kind);
     match decide(of_source, of_replica) {
         Verdict::Merge(side) if is_other_kind => Verdict::Take(side),
@@ -491,6 +495,19 @@ mod tests {
         assert_eq!(case(saved, again), Verdict::Compare(Different::Conflict), "the source may hide a write");
         let touched = Item { mode: 0o600, ctime: 8, ..saved };
         assert_eq!(case(touched, copied), Verdict::Compare(Different::Take(Side::Source)), "it may hide one too");
+    }
+
+    #[test]
+    fn a_save_in_the_second_of_a_copy_is_no_conflict_where_whole_seconds_are_kept() {
+        let saved = Item { contents: 5, ctime: 5, ..BASE };
+        let verdict = |made| {
+            let agreed = agreed(Some((saved, saved))).map(|a| Agreed { racy: true, made, ..a });
+            let (source, replica) = (seen(Some(saved), 1), seen(Some(saved), 2));
+            reconcile(&Both { source, replica, agreed: agreed.as_ref(), doubted: (false, false) })
+        };
+        assert_eq!(verdict(Some(Side::Replica)), Verdict::Compare(Different::Take(Side::Source)));
+        assert_eq!(verdict(Some(Side::Source)), Verdict::Compare(Different::Take(Side::Replica)));
+        assert_eq!(verdict(None), Verdict::Compare(Different::Conflict));
     }
 
     proptest! {

@@ -10,6 +10,8 @@ use crate::tree::entry::Time;
 
 /// The kernel stamps ctimes from a clock that may move in steps of up to 10 ms; twice that is safe.
 const GRAIN: i128 = 20_000_000;
+/// Where a filesystem keeps whole seconds, or every other one, as FAT does.
+const COARSE: i128 = 2_000_000_000;
 
 /// Now, on the process's own clock.
 pub fn now() -> Moment {
@@ -31,7 +33,17 @@ pub fn wall() -> u64 {
 
 /// Whether a change at this moment could get the same ctime once more.
 pub fn is_racy(ctime: Time) -> bool {
-    since(ctime) < GRAIN
+    since(ctime) < grain(ctime)
+}
+
+fn grain(ctime: Time) -> i128 {
+    if is_coarse(ctime) { COARSE } else { GRAIN }
+}
+
+/// Whether this looks like the time of a filesystem that keeps whole seconds. Elsewhere one can end like that by chance: it is
+/// doubted for longer than it need be.
+pub fn is_coarse(ctime: Time) -> bool {
+    ctime.nsec == 0
 }
 
 /// Nanoseconds from a change to now.
@@ -44,6 +56,16 @@ pub fn since(ctime: Time) -> i128 {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_time_in_whole_seconds_is_doubted_until_the_next_one_is_certain() {
+        let second = clock_gettime(ClockId::Realtime).tv_sec;
+        assert!(!is_racy(Time { sec: second - 3, nsec: 0 }));
+        // Written at its begin and once more at its end.
+        let (first, last) = (Time { sec: 7, nsec: 0 }, Time { sec: 7, nsec: 999_999_999 });
+        assert!(last.since(first) < grain(first));
+        assert!(grain(Time { nsec: 1, ..first }) < 1_000_000_000);
+    }
 
     #[test]
     fn a_wake_up_from_elsewhere_does_not_shorten_a_wait() {

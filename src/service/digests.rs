@@ -7,9 +7,9 @@ use super::clock;
 use super::pair::Pair;
 use crate::fs::compare;
 use crate::fs::copy::Fault;
-use crate::fs::digest::is_in_memory;
+use crate::fs::digest::shows_writes;
 use crate::fs::pulse::Pulse;
-use crate::plan::decay::{Read, Spread, spread};
+use crate::plan::decay::{Read, Spread, Verdict, judge, spread, verdict};
 use crate::tree::digest::{Damage, Decayed, Digest, Md5, Seal, SealState};
 use crate::tree::entry::{Kind, Stat};
 use crate::tree::identity::Side;
@@ -41,8 +41,7 @@ impl Pair {
     /// the same, it is the source's alone.
     pub fn set_digest(&self, md5: Md5, source: &Stat, replica: Option<&Stat>) {
         let checked = clock::wall();
-        let digest =
-            Digest { md5, size: source.size, source: Some(Seal::of(source)), replica: replica.map(Seal::of), checked };
+        let digest = Digest { md5, size: source.size, source: seal(source), replica: replica.and_then(seal), checked };
         if !self.is_turned() {
             self.archive.set_digest(source.id(), Some(digest));
         } else if let Some(replica) = replica {
@@ -67,6 +66,9 @@ impl Pair {
     pub fn carry_digest(&self, source: &Stat, replaced: &Stat, replica: &Stat) {
         if let Some(known) = self.digest(source, Some(replaced))
             && known.state(Side::Source, source) == SealState::Whole
+            // Else it may have been written to: what was copied is not for certain what was recorded.
+            && source.dev == 0
+            && shows_writes(self.source.fd())
         {
             self.set_digest(known.md5, source, Some(replica));
         }
@@ -77,29 +79,30 @@ impl Pair {
     ///
     /// # Errors
     /// That `pulse` said stop.
-    pub fn may_spread(
+    pub fn spread(
         &self,
         path: &RelPath,
-        (from, source): (BorrowedFd, &Stat),
-        replica: &Stat,
+        [(from, source), (to, replica)]: [(BorrowedFd, &Stat); 2],
         pulse: &Pulse,
-    ) -> Result<bool, Fault> {
+    ) -> Result<Spread, Fault> {
         let Some(known) = self.digest(source, Some(replica)).filter(|known| known.size == source.size) else {
-            return Ok(true);
+            return Ok(Spread::Copy);
         };
-        let (state, other) = (known.state(Side::Source, source), known.state(Side::Replica, replica));
+        let states = (proven(&known, Side::Source, from, source), proven(&known, Side::Replica, to, replica));
         // Nothing there proves anything.
-        if is_in_memory(from) || (state != SealState::Whole && other != SealState::Whole) {
-            return Ok(true);
+        if ![states.0, states.1].contains(&SealState::Whole) {
+            return Ok(Spread::Copy);
         }
-        let read = match compare::md5(from, pulse) {
-            Ok(md5) if md5 == known.md5 => Read::Equal,
-            Ok(_) => Read::Differs,
-            Err(Fault::Cancelled) => return Err(Fault::Cancelled),
-            Err(_) => Read::Failed,
+        let read = |file| match compare::md5(file, pulse) {
+            Ok(md5) if md5 == known.md5 => Ok(Read::Equal),
+            Ok(_) => Ok(Read::Differs),
+            Err(Fault::Cancelled) => Err(Fault::Cancelled),
+            Err(_) => Ok(Read::Failed),
         };
-        match spread(state, other, Some(read)) {
-            Spread::Copy => Ok(true),
+        let of_source = read(from)?;
+        let spread = spread(states.0, states.1, Some(of_source));
+        match spread {
+            Spread::Copy => {}
             Spread::Repair => {
                 let side = self.written_side();
                 let shown = self.shown(path);
@@ -107,20 +110,23 @@ impl Pair {
                     "Decayed: {shown} in the {side}: its contents had changed, and nobody had written to it; it is replaced by \
                      the good ones"
                 ));
-                Ok(true)
             }
             Spread::Refuse => {
-                let decayed = Decayed {
-                    side: self.written_side().other(),
-                    damage: if other == SealState::Whole { Damage::Repairable } else { Damage::Alone },
-                    found: clock::wall(),
-                    seal: Seal::of(source),
-                    size: source.size,
+                // What the other side is good for is known when it was read, too.
+                let found = [judge(states.0, of_source), judge(states.1, read(to)?)].map(Some);
+                let (both, stats) = if self.is_turned() {
+                    (verdict(found[1], found[0]), (replica, source))
+                } else {
+                    (verdict(found[0], found[1]), (source, replica))
                 };
-                self.note_decayed(path, decayed, false);
-                Ok(false)
+                if let Verdict::Decayed(side, damage) = both {
+                    let stat = if side == Side::Source { stats.0 } else { stats.1 };
+                    let (found, seal) = (clock::wall(), Seal::of(stat));
+                    self.note_decayed(path, Decayed { side, damage, found, seal, size: stat.size }, false);
+                }
             }
         }
+        Ok(spread)
     }
 
     /// Remembers that a file has decayed, and logs it, if that is news or `is_told` anyway.
@@ -142,6 +148,21 @@ impl Pair {
     }
 }
 
+/// What a file's seal says, where it proves something. Not everywhere does each write show in the times.
+pub fn proven(known: &Digest, side: Side, file: BorrowedFd, stat: &Stat) -> SealState {
+    match known.state(side, stat) {
+        SealState::Whole if !shows_writes(file) => SealState::Touched,
+        state => state,
+    }
+}
+
+/// The seal of a file whose contents are known at this moment. None where whole seconds are kept and this one is not over:
+/// what is written to it now would not break the seal.
+pub fn seal(stat: &Stat) -> Option<Seal> {
+    let is_hiding = clock::is_coarse(stat.ctime) && clock::is_racy(stat.ctime);
+    (!is_hiding).then(|| Seal::of(stat))
+}
+
 /// Whether each write to a file since would show in its times, as far as its age tells.
 pub fn is_settled(stat: &Stat) -> bool {
     clock::since(stat.ctime) >= SETTLED
@@ -155,15 +176,31 @@ pub fn words(damage: Damage) -> &'static str {
              puts it right"
         }
         Damage::Alone => {
-            "its contents have changed, and nobody has written to it; the other side does not have them as they were"
+            "its contents have changed, and nobody has written to it; the other side does not have them as they were, or cannot \
+             be read"
         }
         Damage::Lost => {
             "its contents have changed on both sides, and nobody has written to it: they are lost, unless a version or \
              another backup has them"
         }
-        Damage::Undecided => {
-            "both sides were the same, nobody has written to either, and they differ: one has decayed, and nothing was \
-             recorded that tells which"
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::tree::entry::Time;
+
+    #[test]
+    fn what_was_made_in_this_second_is_not_sealed_where_whole_seconds_are_kept() {
+        let file = tempfile::tempfile().expect("a file");
+        let root = crate::fs::root::Root::open(std::path::Path::new("/")).expect("a root");
+        let stat = root.stat(std::os::fd::AsFd::as_fd(&file)).expect("its stat");
+        let at = |sec, nsec| Stat { ctime: Time { sec, nsec }, ..stat };
+        let now = i64::try_from(clock::wall()).expect("now");
+        assert_eq!(seal(&at(now, 0)), None);
+        for sealed in [at(now - 3, 0), at(now, 1)] {
+            assert_eq!(seal(&sealed), Some(Seal::of(&sealed)));
         }
     }
 }

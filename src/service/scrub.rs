@@ -3,6 +3,7 @@
 
 mod file;
 mod pace;
+mod position;
 mod repair;
 mod report;
 mod walk;
@@ -18,8 +19,8 @@ use crate::fs::sandbox;
 use crate::fs::stage::Stage;
 use crate::tree::entry::Seen;
 use crate::tree::identity::Side;
-use crate::tree::path::RelPath;
 
+pub use position::Position;
 pub use report::{Found, Report};
 
 /// What is asked of a scrub, as it is on the control socket's wire too.
@@ -53,6 +54,12 @@ impl Progress {
         self.bytes.load(Ordering::Relaxed)
     }
 
+    /// Counts from what earlier parts of the same scrub have come to.
+    fn go_on(&self, report: &Report) {
+        self.files.store(report.files, Ordering::Relaxed);
+        self.bytes.store(report.bytes, Ordering::Relaxed);
+    }
+
     fn file(&self) {
         self.files.fetch_add(1, Ordering::Relaxed);
     }
@@ -69,8 +76,8 @@ pub struct Scrub<'a> {
     pub ask: Ask,
     pub pulse: &'a Pulse,
     pub progress: &'a Arc<Progress>,
-    /// The last file that an earlier part of this scrub has dealt with.
-    pub after: Option<RelPath>,
+    /// How far an earlier part of this scrub has come.
+    pub from: Option<Position>,
 }
 
 /// Confines this thread to the folders that a scrub needs.
@@ -85,8 +92,8 @@ pub fn confine(pair: &Pair, ask: Ask) {
 }
 
 impl Scrub<'_> {
-    /// Runs to the end, or until the pulse says stop. `keep` is told from time to time up to which file all is done.
-    pub fn run(&self, keep: &mut dyn FnMut(&RelPath)) -> Report {
+    /// Runs to the end, or until the pulse says stop. `keep` is told how far it has come, from time to time and at the end.
+    pub fn run(&self, keep: &mut dyn FnMut(&Position)) -> Report {
         let stage = if self.pair.two_way.is_some() { Stage::shared() } else { Stage::new() };
         let report = walk::run(self, &stage, keep);
         let mtime = repair::mtime(&self.pair.source, self.pair.source.fd());

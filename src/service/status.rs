@@ -95,6 +95,8 @@ pub struct LastScrub {
     pub bytes: u64,
     pub decayed: u64,
     pub repaired: u64,
+    #[serde(default)]
+    pub unclear: u64,
 }
 
 /// A file that has decayed.

@@ -127,14 +127,12 @@ pub enum Damage {
     Alone,
     /// Both sides have decayed.
     Lost,
-    /// The sides differ, neither was written to, and no digest says which of them is right.
-    Undecided,
 }
 
 /// A file that was found to have decayed, as it is remembered until it is repaired or changes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Decayed {
-    /// Whose file it is; of what is lost or undecided, both are.
+    /// Whose file it is; of what is lost, both are.
     pub side: Side,
     pub damage: Damage,
     /// When it was found, in seconds since 1970.
@@ -144,7 +142,7 @@ pub struct Decayed {
     pub size: u64,
 }
 
-const DAMAGES: [Damage; 4] = [Damage::Repairable, Damage::Alone, Damage::Lost, Damage::Undecided];
+const DAMAGES: [Damage; 3] = [Damage::Repairable, Damage::Alone, Damage::Lost];
 
 impl Decayed {
     /// Whether this is the file that was found.
@@ -196,7 +194,7 @@ mod tests {
     proptest! {
         #[test]
         fn what_is_kept_is_read_back(
-            md5: Md5, size: u64, checked: u64, damage in 0usize..4, is_source: bool,
+            md5: Md5, size: u64, checked: u64, damage in 0usize..3, is_source: bool,
             (source, replica) in (prop::option::of(seal()), prop::option::of(seal())), own in seal(),
         ) {
             let digest = Digest { md5, size, source, replica, checked };

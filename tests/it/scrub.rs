@@ -8,7 +8,8 @@ use std::path::{Path, PathBuf};
 use driftless::fs::archive::{Archive, Changes};
 use driftless::fs::digest::is_in_memory;
 use driftless::fs::root::Root;
-use driftless::tree::digest::{Digest, Seal};
+use driftless::service::scrub::{Position, Report};
+use driftless::tree::digest::{Damage, Digest, Seal};
 use driftless::tree::doubt::Moment;
 use driftless::tree::entry::{InodeId, Stat};
 use driftless::tree::path::RelPath;
@@ -16,7 +17,8 @@ use driftless::tree::record::Agreed;
 use rustix::process::Signal;
 use serde_json::Value;
 
-use crate::fixture::{PATIENCE, Pair, Ran, run};
+use crate::disk;
+use crate::fixture::{PATIENCE, Pair, Ran, run, wrapped};
 use crate::versions_past::journal;
 
 /// Whether there is a disk that could lose something.
@@ -53,6 +55,11 @@ enum Rots {
 /// Changes a byte of a file in the root of a side as a disk does that loses it: nothing that is known of the file says that
 /// anybody has written to it.
 fn rot(pair: &Pair, side: Rots, name: &str) {
+    rot_by(pair, side, name, 1);
+}
+
+/// The same with these bits of the byte.
+fn rot_by(pair: &Pair, side: Rots, name: &str, bits: u8) {
     let root = if side == Rots::Source { pair.source() } else { pair.replica() };
     let path = root.join(name);
     let mtime = fs::metadata(&path).expect("metadata").modified().expect("a time");
@@ -61,7 +68,7 @@ fn rot(pair: &Pair, side: Rots, name: &str) {
     let file = File::options().read(true).write(true).open(&path).expect("open");
     let mut byte = [0];
     file.read_exact_at(&mut byte, 2).expect("read");
-    file.write_all_at(&[byte[0] ^ 1], 2).expect("written");
+    file.write_all_at(&[byte[0] ^ bits], 2).expect("written");
     file.set_times(FileTimes::new().set_modified(mtime)).expect("times");
     fs::set_permissions(&path, mode).expect("chmod");
     drop(file);
@@ -200,6 +207,47 @@ fn decay_in_the_source_is_never_copied_and_is_repaired_from_the_replica() {
 
 #[test]
 fn decay_in_the_replica_is_put_right_by_a_sweep_that_compares_and_told() {
+    for mode in [&[][..], &["--two-way"]] {
+        let pair = Pair::of(TREE);
+        if !has_disk(&pair) {
+            return;
+        }
+        pair.sync(mode);
+        result(&pair, mode, 0);
+        rot(&pair, Rots::Replica, "a");
+        let ran = pair.sync(&[&["-c"], mode].concat());
+        assert!(ran.text().contains("Decayed: ") && ran.text().contains("File updated"), "{mode:?}: {}", ran.text());
+        pair.assert_same();
+        rot(&pair, Rots::Replica, "a");
+        let again = result(&pair, mode, 1);
+        assert_eq!(found(&again), is_found("a", "decayed"), "{mode:?}: what was put right is known as before");
+    }
+}
+
+#[test]
+fn a_sweep_that_compares_does_not_call_good_what_has_decayed_as_well() {
+    for mode in [&[][..], &["--two-way"]] {
+        let pair = Pair::of(TREE);
+        if !has_disk(&pair) {
+            return;
+        }
+        pair.sync(mode);
+        result(&pair, mode, 0);
+        rot_by(&pair, Rots::Source, "a", 1);
+        rot_by(&pair, Rots::Replica, "a", 2);
+        let damage = || archive(&pair).decayed().first().map(|(_, decayed)| decayed.damage);
+        let ran = pair.try_sync(&[&["-c"], mode].concat()).expect_code(1);
+        assert!(ran.text().contains("they are lost") && !ran.text().contains("other side is good"), "{}", ran.text());
+        assert_eq!(damage(), Some(Damage::Lost), "{mode:?}");
+        assert_eq!(found(&result(&pair, mode, 1)), is_found("a", "lost"), "{mode:?}");
+        let ran = pair.try_sync(&[&["-c"], mode].concat()).expect_code(1);
+        assert!(!ran.text().contains("other side is good"), "{}", ran.text());
+        assert_eq!(damage(), Some(Damage::Lost), "{mode:?}: what was known is not forgotten");
+    }
+}
+
+#[test]
+fn the_replica_is_read_also_where_the_source_cannot_be_opened() {
     let pair = Pair::of(TREE);
     if !has_disk(&pair) {
         return;
@@ -207,11 +255,15 @@ fn decay_in_the_replica_is_put_right_by_a_sweep_that_compares_and_told() {
     pair.sync(&[]);
     result(&pair, &[], 0);
     rot(&pair, Rots::Replica, "a");
-    let ran = pair.sync(&["-c"]);
-    assert!(ran.text().contains("Decayed: ") && ran.text().contains("File updated"), "{}", ran.text());
-    pair.assert_same();
-    rot(&pair, Rots::Replica, "a");
-    assert_eq!(found(&result(&pair, &[], 1)), is_found("a", "decayed"), "what was put right is known as before");
+    for name in ["a", "b"] {
+        disk::chmod(&pair.source().join(name), 0);
+    }
+    let command = pair.on_both("scrub", &["--json"]);
+    let without_rights = ["setpriv", "--bounding-set=-dac_override,-dac_read_search", "--inh-caps=-all"];
+    let ran = run(if disk::is_root() { wrapped(&without_rights, &command) } else { command }).expect_code(1);
+    let result: Value = serde_json::from_str(&ran.stdout).unwrap_or_else(|error| panic!("{error}: {}", ran.text()));
+    assert_eq!(found(&result), [("a".into(), "failed".into()), ("a".into(), "alone".into())], "{result}");
+    assert_eq!((&result["files"], &result["decayed"]), (&4.into(), &1.into()), "{result}");
 }
 
 #[test]
@@ -229,8 +281,49 @@ fn what_has_decayed_on_both_sides_is_said_to_be_lost_and_left_alone() {
     archive(&pair).set_digest(now.id(), None);
     rot_unrecorded(&pair, "b");
     let result = result(&pair, &["--repair"], 1);
-    assert_eq!(found(&result), [("a".into(), "lost".into()), ("b".into(), "undecided".into())]);
-    assert_eq!((&result["decayed"], &result["repaired"]), (&2.into(), &0.into()));
+    // A write through a mapping looks the same.
+    assert_eq!(found(&result), [("a".into(), "lost".into()), ("b".into(), "unclear".into())]);
+    assert_eq!((&result["decayed"], &result["repaired"]), (&1.into(), &0.into()));
+}
+
+#[test]
+fn sides_that_differ_though_they_were_the_same_are_told_each_time_and_an_edit_is_no_decay() {
+    let pair = Pair::of(TREE);
+    if !has_disk(&pair) {
+        return;
+    }
+    pair.sync(&[]);
+    result(&pair, &[], 0);
+    rot_unrecorded(&pair, "b");
+    // They were found the same in the moment in which the source's was written.
+    let known = archive(&pair);
+    let folder = stat(&pair.source(), "").id();
+    let agreed = known.agreed(folder, b"b").expect("agreed");
+    let racy = Some(Agreed { racy: true, ..agreed });
+    known.remember(folder, Changes::from([(b"b"[..].into(), racy)]));
+    known.commit(Moment(u64::MAX), true).expect("a commit");
+    drop(known);
+    for args in [&[][..], &["--source"]] {
+        let result = result(&pair, args, 1);
+        assert_eq!(found(&result), is_found("b", "unclear"), "{args:?}");
+        assert_eq!((&result["decayed"], &result["recorded"]), (&0.into(), &0.into()), "{args:?}");
+    }
+    pair.sync(&["-c"]);
+    pair.assert_same();
+    // Of an edit that is not carried over yet, the replica's side is recorded.
+    fs::write(pair.source().join("b"), "edited, and longer").expect("written");
+    archive(&pair).set_digest(stat(&pair.source(), "b").id(), None);
+    rest();
+    assert_eq!(result(&pair, &[], 0)["recorded_alone"], 1);
+    fs::write(pair.source().join("b"), "contents of B").expect("written");
+    rest();
+    let result = result(&pair, &["--source"], 0);
+    assert_eq!((&result["changing"], &result["unclear"]), (&1.into(), &0.into()), "{result}");
+}
+
+/// Longer than the clock of the times stands still for.
+fn rest() {
+    std::thread::sleep(std::time::Duration::from_millis(50));
 }
 
 /// The same where nothing is known but that both sides were equal.
@@ -312,15 +405,42 @@ fn the_service_scrubs_by_itself_remembers_what_it_found_and_repairs_when_asked()
 }
 
 #[test]
+fn a_scrub_that_goes_on_leaves_nothing_out_and_tells_of_its_whole() {
+    // Its own files come before those of the folders in it, whatever these are called.
+    let pair = Pair::of("a/x \"1\"\nm/n/y \"2\"\nz1 \"3\"\nz2 \"4\"\nz3 \"5\"");
+    pair.sync(&[]);
+    let archive = archive(&pair);
+    let began = std::time::UNIX_EPOCH.elapsed().expect("after 1970").as_secs();
+    let kept = format!(r#"{{"began":{began},"is_unfinished":true,"last":null}}"#);
+    archive.set_fact("scrub", kept.as_bytes());
+    let so_far = Position { after: RelPath::new(b"z1").expect("a path"), report: Report::default() };
+    let so_far = Position { report: Report { files: 1, bytes: 100, decayed: 1, ..so_far.report }, ..so_far };
+    archive.set_fact("scrub position", &so_far.encode());
+    drop(archive);
+    let watch = pair.watch(&["--scrub-every", "1d", "--scrub-rate", "max"]);
+    eventually("the rest of the scrub", || watch.status()["scrub"]["last"].is_object());
+    let last = &watch.status()["scrub"]["last"];
+    assert_eq!((&last["files"], &last["bytes"], &last["decayed"]), (&5.into(), &108.into(), &1.into()), "{last}");
+    watch.stop();
+    let archive = self::archive(&pair);
+    let known = |name: &str| archive.digest(stat(&pair.source(), name).id()).is_some();
+    let names = ["a/x", "m/n/y", "z1", "z2", "z3"].map(known);
+    assert_eq!(names, [true, true, false, true, true]);
+}
+
+#[test]
 fn a_scrub_stops_at_once_and_the_service_with_it() {
     let pair = Pair::of("");
     fs::write(pair.source().join("file"), vec![7; 3 << 20]).expect("written");
+    fs::write(pair.source().join("a"), "small").expect("written");
     let watch = pair.watch(&["--scrub-every", "1d", "--scrub-rate", "10kB/s"]);
-    eventually("a scrub", || watch.status()["scrub"]["running"].is_object());
+    eventually("a scrub", || watch.status()["scrub"]["running"]["files"] == 1);
     fs::write(pair.source().join("other"), "near real time").expect("written");
     watch.flush();
     pair.assert_same();
     watch.stop();
+    let kept = archive(&pair).fact("scrub position").unwrap_or_default();
+    assert!(kept.starts_with(b"a\0"), "it goes on where it was: {}", String::from_utf8_lossy(&kept));
     let mut command = pair.on_both("scrub", &["--rate", "10kB/s"]);
     let child = command.stdout(std::process::Stdio::piped()).spawn().expect("started");
     let pid = rustix::process::Pid::from_child(&child);

@@ -14,11 +14,10 @@ use crate::fs::pulse::Pulse;
 use crate::plan::schedule::{later, until};
 use crate::service::control::Reply;
 use crate::service::pair::Pair;
-use crate::service::scrub::{Ask, Progress, Report, Scrub, confine, review};
+use crate::service::scrub::{Ask, Position, Progress, Report, Scrub, confine, review};
 use crate::service::status::{self, DecayedStatus, LastScrub, Scrubbing};
 use crate::service::{clock, digests, look};
 use crate::tree::doubt::Moment;
-use crate::tree::path::RelPath;
 
 /// The facts that outlive the process: when which scrub began and ended, and how far the one has come that runs.
 const KEPT: &str = "scrub";
@@ -61,6 +60,8 @@ struct Running {
     pulse: Arc<Pulse>,
     progress: Arc<Progress>,
     began: Moment,
+    /// What its earlier parts took.
+    before_ms: u64,
     ended: Receiver<Report>,
 }
 
@@ -147,17 +148,18 @@ impl Dispatcher {
         let pulse = Arc::new(Pulse::new(Arc::new(AtomicBool::new(false))));
         let progress = Arc::<Progress>::default();
         let is_planned = reply.is_none();
-        let after = self.pair().archive.fact(POSITION).filter(|_| is_planned);
-        let after = after.and_then(|after| RelPath::new(&after)).filter(|after| !after.is_root());
+        let from = self.pair().archive.fact(POSITION).filter(|_| is_planned);
+        let from = from.and_then(|from| Position::decode(&from));
+        let before_ms = from.as_ref().map_or(0, |from| from.report.duration_ms);
         let (pair, own_pulse, own_progress) = (Arc::clone(self.pair()), Arc::clone(&pulse), Arc::clone(&progress));
         let work = move || {
             confine(&pair, ask);
-            let mut keep = |at: &RelPath| {
+            let mut keep = |at: &Position| {
                 if is_planned {
-                    pair.archive.set_fact(POSITION, at.as_bytes());
+                    pair.archive.set_fact(POSITION, &at.encode());
                 }
             };
-            let scrub = Scrub { pair: &pair, ask, pulse: &own_pulse, progress: &own_progress, after };
+            let scrub = Scrub { pair: &pair, ask, pulse: &own_pulse, progress: &own_progress, from };
             let report = scrub.run(&mut keep);
             // Who hears of the end may want it for itself.
             drop(pair);
@@ -169,7 +171,7 @@ impl Dispatcher {
                     if self.scrubs.kept.is_unfinished && is_planned { "Scrubbing" } else { "Scrubbing, as asked" };
                 self.pair().log.info(format_args!("{how}: contents are held against what is known of them"));
                 let began = clock::now();
-                self.scrubs.running = Some(Running { ask, reply, pulse, progress, began, ended });
+                self.scrubs.running = Some(Running { ask, reply, pulse, progress, began, before_ms, ended });
             }
             Err(error) => {
                 let reason = format!("there is no thread to be had: {error}");
@@ -202,6 +204,7 @@ impl Dispatcher {
                 bytes: report.bytes,
                 decayed: report.decayed,
                 repaired: report.repaired,
+                unclear: report.unclear,
             });
             self.scrubs.keep(self.pair());
             self.pair().log.info(format_args!("Scrubbed: {report}"));
@@ -268,7 +271,9 @@ impl Dispatcher {
         let decayed = pair.archive.decayed();
         let running = self.scrubs.running.as_ref().map(|running| Scrubbing {
             asked: running.reply.is_some() || running.ask.repair,
-            running_ms: u64::try_from(until(running.began, now).as_millis()).unwrap_or(u64::MAX),
+            running_ms: u64::try_from(until(running.began, now).as_millis())
+                .unwrap_or(u64::MAX)
+                .saturating_add(running.before_ms),
             files: running.progress.files(),
             bytes: running.progress.bytes(),
         });

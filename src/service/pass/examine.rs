@@ -10,9 +10,11 @@ use super::files::{Claim, Job, Proof, Reading, Stop, failed, fault};
 use super::folders::Node;
 use super::walk::Worker;
 use crate::fs::compare;
+use crate::fs::copy::Fault;
 use crate::fs::metadata::{self, Xattrs};
 use crate::fs::patch::{Old, Same};
 use crate::fs::root::open_file;
+use crate::plan::decay::Spread;
 use crate::plan::links::{goes_back, was};
 use crate::plan::mirror::{Compare, Contents};
 use crate::service::clock;
@@ -95,10 +97,13 @@ impl Worker<'_> {
             && contents == Contents::Compare
             && self.difference(from.as_fd(), to.as_fd(), &reading, &replica)?.is_some()
         {
-            if !self.may_spread(path, from.as_fd(), &reading, &replica)? {
-                return Ok(None);
-            }
-            return Ok(Some(Differs { replica, same: None, contents: true }));
+            let both = [(from.as_fd(), &reading.source), (to.as_fd(), &replica)];
+            return Ok(match self.spread(path, both)? {
+                Spread::Refuse => None,
+                Spread::Copy => Some(Differs { replica, same: None, contents: true }),
+                // Nobody has written to it: there is no other version that could keep the name.
+                Spread::Repair => Some(Differs { replica, same: None, contents: false }),
+            });
         }
         let agreed = pair.two_way.as_ref().and_then(|_| pair.agreed(node.ids, &job.name));
         if contents == Contents::Compare && goes_back(&reading.source, &replica, was(agreed.as_ref())) {
@@ -124,7 +129,7 @@ impl Worker<'_> {
             && pair.two_way.is_none()
             && let Some(up_to) = self.difference(from.as_fd(), to.as_fd(), &reading, &replica)?
         {
-            if !self.may_spread(path, from.as_fd(), &reading, &replica)? {
+            if self.spread(path, [(from.as_fd(), &reading.source), (to.as_fd(), &replica)])? == Spread::Refuse {
                 return Ok(None);
             }
             let same = Same { source: reading.source.stamp(), replica: replica.stamp(), up_to };
@@ -167,16 +172,16 @@ impl Worker<'_> {
         Ok(None)
     }
 
-    /// Whether the source's contents, which differ, may take the place of the replica's. Decay may not; it is a problem of the
+    /// Whether the source's contents, which differ, take the place of the replica's. Decay does not; it is a problem of the
     /// path until it is put right.
-    fn may_spread(&self, path: &RelPath, from: BorrowedFd, reading: &Reading, replica: &Stat) -> Result<bool, Stop> {
-        let (pass, source) = (self.pass, &reading.source);
-        let may = pass.pair.may_spread(path, (from, source), replica, pass.pulse).map_err(fault)?;
-        if !may {
+    fn spread(&self, path: &RelPath, both: [(BorrowedFd, &Stat); 2]) -> Result<Spread, Stop> {
+        let pass = self.pass;
+        let spread = pass.pair.spread(path, both, pass.pulse).map_err(fault)?;
+        if spread == Spread::Refuse {
             let side = pass.pair.written_side().other();
             pass.problem(path, format!("its contents in the {side} have decayed, and are not copied"));
         }
-        Ok(may)
+        Ok(spread)
     }
 
     /// The MD5 of contents that were found the same on both sides, where all contents are looked at and this one's is not
@@ -202,7 +207,13 @@ impl Worker<'_> {
             return Ok(Some(0));
         }
         let sparse = reading.source.is_sparse() && replica.is_sparse();
-        compare::difference(from, to, Some(replica.size), sparse, self.pass.readers(), pulse).map_err(fault)
+        match compare::difference(from, to, Some(replica.size), sparse, self.pass.readers(), pulse) {
+            // Its disk has lost it: it is no version that anybody could want to keep.
+            Err(Fault::Write(Errno::IO)) if self.pass.pair.two_way.is_none() => Ok(Some(0)),
+            // Nothing was written.
+            Err(Fault::Write(error)) => Err(Stop::Failed("cannot read the replica", error)),
+            done => done.map_err(fault),
+        }
     }
 
     /// The replica's version of a file that is large enough to be changed rather than copied.

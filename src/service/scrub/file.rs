@@ -8,7 +8,7 @@ use rustix::io::Errno;
 use super::Found;
 use super::walk::Walk;
 use crate::fs::copy::Fault;
-use crate::fs::digest::{FromDisk, is_in_memory};
+use crate::fs::digest::{FromDisk, shows_writes};
 use crate::fs::root::open_file;
 use crate::plan::decay::{Finding, Read, Verdict, judge, verdict};
 use crate::service::agreements::Ids;
@@ -21,6 +21,15 @@ use crate::tree::path::RelPath;
 
 /// What the clock of the times may stand still for.
 const GRAIN: Duration = Duration::from_millis(20);
+
+/// Why it is not clear where other contents come from.
+const TOUCHED: &str = "other contents than were recorded, and its attributes have been changed since: it has decayed, or somebody \
+                       has written to it and put its time back";
+const UNSHOWN: &str = "other contents than were recorded, and its filesystem does not show each write in a file's times: it has \
+                       decayed, or somebody has written to it";
+const UNRECORDED: &str = "other contents than were recorded of the other side, and nothing was recorded of this one";
+const UNTOLD: &str = "both sides were the same, their times are as they were, and they differ: one has decayed, or was written to \
+                      in a way that has moved no time (through a mapping, or in the moment in which they became the same)";
 
 /// Where a file is.
 pub(super) struct Place<'a> {
@@ -38,10 +47,26 @@ impl Place<'_> {
     }
 }
 
-/// One side's file, open, as it was before it was read.
+/// One side's file, as it was before it was read.
 struct Opened {
-    file: FromDisk,
+    /// Why it could not be opened, if so.
+    file: Result<FromDisk, Errno>,
     stat: Stat,
+    /// A write while it is read could leave the same times.
+    is_racy: bool,
+}
+
+impl Opened {
+    fn state(&self, side: Side, known: &Digest) -> SealState {
+        match &self.file {
+            Ok(file) => digests::proven(known, side, file.fd(), &self.stat),
+            Err(_) => known.state(side, &self.stat),
+        }
+    }
+
+    fn is_direct(&self) -> bool {
+        self.file.as_ref().is_ok_and(FromDisk::is_direct)
+    }
 }
 
 /// What reading one side's file came to.
@@ -74,12 +99,14 @@ impl Walk<'_> {
     fn look(&mut self, place: &Place) -> Result<(), Stop> {
         let pair = self.scrub.pair;
         let mut replica = self.open(Side::Replica, place)?;
-        let mut source = self.open(Side::Source, place)?;
+        let mut source = match self.open(Side::Source, place) {
+            // The replica's may be told by what was recorded alone.
+            Err(Stop::Failed(_, error)) => self.unopened(Side::Source, place, error)?,
+            done => done?,
+        };
         let known = pair.digest(&source.stat, Some(&replica.stat));
-        let state = |side, opened: &Opened| match known.map_or(SealState::None, |known| known.state(side, &opened.stat))
-        {
-            // No disk can have lost it, and not all writes to it show.
-            SealState::Whole if is_in_memory(opened.file.fd()) => SealState::Touched,
+        let state = |side, opened: &Opened| match known.map_or(SealState::None, |known| opened.state(side, &known)) {
+            SealState::None if self.is_written(place, side, &opened.stat) => SealState::Broken,
             state => state,
         };
         let states = (state(Side::Source, &source), state(Side::Replica, &replica));
@@ -88,7 +115,13 @@ impl Walk<'_> {
             && matches!(states.1, SealState::Whole | SealState::Touched);
         let is_alike = source.stat.size == replica.stat.size;
         let of_source = if is_alike && (self.scrub.ask.source || !is_known) {
-            Some(self.read(Side::Source, place, &mut source)?)
+            match self.read(Side::Source, place, &mut source) {
+                Err(Stop::Failed(side, error)) if known.is_some() => {
+                    self.failed(place.path, side, &format!("cannot be read: {}", describe(error)));
+                    None
+                }
+                done => Some(done?),
+            }
         } else {
             None
         };
@@ -116,7 +149,7 @@ impl Walk<'_> {
             };
             let source_seal = of(Side::Source, &source, of_source.is_some());
             let sealed = Digest { source: source_seal, replica: of(Side::Replica, &replica, true), ..known };
-            if sealed != known && !clock::is_racy(replica.stat.ctime) && !clock::is_racy(source.stat.ctime) {
+            if sealed != known && !replica.is_racy && !source.is_racy {
                 pair.archive.set_digest(source.stat.id(), Some(Digest { checked: clock::wall(), ..sealed }));
             }
         }
@@ -139,7 +172,26 @@ impl Walk<'_> {
         if stat.kind != Kind::File {
             return Err(Stop::Changed);
         }
-        Ok(Opened { file: FromDisk::new(file), stat })
+        Ok(Opened { file: Ok(FromDisk::new(file)), stat, is_racy: clock::is_racy(stat.ctime) })
+    }
+
+    /// What can be had of a file that cannot be opened.
+    fn unopened(&self, side: Side, place: &Place, error: Errno) -> Result<Opened, Stop> {
+        let pair = self.scrub.pair;
+        let root = if side == Side::Source { &pair.source } else { &pair.replica };
+        let seen = root.look(place.folder_on(side).as_fd(), place.name).map_err(|_| Stop::Failed(side, error))?;
+        match seen.stat().filter(|stat| stat.kind == Kind::File) {
+            Some(stat) => Ok(Opened { file: Err(error), stat: *stat, is_racy: clock::is_racy(stat.ctime) }),
+            None => Err(Stop::Changed),
+        }
+    }
+
+    /// Whether a side's file was written to since both sides were the same.
+    fn is_written(&self, place: &Place, side: Side, stat: &Stat) -> bool {
+        self.scrub.pair.agreed(place.ids, place.name).is_some_and(|agreed| {
+            let agreed = if side == Side::Source { agreed.source } else { agreed.replica };
+            !stat.stamp().same_contents_if_explained(&agreed)
+        })
     }
 
     /// Reads a file that is the same before and after.
@@ -150,14 +202,15 @@ impl Walk<'_> {
             scrub.progress.read(read as u64);
             pace.read(read, scrub.pulse);
         };
-        let contents = match opened.file.md5(scrub.pulse, paced) {
+        let file = opened.file.as_mut().map_err(|error| Stop::Failed(side, *error))?;
+        let contents = match file.md5(scrub.pulse, paced) {
             Ok((md5, size)) if size == opened.stat.size => Contents::Md5(md5),
             Ok(_) => return Err(Stop::Changed),
             Err(Fault::Cancelled) => return Err(Stop::Cancelled),
             Err(Fault::Read(error @ Errno::IO) | Fault::Write(error @ Errno::IO)) => Contents::Failed(error),
             Err(Fault::Read(error) | Fault::Write(error)) => return Err(Stop::Failed(side, error)),
         };
-        let now = root.stat(opened.file.fd()).map_err(|error| Stop::Failed(side, error))?;
+        let now = root.stat(file.fd()).map_err(|error| Stop::Failed(side, error))?;
         if now.stamp() != opened.stat.stamp() || !self.is_still_there(side, place, &now) {
             return Err(Stop::Changed);
         }
@@ -190,12 +243,12 @@ impl Walk<'_> {
             return Err(stop);
         }
         // A write that comes now could leave the same times.
-        if clock::is_racy(source.stat.ctime) || clock::is_racy(replica.stat.ctime) {
+        if source.is_racy || replica.is_racy {
             return Err(Stop::Changed);
         }
         if let Some(md5) = md5 {
             pair.archive.set_decayed(place.path, None);
-            if source.file.is_direct() && replica.file.is_direct() {
+            if source.is_direct() && replica.is_direct() {
                 pair.set_digest(md5, &source.stat, Some(&replica.stat));
             } else {
                 pair.record_digest(md5, &source.stat, &replica.stat);
@@ -204,12 +257,9 @@ impl Walk<'_> {
             return Ok(());
         }
         let agreed = pair.agreed(place.ids, place.name);
-        let were_equal = agreed.is_some_and(|agreed| {
-            agreed.holds(&source.stat.stamp(), &replica.stat.stamp()) && !agreed.racy && !agreed.provisional
-        });
-        let is_certain = !is_in_memory(source.file.fd()) && !is_in_memory(replica.file.fd());
-        if were_equal && is_certain && of_source.is_some() {
-            self.decayed(place, (Side::Replica, Damage::Undecided), &replica.stat);
+        if of_source.is_some() && agreed.is_some_and(|agreed| agreed.holds(&source.stat.stamp(), &replica.stat.stamp()))
+        {
+            self.unclear(place, Side::Replica, UNTOLD);
             return Ok(());
         }
         if let Contents::Md5(md5) = of_replica {
@@ -240,13 +290,13 @@ impl Walk<'_> {
             }
             Verdict::Edited => Err(Stop::Changed),
             Verdict::Unclear(side) => {
-                let shown = pair.shown_on(side, place.path);
-                let reason = "other contents than were recorded, and its attributes have been changed since: it has decayed, \
-                              or somebody has written to it and put its time back";
-                pair.log.warn(format_args!("Unclear: {shown} in the {side}: {reason}"));
-                self.report.unclear += 1;
-                let (side, what) = (side.to_string(), "unclear".into());
-                self.report.note(Found { path: shown, side, what, reason: reason.into() });
+                let opened = if side == Side::Source { source } else { replica };
+                let reason = match known.state(side, &opened.stat) {
+                    SealState::None => UNRECORDED,
+                    _ if opened.file.as_ref().is_ok_and(|file| !shows_writes(file.fd())) => UNSHOWN,
+                    _ => TOUCHED,
+                };
+                self.unclear(place, side, reason);
                 Ok(())
             }
             Verdict::Decayed(side, Damage::Repairable) if self.scrub.ask.repair => {
@@ -270,6 +320,17 @@ impl Walk<'_> {
         }
     }
 
+    fn unclear(&mut self, place: &Place, side: Side, reason: &str) {
+        let pair = self.scrub.pair;
+        let shown = pair.shown_on(side, place.path);
+        pair.log.warn(format_args!("Unclear: {shown} in the {side}: {reason}"));
+        // What was taken for decay before can be something else.
+        pair.archive.set_decayed(place.path, None);
+        self.report.unclear += 1;
+        let (side, what) = (side.to_string(), "unclear".into());
+        self.report.note(Found { path: shown, side, what, reason: reason.into() });
+    }
+
     fn repaired(&mut self, place: &Place, side: Side) {
         let pair = self.scrub.pair;
         let shown = pair.shown_on(side, place.path);
@@ -291,7 +352,6 @@ impl Walk<'_> {
             Damage::Repairable => "decayed",
             Damage::Alone => "alone",
             Damage::Lost => "lost",
-            Damage::Undecided => "undecided",
         };
         let path = pair.shown_on(side, place.path);
         self.report.note(Found {

@@ -14,6 +14,7 @@ use crate::fs::root::{Root, open_file};
 use crate::fs::stage::{self as staging, Published, StagedFile, Target};
 use crate::fs::{compare, metadata};
 use crate::service::pass::describe;
+use crate::service::{clock, digests};
 use crate::tree::digest::{Digest, Seal, SealState};
 use crate::tree::entry::{Stat, Time};
 use crate::tree::identity::Side;
@@ -110,13 +111,17 @@ impl Walk<'_> {
                 if is_source { (agreed.source, agreed.replica) } else { (agreed.replica, agreed.source) };
             if was == bad.stamp() && other == good.stamp() {
                 let (source, replica) = if is_source { (new.stamp(), other) } else { (other, new.stamp()) };
-                let agreed = Agreed { source, replica, made: None, ..agreed };
+                // A write that comes now could leave the same times.
+                let racy = agreed.racy || (is_source && clock::is_racy(new.ctime));
+                let agreed = Agreed { source, replica, racy, made: None, ..agreed };
                 pair.remember(place.ids, Changes::from([(place.name.into(), Some(agreed))]));
             }
         }
         let (source, replica) = if side == Side::Source { (new, good) } else { (good, new) };
         let keeps = |side, stat: &Stat| known.state(side, stat) != SealState::Broken;
-        let seal = |of: Side, stat: &Stat| (of == side || keeps(of, stat)).then(|| Seal::of(stat));
+        let seal = |of: Side, stat: &Stat| {
+            if of == side { digests::seal(stat) } else { keeps(of, stat).then(|| Seal::of(stat)) }
+        };
         let digest = Digest { source: seal(Side::Source, source), replica: seal(Side::Replica, replica), ..*known };
         if side == Side::Source {
             pair.archive.set_digest(bad.id(), None);

@@ -43,7 +43,7 @@ pub struct Found {
     pub path: String,
     /// `source` or `replica`: whose file it is.
     pub side: String,
-    /// `repaired`, `decayed`, `alone`, `lost`, `undecided`, `unclear` or `failed`.
+    /// `repaired`, `decayed`, `alone`, `lost`, `unclear` or `failed`.
     pub what: String,
     pub reason: String,
 }
@@ -52,6 +52,27 @@ impl Report {
     pub(super) fn note(&mut self, found: Found) {
         if self.found.len() < LISTED {
             self.found.push(found);
+        }
+    }
+
+    /// The numbers alone.
+    #[must_use]
+    pub(super) fn numbers(&self) -> Self {
+        let Self { is_complete, duration_ms, files, bytes, recorded, .. } = *self;
+        let Self { recorded_alone, changing, decayed, repaired, unclear, failed, .. } = *self;
+        Self {
+            is_complete,
+            duration_ms,
+            files,
+            bytes,
+            recorded,
+            recorded_alone,
+            changing,
+            decayed,
+            repaired,
+            unclear,
+            failed,
+            found: Vec::new(),
         }
     }
 

@@ -1,5 +1,5 @@
-//! Owns the way of a scrub through both folders, one folder at a time, each before what is below it, in the order of the
-//! names: so that the last file that was dealt with says where to go on.
+//! Owns the way of a scrub through both folders, one folder at a time: its files, and then the folders in it, each in the
+//! order of the names. So the last file that was dealt with says where to go on.
 
 use std::collections::HashSet;
 use std::os::fd::{AsFd, OwnedFd};
@@ -9,7 +9,7 @@ use rustix::io::Errno;
 
 use super::file::Place;
 use super::pace::Pace;
-use super::{Found, Report, Scrub};
+use super::{Found, Position, Report, Scrub};
 use crate::fs::scan;
 use crate::fs::stage::Stage;
 use crate::fs::volume;
@@ -34,27 +34,69 @@ pub(super) struct Walk<'a> {
     /// Files with several names that were read.
     pub(super) linked: HashSet<InodeId>,
     rules: std::sync::Arc<Rules>,
+    /// Where an earlier part has ended.
+    after: Option<Mark>,
+    begun: Instant,
+    kept: Instant,
+    /// How far this has come, where that is not kept yet.
+    done: Option<Position>,
 }
 
-pub(super) fn run(scrub: &Scrub, stage: &Stage, keep: &mut dyn FnMut(&RelPath)) -> Report {
-    let begun = Instant::now();
+pub(super) fn run(scrub: &Scrub, stage: &Stage, keep: &mut dyn FnMut(&Position)) -> Report {
     let (pace, rules) = (Pace::new(scrub.ask.rate), scrub.pair.rules());
-    let mut walk = Walk { scrub, stage, pace, report: Report::default(), linked: HashSet::new(), rules };
+    // What the parts before this one came to belongs to the same scrub.
+    let report = scrub.from.as_ref().map(|from| from.report.clone()).unwrap_or_default();
+    scrub.progress.go_on(&report);
+    let before = Duration::from_millis(report.duration_ms);
+    let after = scrub.from.as_ref().map(|from| Mark::of(&from.after));
+    let begun = Instant::now().checked_sub(before).unwrap_or_else(Instant::now);
+    let mut walk = Walk {
+        scrub,
+        stage,
+        pace,
+        report,
+        linked: HashSet::new(),
+        rules,
+        after,
+        begun,
+        kept: Instant::now(),
+        done: None,
+    };
     walk.folders(keep);
-    let mut report = walk.report;
-    report.is_complete = !scrub.pulse.is_stopped();
-    report.duration_ms = u64::try_from(begun.elapsed().as_millis()).unwrap_or(u64::MAX);
-    report.files = scrub.progress.files();
-    report.bytes = scrub.progress.bytes();
-    report
+    let is_complete = !scrub.pulse.is_stopped();
+    if let Some(done) = walk.done.take().filter(|_| !is_complete) {
+        keep(&done);
+    }
+    Report { is_complete, found: std::mem::take(&mut walk.report.found), ..walk.numbers() }
+}
+
+/// The last file that was dealt with.
+pub(super) struct Mark {
+    folder: RelPath,
+    file: RelPath,
+}
+
+impl Mark {
+    fn of(file: &RelPath) -> Self {
+        Self { folder: file.split().map_or_else(RelPath::root, |(folder, _)| folder), file: file.clone() }
+    }
+
+    /// Whether this file comes no later than it on the way.
+    fn is_past_file(&self, folder: &RelPath, file: &RelPath) -> bool {
+        *folder < self.folder || (*folder == self.folder && *file <= self.file)
+    }
+
+    /// Whether all below this folder does.
+    fn is_past_folder(&self, folder: &RelPath) -> bool {
+        *folder < self.folder && !self.folder.is_within(folder)
+    }
 }
 
 impl Walk<'_> {
-    fn folders(&mut self, keep: &mut dyn FnMut(&RelPath)) {
+    fn folders(&mut self, keep: &mut dyn FnMut(&Position)) {
         let mut waiting = vec![RelPath::root()];
-        let mut kept = Instant::now();
         while let Some(path) = waiting.pop() {
-            let mut below = match self.folder(&path, &mut kept, keep) {
+            let mut below = match self.folder(&path, keep) {
                 Ok(below) => below,
                 // It is not there any more, or not yet.
                 Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP) => Vec::new(),
@@ -66,21 +108,13 @@ impl Walk<'_> {
             if self.scrub.pulse.is_stopped() {
                 return;
             }
-            // All below those before was dealt with.
-            below.retain(|folder| {
-                self.scrub.after.as_ref().is_none_or(|after| folder > after || after.is_within(folder))
-            });
+            below.retain(|folder| self.after.as_ref().is_none_or(|after| !after.is_past_folder(folder)));
             waiting.extend(below.into_iter().rev());
         }
     }
 
     /// Reads the files of a folder. Returns the folders in it.
-    fn folder(
-        &mut self,
-        path: &RelPath,
-        kept: &mut Instant,
-        keep: &mut dyn FnMut(&RelPath),
-    ) -> Result<Vec<RelPath>, Errno> {
+    fn folder(&mut self, path: &RelPath, keep: &mut dyn FnMut(&Position)) -> Result<Vec<RelPath>, Errno> {
         let scrub = self.scrub;
         let (source, replica) = (scrub.pair.source.open_folder(path)?, scrub.pair.replica.open_folder(path)?);
         let (in_source, in_replica) = self.list((&source, &replica))?;
@@ -96,7 +130,7 @@ impl Walk<'_> {
             match there.kind {
                 Kind::Directory if scrub.pair.options.one_file_system && there.dev != device => {}
                 Kind::Directory => below.push(whole),
-                Kind::File if scrub.after.as_ref().is_some_and(|after| whole <= *after) => {}
+                Kind::File if self.after.as_ref().is_some_and(|after| after.is_past_file(path, &whole)) => {}
                 Kind::File if there.is_linked() && self.linked.contains(&there.id()) => {}
                 Kind::File => {
                     let place = Place { folder: path, path: &whole, name, source: &source, replica: &replica, ids };
@@ -107,9 +141,13 @@ impl Walk<'_> {
                     if there.is_linked() && self.linked.len() < LINKED {
                         self.linked.insert(there.id());
                     }
-                    if kept.elapsed() >= KEEP {
-                        keep(&whole);
-                        *kept = Instant::now();
+                    let done = Position { after: whole, report: self.numbers() };
+                    if self.kept.elapsed() >= KEEP {
+                        keep(&done);
+                        self.kept = Instant::now();
+                        self.done = None;
+                    } else {
+                        self.done = Some(done);
                     }
                 }
                 _ => {}
@@ -130,6 +168,12 @@ impl Walk<'_> {
             || (is_folder && (volume::is_reserved(&pair.replica, path) || volume::is_reserved(&pair.source, path)))
     }
 
+    fn numbers(&self) -> Report {
+        let (progress, duration) = (self.scrub.progress, self.begun.elapsed().as_millis());
+        let duration_ms = u64::try_from(duration).unwrap_or(u64::MAX);
+        Report { duration_ms, files: progress.files(), bytes: progress.bytes(), ..self.report.numbers() }
+    }
+
     /// Notes that something could not be read.
     pub(super) fn failed(&mut self, path: &RelPath, side: Side, reason: &str) {
         let shown = self.scrub.pair.shown_on(side, path);
@@ -137,5 +181,39 @@ impl Walk<'_> {
         self.report.failed += 1;
         let (side, what) = (side.to_string(), "failed".into());
         self.report.note(Found { path: shown, side, what, reason: reason.into() });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The files below a folder, each with its folder, in the order of the walk.
+    fn files_below(folder: &RelPath, depth: usize, files: &mut Vec<(RelPath, RelPath)>) {
+        let names: [&[u8]; 4] = [b"a", b"a.b", b"m", b"z"];
+        files.extend(names.map(|name| (folder.clone(), folder.join(name))));
+        for name in names.into_iter().filter(|_| depth > 0) {
+            files_below(&folder.join(&[name, b"-"].concat()), depth - 1, files);
+        }
+    }
+
+    #[test]
+    fn past_a_mark_is_what_the_walk_has_come_to_before_it_and_nothing_else() {
+        let mut files = Vec::new();
+        files_below(&RelPath::root(), 2, &mut files);
+        for (at, (_, file)) in files.iter().enumerate() {
+            let mark = Mark::of(file);
+            let left = |(folder, file): &&(RelPath, RelPath)| !mark.is_past_file(folder, file);
+            let left: Vec<_> = files.iter().filter(left).collect();
+            assert_eq!(left, files.iter().skip(at + 1).collect::<Vec<_>>(), "{file:?}");
+            for (folder, _) in &files {
+                let is_past = left.iter().all(|(of, _)| !of.is_within(folder));
+                assert!(!mark.is_past_folder(folder) || is_past, "{file:?} {folder:?}");
+                assert!(
+                    mark.is_past_folder(folder) || !is_past || mark.folder.is_within(folder),
+                    "{file:?} {folder:?}"
+                );
+            }
+        }
     }
 }

@@ -26,8 +26,12 @@ impl Screen {
                 0 => "nothing has decayed".into(),
                 decayed => format!("{} decayed, {} repaired", number(decayed), number(last.repaired)),
             };
+            let unclear = match last.unclear {
+                0 => String::new(),
+                unclear => format!(", {} unclear", number(unclear)),
+            };
             let files = counted(last.files, "file", "files");
-            self.plain("Last scrub", &format!("{}{ago}: {files}, {found}", moment(&last.finished, now)));
+            self.plain("Last scrub", &format!("{}{ago}: {files}, {found}{unclear}", moment(&last.finished, now)));
         }
         if let Some(seconds) = scrub.next_in_s.filter(|_| scrub.running.is_none()) {
             self.plain("Next scrub", &format!("in {}", long_span(Duration::from_secs(seconds))));
@@ -68,6 +72,7 @@ mod tests {
                 files: 30_000,
                 decayed: 2,
                 repaired: 1,
+                unclear: 3,
                 ..LastScrub::default()
             }),
             next_in_s: None,
@@ -82,7 +87,7 @@ mod tests {
         let screen = of(&Status { scrub, ..sample() }, &now, Look { colour: false, width: 80 });
         for line in [
             "Scrubbing   1,234 files, 5.0 GiB read in 1m 1s",
-            "Last scrub  14:37:10 (2h ago): 30,000 files, 2 decayed, 1 repaired",
+            "Last scrub  14:37:10 (2h ago): 30,000 files, 2 decayed, 1 repaired, 3 unclear",
             "Decayed     1 file",
             "              found 14:30:10: its contents have changed",
         ] {
