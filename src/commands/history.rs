@@ -14,6 +14,7 @@ use rustix::io::Errno;
 
 use super::client::{USAGE, fail};
 use super::open::shown;
+use super::status::words::counted;
 use super::which::{self, Found};
 use crate::cli::{HistoryArgs, HistoryOptions, LogArgs};
 use crate::fs::history::{ahead, reading, shown_time};
@@ -80,8 +81,19 @@ fn run(
     let name = if path.is_root() { "anything".to_string() } else { quoted(path.as_bytes()) };
     let result = read::tell(&found.replica, window, &mut Story::of(path), tell);
     let result = result.and_then(|unread| out.flush().map(|()| unread).map_err(Failed::Output));
+    if let Ok(unread) = &result
+        && unread.damaged > 0
+    {
+        let files: Vec<_> = unread.damaged_in.iter().map(|name| quoted(name.as_bytes())).collect();
+        let _ = writeln!(
+            io::stderr(),
+            "driftless: {} of the journal passed over, in {}",
+            counted(unread.damaged, "damaged line", "damaged lines"),
+            files.join(", ")
+        );
+    }
     match result {
-        Ok(unread) if !unread.is_empty() => fail(1, &unread.join("\n")),
+        Ok(unread) if !unread.failed.is_empty() => fail(1, &unread.failed.join("\n")),
         Ok(_) => {
             warn_of_times(found);
             if count == 0 {

@@ -443,6 +443,7 @@ pub fn pair(
     }
     if misplaced.is_none() && !settings.dry_run {
         pair::clear_leftovers(&pair.replica, &pair.stage, &pair.log);
+        pair::clear_restores(&pair.source, &pair.log);
     }
     Ok((pair, misplaced))
 }

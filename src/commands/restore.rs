@@ -3,18 +3,20 @@
 
 mod eyes;
 mod keep;
+mod lost;
 mod past;
 mod place;
 mod told;
 mod walk;
 
+use std::ffi::OsStr;
 use std::fs;
-use std::io::ErrorKind;
+use std::io::{self, ErrorKind, Write};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rustix::io::Errno;
 
@@ -31,17 +33,21 @@ use crate::fs::root::Root;
 use crate::fs::scan;
 use crate::service::control::{Answer, Command, ask, folders};
 use crate::service::pass::describe;
+use crate::service::status::State;
 use crate::tree::entry::{Kind, Time};
 use crate::tree::exclude::RESERVED;
+use crate::tree::history::VERSIONS;
 use crate::tree::path::RelPath;
+use crate::tree::quote::quoted;
 use eyes::Untold;
 use keep::Keeper;
 use past::Past;
 use told::{Told, name};
 use walk::{Mode, Walk};
 
-/// How long a service may take until its replica is as its source.
-const FLUSH: Duration = Duration::from_secs(600);
+/// How long a service may take until its replica is as its source, in rounds: after each it is asked what it waits for.
+const ROUND: Duration = Duration::from_secs(30);
+const ROUNDS: u32 = 20;
 
 /// An exit code, and a sentence.
 type Failure = (u8, String);
@@ -79,6 +85,9 @@ fn restore(args: &RestoreArgs) -> Result<bool, Failure> {
         (Some(_), _) => None,
     };
     let mut mode = Mode { in_place: source.is_some(), force: args.force, dry_run: args.dry_run, is_served: false };
+    if let (Some(source), false) = (&source, args.dry_run) {
+        clear_leftovers(source);
+    }
     let (mut keeper, mut is_still) = (None, false);
     if let (Some(source), true, false) = (&source, args.force, args.dry_run) {
         match lock::take(&found.replica) {
@@ -96,6 +105,10 @@ fn restore(args: &RestoreArgs) -> Result<bool, Failure> {
     let replica = found.replica.below(&RelPath::root()).map_err(|error| unreadable(&found, error))?;
     let mut past = Past::read(replica, path.clone(), args.at, is_still).map_err(|why| untold(why, args.at, &found))?;
     let was = past.look(&path).map_err(|error| unreadable(&found, error))?;
+    if past.is_lost(&path) {
+        let (name, at) = (name(&path), shown_time(args.at));
+        return Err(unusable(format!("{name} was there on {at}, but what was kept of it is gone")));
+    }
     let Some(was) = was else { return Err((1, absent(&path, args.at, &past))) };
     let pulse = Pulse::new(signals::stop_flag());
     let verbosity = if args.output.quiet { -1 } else { i8::try_from(args.output.verbose).unwrap_or(i8::MAX) };
@@ -113,7 +126,7 @@ fn restore(args: &RestoreArgs) -> Result<bool, Failure> {
         // One call for all of it: nobody sees it before it is whole.
         let _ = rustix::fs::syncfs(to.fd());
     }
-    told.sum(&path, &shown_time(args.at), past.missing());
+    told.sum(&path, &shown_time(args.at));
     match done {
         Ok(()) => Ok(told.is_whole()),
         Err(Errno::CANCELED) => Err((1, "stopped: what has come back by now stays".into())),
@@ -121,7 +134,15 @@ fn restore(args: &RestoreArgs) -> Result<bool, Failure> {
     }
 }
 
-fn cannot_use(what: &str, path: &Path, error: &std::io::Error) -> Failure {
+/// Removes what a restore that was interrupted has left. What cannot be removed is the next one's.
+fn clear_leftovers(source: &Root) {
+    for kept in crate::fs::restore::clear_leftovers(source).ok().flatten().unwrap_or_default() {
+        let kept = shown(&source.path().join(OsStr::from_bytes(&kept)));
+        let _ = writeln!(io::stderr(), "driftless: kept what had come when a restore was interrupted: {kept}");
+    }
+}
+
+fn cannot_use(what: &str, path: &Path, error: &io::Error) -> Failure {
     unusable(format!("the {what} {} cannot be used: {}", shown(path), words(error)))
 }
 
@@ -152,15 +173,33 @@ fn flush(args: &RestoreArgs, found: &Found, pid: Option<u32>) -> Result<(), Fail
             "{holder} works on the replica {replica}, and does not answer: name its socket with --control, or stop it"
         )));
     };
-    let timeout_ms = Some(u64::try_from(FLUSH.as_millis()).unwrap_or(u64::MAX));
-    match ask(&socket, &Command::Flush { timeout_ms }, Some(FLUSH + Duration::from_secs(5))) {
-        Ok(Answer { ok: true, .. }) => Ok(()),
-        Ok(answer) => {
-            let why = answer.error.unwrap_or_else(|| "it does not say why".into());
-            Err((1, format!("the service has not brought its replica up to date: {why}")))
+    let command = Command::Flush { timeout_ms: Some(u64::try_from(ROUND.as_millis()).unwrap_or(u64::MAX)) };
+    for round in 1..=ROUNDS {
+        let begun = Instant::now();
+        let answer = match ask(&socket, &command, Some(ROUND + Duration::from_secs(5))) {
+            Ok(Answer { ok: true, .. }) => return Ok(()),
+            Ok(answer) => answer,
+            Err(error) => return Err((1, format!("{}: {}", shown(&socket), words(&error)))),
+        };
+        let why = answer.error.unwrap_or_else(|| "it does not say why".into());
+        let stuck = client::status(&socket).ok().and_then(|status| stuck(status.state, status.reason.as_deref()));
+        if begun.elapsed() < ROUND || round == ROUNDS || stuck.is_some() {
+            let stuck = stuck.unwrap_or_default();
+            let what = "what would be replaced may not be in the replica yet, and nothing was changed";
+            return Err((1, format!("the service has not brought its replica up to date: {why}{stuck}; {what}")));
         }
-        Err(error) => Err((1, format!("{}: {}", shown(&socket), words(&error)))),
+        if !args.output.quiet && round == 1 {
+            let _ =
+                writeln!(io::stderr(), "driftless: the service brings its replica up to date first; waiting for it");
+        }
     }
+    Ok(())
+}
+
+/// What keeps a service from going on, so that it is useless to wait.
+fn stuck(state: State, reason: Option<&str>) -> Option<String> {
+    let reason = || reason.map(|reason| format!(": {reason}")).unwrap_or_default();
+    matches!(state, State::Held | State::Degraded).then(|| format!(" (it is {}{})", state.word(), reason()))
 }
 
 fn service_of(args: &RestoreArgs, found: &Found) -> Option<PathBuf> {
@@ -205,6 +244,13 @@ fn untold(why: Untold, at: Time, found: &Found) -> Failure {
                 shown(&found.replica.path().join(".driftless/versions"))
             )
         }
+        Untold::Damaged(name, from) => format!(
+            "what was there on {at} is not known: the journal of {replica} is damaged in the file {}, and tells everything \
+             from {} on; what was lost before lies under its names in {}",
+            quoted(name.as_bytes()),
+            shown_time(from),
+            shown(&found.replica.path().join(OsStr::from_bytes(RESERVED)).join(OsStr::from_bytes(VERSIONS)))
+        ),
         Untold::Future => format!("{at} is still to come"),
         Untold::Failed(error) => return unreadable(found, error),
     })
@@ -221,7 +267,7 @@ fn absent(path: &RelPath, at: Time, past: &Past) -> String {
 
 /// The folder in which it comes back, and its path in that.
 fn place(to: &Path, path: &RelPath, kind: Kind, found: &Found, dry_run: bool) -> Result<(Root, RelPath), Failure> {
-    let refused = |error: std::io::Error| cannot_use("place", to, &error);
+    let refused = |error: io::Error| cannot_use("place", to, &error);
     let taken =
         || unusable(format!("{} is there already: --to takes what is not there, or an empty folder", shown(to)));
     let whole = std::path::absolute(to).map_err(refused)?;
@@ -261,5 +307,19 @@ fn refuse_replica(folder: &Path, found: &Found) -> Result<(), Failure> {
     match folder.ancestors().any(is_replica) {
         true => Err(unusable(format!("{} lies in the replica, which is the program's to write", shown(&folder)))),
         false => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nobody_waits_for_a_service_that_cannot_go_on() {
+        for state in State::ALL {
+            let said = stuck(state, Some("the replica has no room"));
+            let is_stuck = matches!(state, State::Held | State::Degraded);
+            assert_eq!(said, is_stuck.then(|| format!(" (it is {}: the replica has no room)", state.word())));
+        }
     }
 }

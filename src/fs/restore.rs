@@ -4,20 +4,24 @@
 use std::cell::RefCell;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::rc::Rc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
-use rustix::fs::{self, AtFlags, Mode, RenameFlags, Timespec, Timestamps, UTIME_OMIT};
+use rustix::fs::{self, AtFlags, FlockOperation, Mode, RenameFlags, Timespec, Timestamps, UTIME_OMIT};
 use rustix::io::Errno;
 
 use super::exact::{self, Confirm, Manner};
 use super::metadata::Lost;
 use super::remove;
 use super::root::{Root, open_child};
-use super::stage::open_reserved;
+use super::scan;
+use super::stage::{is_there, keep_others, open_reserved, taken_name};
 use crate::tree::entry::{Kind, Stat};
 use crate::tree::exclude::RESERVED;
 use crate::tree::history::Attributes;
 
 const PREFIX: &[u8] = b"restore-";
+/// The own folder is not taken for a leftover so often.
+const TRIES: u32 = 100;
 
 /// Where what comes back is built. Its own folder, in the reserved one, is made when it is first needed.
 #[derive(Debug)]
@@ -107,6 +111,10 @@ impl<'a> Workshop<'a> {
         let is_near = fs::fstat(&own)?.st_dev == fs::fstat(folder)?.st_dev;
         let place = if is_near { own.as_fd() } else { folder };
         let (made, built) = build(place)?;
+        let built = match expected.filter(|_| is_near) {
+            Some(expected) => marked(place, built, expected, name)?,
+            None => built,
+        };
         let done = match publish((place, &built), (folder, name), expected) {
             // Another mount, or another project, of the same filesystem.
             Err(Errno::XDEV) if is_near => {
@@ -127,13 +135,34 @@ impl<'a> Workshop<'a> {
         }
         let is_new = open_child(self.root.fd(), RESERVED).is_err();
         let before = mtime(self.root.fd())?;
-        let reserved = open_reserved(self.root.fd())?;
+        // Who clears leftovers away may have been faster.
+        let mut made = Err(Errno::NOENT);
+        for _ in 0..TRIES {
+            made = Self::make_own(self.root);
+            if !matches!(made, Err(Errno::NOENT)) {
+                break;
+            }
+        }
+        let (folder, name) = made?;
         let made = if is_new { Some([before, mtime(self.root.fd())?]) } else { None };
-        let make = |name: &[u8]| fs::mkdirat(&reserved, name, Mode::from_raw_mode(0o700));
-        let name = exact::fresh(PREFIX, make)?.1;
-        let folder = Rc::new(open_child(reserved.as_fd(), &name)?);
+        let folder = Rc::new(folder);
         *own = Some(Own { folder: folder.clone(), name, made });
         Ok(folder)
+    }
+
+    /// It is locked for as long as it is open: what is not locked is nobody's any more.
+    fn make_own(root: &Root) -> Result<(OwnedFd, Vec<u8>), Errno> {
+        let reserved = open_reserved(root.fd())?;
+        let make = |name: &[u8]| fs::mkdirat(&reserved, name, Mode::from_raw_mode(0o700));
+        let name = exact::fresh(PREFIX, make)?.1;
+        let folder = open_child(reserved.as_fd(), &name)?;
+        match fs::flock(&folder, FlockOperation::NonBlockingLockExclusive) {
+            Err(Errno::WOULDBLOCK) => return Err(Errno::NOENT),
+            // Where nothing can be locked, nothing is cleared away.
+            _ if !is_there(&folder) => return Err(Errno::NOENT),
+            _ => {}
+        }
+        Ok((folder, name))
     }
 }
 
@@ -147,11 +176,89 @@ impl Drop for Workshop<'_> {
         if let (Some([before, after]), Ok(now)) = (own.made, mtime(self.root.fd()))
             && fs::unlinkat(self.root.fd(), RESERVED, AtFlags::REMOVEDIR).is_ok()
         {
-            // That it was there is nothing that happened in the tree.
-            let last_modification = if now == after { before } else { now };
-            let last_access = Timespec { tv_sec: 0, tv_nsec: UTIME_OMIT };
-            let _ = fs::futimens(self.root.fd(), &Timestamps { last_access, last_modification });
+            set_mtime(self.root.fd(), if now == after { before } else { now });
         }
+    }
+}
+
+/// Removes what restores that were interrupted have left in a folder, and the reserved folder if nothing else is in it. What
+/// others had just put in the place of what was replaced is kept, at the top. Returns its names, if anything was left.
+///
+/// # Errors
+/// As of unlinkat(2) and renameat2(2).
+pub fn clear_leftovers(root: &Root) -> Result<Option<Vec<Vec<u8>>>, Errno> {
+    let reserved = match open_child(root.fd(), RESERVED) {
+        // What else has that name is not the program's.
+        Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP | Errno::ACCESS) => return Ok(None),
+        reserved => reserved?,
+    };
+    let mut names = Vec::new();
+    scan::each_entry(reserved.as_fd(), |name, _| {
+        if name.starts_with(PREFIX) {
+            names.push(name.to_vec());
+        }
+    })?;
+    let mut kept = None;
+    for name in names {
+        let folder = match open_child(reserved.as_fd(), &name) {
+            Err(Errno::NOENT) => continue,
+            folder => folder?,
+        };
+        // One that is at work has it locked.
+        if fs::flock(&folder, FlockOperation::NonBlockingLockExclusive).is_err() {
+            continue;
+        }
+        kept.get_or_insert_with(Vec::new).extend(keep_others(root.fd(), folder.as_fd())?);
+        remove::tree(reserved.as_fd(), &name)?;
+    }
+    let before = mtime(root.fd())?;
+    if kept.is_some() && fs::unlinkat(root.fd(), RESERVED, AtFlags::REMOVEDIR).is_ok() {
+        set_mtime(root.fd(), before);
+    }
+    Ok(kept)
+}
+
+/// Gives what is built a name by which it is told from what it is exchanged for, and that from what others put there.
+fn marked(place: BorrowedFd, built: Vec<u8>, expected: &Stat, name: &[u8]) -> Result<Vec<u8>, Errno> {
+    static NEXT: AtomicU64 = AtomicU64::new(0);
+    let ours = exact::look(place, &built)?;
+    let marked = taken_name(NEXT.fetch_add(1, Ordering::Relaxed), Some(&ours), &expected.stamp(), name);
+    fs::renameat(place, built.as_slice(), place, marked.as_slice())?;
+    Ok(marked)
+}
+
+/// That something of the program's own came or went is nothing that happened in the tree.
+fn set_mtime(folder: BorrowedFd, last_modification: Timespec) {
+    let last_access = Timespec { tv_sec: 0, tv_nsec: UTIME_OMIT };
+    let _ = fs::futimens(folder, &Timestamps { last_access, last_modification });
+}
+
+/// A folder in which its owner may not write, and does for a while. It gets its mode back when this goes.
+#[derive(Debug)]
+pub struct Lifted {
+    folder: OwnedFd,
+    was: fs::Stat,
+}
+
+impl Lifted {
+    /// Nothing where that is not needed, or cannot be done: what is tried next says why.
+    pub fn new(folder: BorrowedFd) -> Option<Self> {
+        if remove::is_writable(folder) {
+            return None;
+        }
+        let was = fs::fstat(folder).ok()?;
+        let own = rustix::io::fcntl_dupfd_cloexec(folder, 0).ok()?;
+        remove::make_writable(folder).ok().map(|()| Self { folder: own, was })
+    }
+
+    pub fn is_of(&self, folder: BorrowedFd) -> bool {
+        fs::fstat(folder).is_ok_and(|now| (now.st_dev, now.st_ino) == (self.was.st_dev, self.was.st_ino))
+    }
+}
+
+impl Drop for Lifted {
+    fn drop(&mut self) {
+        let _ = fs::fchmod(&self.folder, Mode::from_raw_mode(self.was.st_mode & 0o7777));
     }
 }
 
@@ -201,4 +308,46 @@ fn finish<T>((place, built): (BorrowedFd, &[u8]), done: Result<(), Errno>, made:
         let _ = fs::unlinkat(place, built, AtFlags::REMOVEDIR);
     }
     done.map(|()| made)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::path::Path;
+
+    fn listed(folder: &Path) -> Vec<String> {
+        let listed = std::fs::read_dir(folder).expect("a folder").map(|entry| entry.expect("listed").file_name());
+        let mut names: Vec<String> = listed.map(|name| name.to_string_lossy().into_owned()).collect();
+        names.sort();
+        names
+    }
+
+    #[test]
+    fn leftovers_go_and_what_is_in_use_or_another_s_stays() {
+        let top = tempfile::tempdir().expect("a folder");
+        let root = Root::open(top.path()).expect("a root");
+        assert_eq!(clear_leftovers(&root), Ok(None));
+        std::fs::write(top.path().join("a"), "old").expect("written");
+        let workshop = Workshop::new(&root, true);
+        let own = workshop.own().expect("made");
+        let reserved = top.path().join(".driftless");
+        assert_eq!((clear_leftovers(&root), listed(&reserved).len()), (Ok(None), 1), "it is in use");
+        // One is killed when it has exchanged a file, just when others had put another one there.
+        let left = reserved.join("restore-4000000-0");
+        std::fs::create_dir(&left).expect("made");
+        std::fs::write(left.join("new"), "new").expect("written");
+        let place = open_child(open_child(root.fd(), RESERVED).expect("open").as_fd(), b"restore-4000000-0");
+        let place = place.expect("open");
+        let expected = exact::look(root.fd(), b"a").expect("it is there");
+        let marked = marked(place.as_fd(), b"new".to_vec(), &expected, b"a").expect("marked");
+        let marked = left.join(String::from_utf8(marked).expect("text"));
+        std::fs::rename(&marked, left.join("was")).expect("renamed");
+        std::fs::write(&marked, "another's").expect("written");
+        assert_eq!(clear_leftovers(&root), Ok(Some(vec![b"a.kept-1".to_vec()])));
+        assert_eq!(std::fs::read_to_string(top.path().join("a.kept-1")).expect("kept"), "another's");
+        assert_eq!(listed(&reserved).len(), 1);
+        std::fs::remove_file(top.path().join("a.kept-1")).expect("removed");
+        drop((own, workshop));
+        assert_eq!(listed(top.path()), ["a"]);
+    }
 }

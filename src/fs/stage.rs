@@ -28,7 +28,8 @@ use folder::{open_stage, remove_reserved};
 use nested::Nested;
 pub(in crate::fs) use publish::link_open;
 use publish::{is_apart, publish_named};
-use taken::{remove_stage, taken_name};
+use taken::remove_stage;
+pub(in crate::fs) use taken::{keep_others, taken_name};
 
 const STAGE: &[u8] = b"stage";
 const PRIVATE: Mode = Mode::from_raw_mode(0o700);

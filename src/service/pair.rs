@@ -22,6 +22,7 @@ use crate::fs::history::ahead::Ahead;
 use crate::fs::history::gap::Gap;
 use crate::fs::history::{History, shown_time};
 use crate::fs::metadata::{Lost, Rights};
+use crate::fs::restore;
 use crate::fs::root::Root;
 use crate::fs::stage::Stage;
 use crate::fs::watch::Watches;
@@ -295,6 +296,26 @@ pub fn clear_leftovers(replica: &Root, stage: &Stage, log: &Log) {
                 super::pass::describe(error)
             ));
         }
+    }
+}
+
+/// Removes what a restore that was interrupted has left in the source.
+pub fn clear_restores(source: &Root, log: &Log) {
+    let shown = |name: &RelPath| quoted_path(source, name);
+    match restore::clear_leftovers(source) {
+        Ok(None) => {}
+        Ok(Some(kept)) => {
+            log.info("Removed what an interrupted restore had left in the source");
+            for name in kept {
+                let name = shown(&RelPath::root().join(&name));
+                log.warn(format_args!("Kept what had just come when that restore was interrupted: {name}"));
+            }
+        }
+        Err(error) => log.warn(format_args!(
+            "Cannot remove what an interrupted restore had left in {}: {}",
+            shown(&RelPath::root()),
+            super::pass::describe(error)
+        )),
     }
 }
 

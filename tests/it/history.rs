@@ -179,7 +179,17 @@ fn a_damaged_journal_is_passed_over_and_a_missing_one_named() {
     fs::write(&file, torn).expect("written");
     fs::write(file.with_file_name("2026-11-21T11"), [0u8, 159, 146, 150].repeat(9000)).expect("written");
     let damaged = ask(&pair, &["log"]).expect_code(0);
-    assert_eq!((&damaged.stdout, damaged.stderr.as_str()), (&before.stdout, ""));
+    let said = "driftless: 3 damaged lines of the journal passed over, in '2026-11-21T10', '2026-11-21T11'\n";
+    assert_eq!((&damaged.stdout, damaged.stderr.as_str()), (&before.stdout, said));
+    // Half a line at the end is what a power cut leaves.
+    fs::write(&file, [&text[..], b"1795255300.000000000\tcreated\tx\tki"].concat()).expect("written");
+    fs::remove_file(file.with_file_name("2026-11-21T11")).expect("removed");
+    let torn = ask(&pair, &["log"]).expect_code(0);
+    assert_eq!((&torn.stdout, torn.stderr.as_str()), (&before.stdout, ""));
+    fs::create_dir(file.with_file_name("2026-11-21T11")).expect("made");
+    let unread = ask(&pair, &["log"]).expect_code(1);
+    assert!(unread.stderr.contains("'2026-11-21T11' of the journal cannot be read: "), "{}", unread.stderr);
+    fs::remove_dir(file.with_file_name("2026-11-21T11")).expect("removed");
 
     let ran = ask(&pair, &["history", "nobody"]).expect_code(0);
     assert!(ran.stderr.contains("nothing is told of 'nobody'"), "{}", ran.stderr);

@@ -17,7 +17,7 @@ use driftless::tree::path::RelPath;
 
 use crate::compare::{self, Reserved, assert_same, differences};
 use crate::disk;
-use crate::fixture::{Pair, Ran, run};
+use crate::fixture::{Pair, Ran, run, wrapped};
 use crate::random::{each_seed, number};
 use crate::random_work::Work;
 
@@ -316,6 +316,167 @@ fn what_cannot_be_told_or_has_no_place_is_refused() {
     disk::write(&pair.source().join("d/a"), "untold");
     pair.sync(&[]);
     says(pair.restore_to("d", &at, &pair.top().join("none")), 2, "was changed without a history");
+}
+
+#[test]
+fn what_a_damaged_journal_does_not_tell_is_refused() {
+    let pair = Pair::of("d/a \"one\"\n d/b \"two\"");
+    pair.sync(&KEEP);
+    let (at, was, to) = (now(), pair.top().join("was"), pair.top().join("to"));
+    copied(&pair.source(), &was);
+    fs::remove_file(pair.source().join("d/a")).expect("removed");
+    pair.sync(&KEEP);
+    let folder = pair.replica().join(".driftless/journal");
+    let files = || {
+        let files = fs::read_dir(&folder).expect("a journal").map(|file| file.expect("listed").path());
+        files.map(|file| (fs::read(&file).expect("read"), file)).collect::<Vec<_>>()
+    };
+    // A power cut has left half a line, and the next run has gone on behind it: that is no damage.
+    for (text, file) in files() {
+        let whole = String::from_utf8_lossy(&text).into_owned();
+        let torn = whole.replace("\tended\t", "\tended\t.\tby=sw\0\0\n0\tvoid\t");
+        let torn: Vec<&str> = torn.lines().filter(|line| !line.contains("\tvoid\t")).collect();
+        fs::write(file, torn.join("\n") + "\n").expect("written");
+    }
+    pair.restore_to(".", &at, &to).expect_code(0);
+    assert_same(&was, &to);
+    pair.sync(&KEEP);
+    let after = now();
+    // One bit of what was removed.
+    let whole = files();
+    for (text, file) in &whole {
+        let text = String::from_utf8_lossy(text).replace("\tremoved\td/a", "\tremovee\td/a");
+        fs::write(file, text).expect("written");
+    }
+    let to = pair.top().join("again");
+    for path in [".", "d", "d/a", "d/b"] {
+        let ran = pair.restore_to(path, &at, &to).expect_code(2);
+        assert!(ran.stderr.contains("is damaged in the file '2"), "{}", ran.stderr);
+        assert!(ran.stderr.contains(".driftless/versions'") && !to.exists(), "{}", ran.stderr);
+    }
+    pair.restore_to(".", &after, &to).expect_code(0);
+    assert_same(&pair.source(), &to);
+    for (text, file) in whole {
+        fs::write(file, text).expect("written");
+    }
+    // What cannot be read is no end of the journal, either.
+    fs::create_dir(folder.join("2999-01-01T00")).expect("made");
+    let ran = pair.restore_to(".", &at, &pair.top().join("none")).expect_code(1);
+    assert!(ran.stderr.contains("cannot be read: "), "{}", ran.stderr);
+}
+
+#[test]
+fn what_is_kept_no_more_is_not_said_to_have_been_nothing() {
+    let pair = Pair::of("d/k \"one\"\n d/l \"two\"\n d/m \"three\"");
+    let at_source = |name: &str| pair.source().join(name);
+    pair.sync(&KEEP);
+    let (at, to) = (now(), pair.top().join("to"));
+    fs::remove_file(at_source("d/k")).expect("removed");
+    disk::write(&at_source("d/m"), "newer");
+    fs::rename(at_source("d"), at_source("e")).expect("renamed");
+    pair.sync(&[&KEEP[..], &["--release"]].concat());
+    fs::remove_dir_all(pair.replica().join(".driftless/versions")).expect("removed by hand");
+    // It came after the time: what is kept of it does not matter.
+    disk::write(&at_source("e/later"), "later");
+    pair.sync(&KEEP);
+    fs::remove_file(at_source("e/later")).expect("removed");
+    pair.sync(&KEEP);
+    fs::remove_dir_all(pair.replica().join(".driftless/versions/e")).expect("removed by hand");
+    for path in ["d/k", "d/m"] {
+        let said = pair.restore_to(path, &at, &to).expect_code(2).stderr;
+        assert!(said.contains(&format!("'{path}' was there on ")) && said.contains("of it is gone"), "{said}");
+    }
+    let ran = pair.restore("d", &at, &["-q", "--replica", text(&pair.replica()), "--to", text(&to)]).expect_code(1);
+    for path in ["d/k", "d/m"] {
+        assert!(
+            ran.stderr.contains(&format!("cannot restore '{path}': what was kept of it is gone")),
+            "{}",
+            ran.stderr
+        );
+    }
+    assert_eq!(ran.stderr.lines().count(), 2, "{}", ran.stderr);
+    assert!(disk::exists(&to.join("l")) && fs::read_dir(&to).expect("listed").count() == 1);
+}
+
+#[test]
+fn what_a_killed_restore_has_left_in_the_source_goes() {
+    let pair = Pair::of("a \"one\"");
+    pair.sync(&KEEP);
+    let at = now();
+    let leave = || {
+        let own = pair.source().join(".driftless/restore-4000000-0");
+        fs::create_dir_all(&own).expect("made");
+        fs::write(own.join(".driftless-new-4000000-1"), "half").expect("written");
+    };
+    leave();
+    let ran = pair.sync(&KEEP);
+    assert!(ran.text().contains("Removed what an interrupted restore had left in the source"), "{}", ran.text());
+    assert!(!pair.source().join(".driftless").exists());
+    leave();
+    pair.restore_in_place("a", &at, &["-n"]).expect_code(0);
+    assert!(pair.source().join(".driftless").exists(), "a dry run does nothing");
+    pair.restore_in_place("a", &at, &[]).expect_code(0);
+    assert!(!pair.source().join(".driftless").exists());
+}
+
+#[test]
+fn what_has_become_something_else_unseen_is_kept_and_makes_way() {
+    let pair = Pair::of("d/f \"one\"\n x \"two\"");
+    let at_source = |name: &str| pair.source().join(name);
+    std::os::unix::fs::symlink("nowhere", at_source("l")).expect("a link");
+    pair.sync(&KEEP);
+    let (at, was) = (now(), pair.top().join("was"));
+    copied(&pair.source(), &was);
+    // No pass has seen any of this yet.
+    fs::remove_dir_all(at_source("d")).expect("removed");
+    disk::write(&at_source("d"), "newer");
+    fs::remove_file(at_source("l")).expect("removed");
+    disk::write(&at_source("l/y/z"), "within");
+    let ran = pair.restore_in_place(".", &at, &["--force"]).expect_code(1);
+    let left = "Left alone: 'l': it holds what the replica does not have";
+    assert!(ran.stdout.contains(left) && ran.stderr.is_empty(), "{}", ran.text());
+    fs::remove_dir_all(at_source("l")).expect("removed");
+    pair.restore_in_place(".", &at, &["--force"]).expect_code(0);
+    assert_same(&was, &pair.source());
+    let log = pair.run(&["log", "--removed", "--replica", text(&pair.replica())]).expect_code(0).stdout;
+    let kept = log.lines().find(|line| line.contains("removed: 'd~replaced' (restore)")).expect("a line");
+    let kept = kept.split_once("kept: '").expect("a version").1.trim_end_matches('\'');
+    assert_eq!(fs::read(kept).expect("it can be opened"), b"newer");
+    // The replica's past is what it was.
+    let to = pair.top().join("to");
+    pair.restore_to(".", &at, &to).expect_code(0);
+    assert_same(&was, &to);
+}
+
+#[test]
+fn a_folder_that_is_closed_to_its_owner_is_restored_too() {
+    let pair = Pair::of("shut/a \"one\"\n shut/b \"two\"\n shut/in/c \"three\"");
+    let at_source = |name: &str| pair.source().join(name);
+    let shut = |names: &[&str], mode| names.iter().for_each(|name| disk::chmod(&at_source(name), mode));
+    shut(&["shut/in", "shut"], 0o555);
+    pair.sync(&KEEP);
+    let (at, was) = (now(), pair.top().join("was"));
+    copied(&pair.source(), &was);
+    shut(&["shut", "shut/in"], 0o755);
+    fs::remove_file(at_source("shut/a")).expect("removed");
+    fs::remove_file(at_source("shut/in/c")).expect("removed");
+    disk::write(&at_source("shut/b"), "newer");
+    disk::write(&at_source("shut/new/d"), "new");
+    shut(&["shut/new", "shut/in", "shut"], 0o555);
+    pair.sync(&KEEP);
+    let restore = |args: &[&str]| {
+        let (source, replica) = (pair.source(), pair.replica());
+        let mut command = pair.command(&["restore", "--at", &at, ".", "--replica", text(&replica)]);
+        command.args(["--source", text(&source)]).args(args);
+        // Nothing is closed to root, unless it is told so.
+        let closed = ["setpriv", "--bounding-set", "-dac_override,-dac_read_search"];
+        run(if disk::is_root() { wrapped(&closed, &command) } else { command })
+    };
+    let ran = restore(&[]).expect_code(1);
+    assert!(ran.stdout.contains("2 files, ") && ran.stderr.is_empty(), "{}", ran.text());
+    assert_eq!(disk::stat(&at_source("shut")).mode() & 0o7777, 0o555, "it has its mode again");
+    restore(&["--force"]).expect_code(0);
+    assert_same(&was, &pair.source());
 }
 
 #[test]

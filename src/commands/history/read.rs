@@ -1,12 +1,13 @@
 //! Owns going through a journal: only the files that the time asked for is in, first backward, to learn what happened in
 //! truth and under which names, then forward, to tell it. Memory holds what was void and the names, never the lines.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::os::fd::{AsFd, BorrowedFd};
 
 use rustix::io::Errno;
 
 use super::story::Story;
+use crate::fs::history::reading::{Damage, Text};
 use crate::fs::history::{backward, journal, reading};
 use crate::fs::root::Root;
 use crate::service::pass::describe;
@@ -30,7 +31,17 @@ pub struct Told<'a> {
     pub kept: Option<&'a RelPath>,
 }
 
-/// Tells `story` to `tell`, oldest line first, until that returns an error. Returns what could not be read, in sentences.
+/// What of a journal is not told.
+#[derive(Debug, Default)]
+pub struct Unread {
+    /// What could not be read, in sentences.
+    pub failed: Vec<String>,
+    /// How many lines are damaged, and in which files.
+    pub damaged: u64,
+    pub damaged_in: BTreeSet<String>,
+}
+
+/// Tells `story` to `tell`, oldest line first, until that returns an error. Returns what could not be read.
 ///
 /// # Errors
 /// There is no journal, or it cannot be listed; or that of `tell`.
@@ -39,13 +50,13 @@ pub fn tell(
     window: Window,
     story: &mut Story,
     mut tell: impl FnMut(&Told) -> Result<(), Failed>,
-) -> Result<Vec<String>, Failed> {
+) -> Result<Unread, Failed> {
     let folder = reading::folder(replica).map_err(Failed::Journal)?;
     let mut names = reading::segments(folder.as_fd()).map_err(Failed::Journal)?;
     if let Some(since) = window.since {
         names.retain(|name| *name >= journal::segment(since));
     }
-    let mut unread = Vec::new();
+    let mut unread = Unread::default();
     let known = learn(folder.as_fd(), &names, window, story, &mut unread);
     story.turn();
     if let Some(until) = window.until {
@@ -106,20 +117,40 @@ impl Known {
     }
 }
 
-fn learn(folder: BorrowedFd, names: &[String], window: Window, story: &mut Story, unread: &mut Vec<String>) -> Known {
+fn learn(folder: BorrowedFd, names: &[String], window: Window, story: &mut Story, unread: &mut Unread) -> Known {
     let mut known = Known { last: window.until, ..Known::default() };
     let mut is_run_known = false;
+    let mut damage = Damage::default();
     for name in names.iter().rev() {
-        let lines = match backward::lines(folder, name) {
-            Ok(lines) => lines,
+        let mut failed = |error| {
+            unread.failed.push(format!(
+                "{} of the journal cannot be read: {}",
+                quoted(name.as_bytes()),
+                describe(error)
+            ));
+        };
+        let texts = match backward::texts(folder, name) {
+            Ok(texts) => texts,
             // Who thins out has removed it.
             Err(Errno::NOENT) => continue,
             Err(error) => {
-                unread.push(format!("{} of the journal cannot be read: {}", quoted(name.as_bytes()), describe(error)));
+                failed(error);
                 continue;
             }
         };
-        for line in lines {
+        for text in texts {
+            let text = match text {
+                Ok(text) => text,
+                Err(error) => {
+                    failed(error);
+                    break;
+                }
+            };
+            if damage.is_at(&text) {
+                unread.damaged += 1;
+                unread.damaged_in.insert(name.clone());
+            }
+            let Text::Line(line) = text else { continue };
             if window.since.is_some_and(|since| line.at < since) {
                 break;
             }

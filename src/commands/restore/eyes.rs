@@ -11,8 +11,11 @@ use crate::fs::metadata::Rights;
 use crate::fs::root::Root;
 use crate::plan::rewind::{Disk, Source};
 use crate::tree::entry::{Kind, Stat, Time};
-use crate::tree::history::Attributes;
+use crate::tree::history::{Attributes, Event, Line};
 use crate::tree::path::RelPath;
+
+/// What a run that goes on has announced, it has done after so many nanoseconds.
+const DONE: i128 = 600 * 1_000_000_000;
 
 /// Why the past cannot be told.
 #[derive(Debug)]
@@ -25,6 +28,8 @@ pub enum Untold {
     Gap(Time),
     /// The history has times that are still to come: after this one it is not known what was when, if all is up to it.
     Ahead(Option<Time>),
+    /// A file of the journal is damaged; from then on everything is told.
+    Damaged(String, Time),
     /// It is still to come.
     Future,
     Failed(Errno),
@@ -70,8 +75,22 @@ impl Eyes<'_> {
             Source::Version(path) => (self.versions.ok_or(Errno::NOENT)?, path, 1),
         };
         let Some((parent, name)) = path.split() else { return exact::stat(root.fd()) };
-        let folder = cached(root, &mut self.open[at], &parent)?;
+        let folder = cached(root, &mut self.open[at], &parent).map_err(|error| match error {
+            // A link is no folder.
+            Errno::LOOP => Errno::NOTDIR,
+            error => error,
+        })?;
         exact::look(folder.as_fd(), name)
+    }
+}
+
+impl Eyes<'_> {
+    /// Whether a removal whose version is not there is long done.
+    pub fn is_gone(&mut self, line: &Line) -> bool {
+        let now = Time { sec: jiff::Timestamp::now().as_second(), nsec: 0 };
+        matches!(line.event, Event::Removed { .. })
+            && now.since(line.at) > DONE
+            && matches!(self.look(&Source::Current(line.path.clone())), Err(Errno::NOENT | Errno::NOTDIR))
     }
 }
 

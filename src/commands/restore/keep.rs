@@ -14,7 +14,7 @@ use crate::fs::metadata::Rights;
 use crate::fs::pulse::Pulse;
 use crate::fs::root::Root;
 use crate::tree::entry::Kind;
-use crate::tree::history::{By, Event};
+use crate::tree::history::{By, Event, version_name};
 use crate::tree::path::RelPath;
 
 pub struct Keeper {
@@ -36,7 +36,7 @@ impl Keeper {
     /// Keeps what is at a path in the source, which is of this kind, and `is_alike` what the replica has there.
     ///
     /// # Errors
-    /// As of the copy and of the journal; EEXIST where the replica has a folder there: nothing may go then.
+    /// As of the copy and of the journal.
     pub fn keep(
         &self,
         replica: &Root,
@@ -51,11 +51,17 @@ impl Keeper {
             Ok((parent, stat.kind))
         });
         let by = (By::Restore, false);
+        let mut path = path.clone();
         let in_replica = match there {
-            Ok((_, Kind::Directory)) => return Err(Errno::EXIST),
+            // The folder stays as it was, with all that is in it: it comes and goes beside that.
+            Ok((folder, Kind::Directory)) => {
+                path = beside(folder.as_fd(), &parent, own)?;
+                self.history.say(&path, Event::Created { kind }, By::Restore, false);
+                false
+            }
             Ok((parent, kind)) => {
                 let updated = |kept| Event::Updated { kind, kept: Some(kept) };
-                let (of, slot) = self.history.say_kept(path, updated, by);
+                let (of, slot) = self.history.say_kept(&path, updated, by);
                 self.history.put(true)?;
                 let manner = self.manner(pulse);
                 let kept = self.history.link(&slot, parent.as_fd(), own).or_else(|_| {
@@ -63,13 +69,13 @@ impl Keeper {
                         .make(&slot, |to, free| exact::copy((parent.as_fd(), own), (to, free), &manner).map(drop))
                 });
                 if let Err(error) = kept {
-                    self.history.say(path, Event::Void { of }, By::Restore, false);
+                    self.history.say(&path, Event::Void { of }, By::Restore, false);
                     return self.history.put(true).and(Err(error));
                 }
                 true
             }
-            Err(Errno::NOENT | Errno::NOTDIR) => {
-                self.history.say(path, Event::Created { kind }, By::Restore, false);
+            Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP) => {
+                self.history.say(&path, Event::Created { kind }, By::Restore, false);
                 false
             }
             Err(error) => return Err(error),
@@ -81,12 +87,12 @@ impl Keeper {
             true => Event::Updated { kind, kept: Some(kept) },
             false => Event::Removed { kind, kept: Some(kept), was: None },
         };
-        let (of, slot) = self.history.say_kept(path, lost, by);
+        let (of, slot) = self.history.say_kept(&path, lost, by);
         self.history.put(true)?;
         let manner = self.manner(pulse);
         let kept = self.history.make(&slot, |to, free| exact::copy((folder, name), (to, free), &manner).map(drop));
         if let Err(error) = kept {
-            self.history.say(path, Event::Void { of }, By::Restore, false);
+            self.history.say(&path, Event::Void { of }, By::Restore, false);
             return self.history.put(true).and(Err(error));
         }
         Ok(())
@@ -95,6 +101,19 @@ impl Keeper {
     fn manner<'a>(&'a self, pulse: &'a Pulse) -> Manner<'a> {
         Manner { rights: &self.rights, abilities: &self.abilities, pulse, durable: true }
     }
+}
+
+/// A path that the replica does not have, named after one that it has.
+fn beside(folder: BorrowedFd, parent: &RelPath, own: &[u8]) -> Result<RelPath, Errno> {
+    for number in 0.. {
+        let name = version_name(own, "replaced", number);
+        match exact::look(folder, &name) {
+            Err(Errno::NOENT) => return Ok(parent.join(&name)),
+            Err(error) => return Err(error),
+            Ok(_) => {}
+        }
+    }
+    Err(Errno::EXIST)
 }
 
 impl Drop for Keeper {

@@ -11,10 +11,12 @@ use rustix::fs;
 use rustix::io::Errno;
 
 use super::eyes::{Entry, Eyes, Open, Untold, cached, gone_folder, open_folder};
+use super::lost::Lost;
 use crate::fs::exact::{self, Confirm};
 use crate::fs::history::ahead::{self, Ahead};
 use crate::fs::history::cursor::Cursor;
 use crate::fs::history::journal::segment;
+use crate::fs::history::reading::{Damage, Text};
 use crate::fs::history::{backward, reading};
 use crate::fs::metadata;
 use crate::fs::root::Root;
@@ -39,6 +41,7 @@ pub struct Past {
     path: RelPath,
     at: Time,
     rewind: Rewind,
+    lost: Lost,
     /// Of inodes with several names.
     linked: HashMap<(u64, u64), (Time, Attributes)>,
     /// The folders that were opened last: of the tree, and of what is kept.
@@ -74,6 +77,7 @@ impl Past {
             path,
             at,
             rewind: Rewind::new(Regions::all()),
+            lost: Lost::default(),
             linked: HashMap::new(),
             open: [None, None],
             is_still,
@@ -89,9 +93,9 @@ impl Past {
         Ok(past)
     }
 
-    /// How much is later than the time, because nothing is kept of what it was.
-    pub fn missing(&self) -> u64 {
-        self.rewind.missing()
+    /// Whether something was at this path of which nothing is kept any more.
+    pub fn is_lost(&self, path: &RelPath) -> bool {
+        self.lost.has(path)
     }
 
     pub fn replica(&self) -> &Root {
@@ -117,11 +121,23 @@ impl Past {
         if let Some(ahead) = ahead::find(self.journal.as_fd())?.filter(is_unknown) {
             return Err(Untold::Ahead(ahead.until));
         }
-        let mut since = None;
-        let mut last = None;
+        let (mut since, mut last, mut after) = (None, None, None);
+        let mut damage = Damage::default();
         for name in reading::segments(self.journal.as_fd())?.iter().rev() {
-            for line in backward::lines(self.journal.as_fd(), name)? {
-                last = last.or(Some(line.at));
+            for text in backward::texts(self.journal.as_fd(), name)? {
+                let text = text?;
+                if damage.is_at(&text) {
+                    let from = after.map_or_else(|| self.written(name), Ok)?;
+                    if self.at < from {
+                        return Err(Untold::Damaged(name.clone(), from));
+                    }
+                    // Nothing but a `since` follows a gap, so that all after this one is told.
+                    if since.is_none() && after.is_some() {
+                        return self.check_future(last);
+                    }
+                }
+                let Text::Line(line) = text else { continue };
+                (last, after) = (last.or(Some(line.at)), Some(line.at));
                 match line.event {
                     Event::Gap => return Err(since.map_or(Untold::Gap(line.at), |since| Untold::Before(Some(since)))),
                     Event::Since if line.at <= self.at => return self.check_future(last),
@@ -131,6 +147,11 @@ impl Past {
             }
         }
         Err(Untold::Before(since))
+    }
+
+    /// When a file of the journal was written last.
+    fn written(&self, name: &str) -> Result<Time, Errno> {
+        Ok(exact::look(self.journal.as_fd(), name.as_bytes())?.mtime)
     }
 
     fn check_future(&self, last: Option<Time>) -> Result<(), Untold> {
@@ -178,13 +199,21 @@ impl Past {
             }
             self.tail = Some(((*name).clone(), cursor));
         }
-        let mut rewind = Rewind::new(regions);
+        let (mut rewind, mut lost) = (Rewind::new(regions), Lost::default());
         let (replica, versions) = (&self.replica, self.versions.as_ref());
         let mut eyes = Eyes { replica, versions, open: &mut self.open };
         for name in names.iter().rev() {
-            let lines = backward::lines(self.journal.as_fd(), name)?;
-            for line in lines.filter(|line| line.at > self.at && line.at <= last) {
-                rewind.undo(&line, &mut eyes);
+            for text in backward::texts(self.journal.as_fd(), name)? {
+                if let Text::Line(line) = text?
+                    && line.at > self.at
+                    && line.at <= last
+                {
+                    let (missing, awaited) = (rewind.missing(), rewind.awaited().len());
+                    rewind.undo(&line, &mut eyes);
+                    let is_lost =
+                        rewind.missing() > missing || (rewind.awaited().len() > awaited && eyes.is_gone(&line));
+                    lost.undo(&line, is_lost, &mut eyes);
+                }
             }
         }
         self.linked.clear();
@@ -197,7 +226,7 @@ impl Past {
                 }
             }
         }
-        self.rewind = rewind;
+        (self.rewind, self.lost) = (rewind, lost);
         Ok(())
     }
 
@@ -353,6 +382,7 @@ impl Past {
                 attributes = had.unwrap_or(now);
             }
             names.extend(self.rewind.names(path).map(|(name, is_there)| (name.into(), is_there)));
+            names.extend(self.lost.names(path).map(|name| (name.into(), true)));
             let there = names.into_iter().filter(|(_, is_there)| *is_there);
             return Ok((there.map(|(name, _)| name).collect(), attributes));
         }

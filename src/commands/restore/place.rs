@@ -107,6 +107,7 @@ impl Walk<'_> {
             return Ok(false);
         }
         if !self.mode.dry_run {
+            self.lift(Some(folder));
             fs::unlinkat(folder, name, AtFlags::empty())?;
         }
         self.told.removed(path);
@@ -136,12 +137,16 @@ impl Walk<'_> {
             let whole = below.moved(&RelPath::root(), path).unwrap_or_default();
             if is_done {
                 let (parent, own) = below.split().unwrap_or_default();
+                self.lower(open_below(top.as_fd(), &below)?.as_fd());
                 let done = if self.mode.dry_run {
                     Ok(())
                 } else if below.is_root() {
+                    self.lift(Some(folder));
                     fs::unlinkat(folder, name, AtFlags::REMOVEDIR)
                 } else {
-                    fs::unlinkat(open_below(top.as_fd(), &parent)?, own, AtFlags::REMOVEDIR)
+                    let above = open_below(top.as_fd(), &parent)?;
+                    self.lift(Some(above.as_fd()));
+                    fs::unlinkat(above, own, AtFlags::REMOVEDIR)
                 };
                 match done {
                     Ok(()) if is_gone => self.told.removed(&whole),

@@ -122,6 +122,12 @@ impl Told {
         let _ = writeln!(io::stderr(), "driftless: cannot restore {}: {why}", name(path));
     }
 
+    /// It was there, and nothing is left of it.
+    pub fn gone(&mut self, path: &RelPath) {
+        self.failed += 1;
+        let _ = writeln!(io::stderr(), "driftless: cannot restore {}: what was kept of it is gone", name(path));
+    }
+
     /// What could not be set: said once a kind.
     pub fn lost(&mut self, lost: Lost, path: &RelPath) {
         let before = self.lost;
@@ -142,7 +148,7 @@ impl Told {
     }
 
     /// The sum: what came back, as it was when.
-    pub fn sum(&self, path: &RelPath, when: &str, missing: u64) {
+    pub fn sum(&self, path: &RelPath, when: &str) {
         if self.verbosity < 0 {
             return;
         }
@@ -173,10 +179,6 @@ impl Told {
         let more = more.iter().filter(|(n, _)| *n > 0).map(|(n, what)| format!("{} {what}", number(*n)));
         parts.extend(more);
         say(&format!("{words} {} as it was on {when}: {}", name(path), parts.join(", ")));
-        if missing > 0 {
-            let what = counted(missing, "version", "versions");
-            say(&format!("{what} of that time are kept no more: what came later stands in their place"));
-        }
     }
 }
 

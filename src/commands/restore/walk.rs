@@ -16,7 +16,7 @@ use crate::fs::copy::Abilities;
 use crate::fs::exact::{self, Manner};
 use crate::fs::metadata::{self, CAPABILITY, Rights};
 use crate::fs::pulse::Pulse;
-use crate::fs::restore::Workshop;
+use crate::fs::restore::{Lifted, Workshop};
 use crate::fs::root::{Root, open_child};
 use crate::fs::scan;
 use crate::tree::entry::{Kind, Stat};
@@ -47,6 +47,8 @@ pub struct Walk<'a> {
     pub(super) rights: Rights,
     pub(super) pulse: &'a Pulse,
     pub(super) workshop: Workshop<'a>,
+    /// Folders that are closed to their owner, and get their modes back.
+    lifted: Vec<Lifted>,
     abilities: Abilities,
     /// The path in the past, and where it goes.
     way: (RelPath, RelPath),
@@ -85,8 +87,9 @@ impl<'a> Walk<'a> {
         (told, pulse): (&'a mut Told, &'a Pulse),
     ) -> Self {
         let workshop = Workshop::new(to, mode.in_place);
-        let (rights, abilities, linked) = (Rights::of_this_process(), Abilities::default(), HashMap::new());
-        Self { past, to, mode, keeper, told, rights, pulse, workshop, abilities, way, linked, stays: HashMap::new() }
+        let (rights, abilities) = (Rights::of_this_process(), Abilities::default());
+        let (lifted, linked, stays) = (Vec::new(), HashMap::new(), HashMap::new());
+        Self { past, to, mode, keeper, told, rights, pulse, workshop, lifted, abilities, way, linked, stays }
     }
 
     /// Brings all of it back. What fails is told, and the rest goes on.
@@ -231,13 +234,27 @@ impl<'a> Walk<'a> {
         }
     }
 
-    fn finish(&mut self, frame: &mut Frame) -> Result<(), Errno> {
-        let Some(attributes) = &frame.attributes else { return Ok(()) };
-        if let Some(folder) = &frame.folder {
-            for name in std::mem::take(&mut frame.others) {
-                frame.differs |= !self.remove_other(&frame.path.join(&name), folder.as_fd(), &name)?;
-            }
+    /// Something is about to change in a folder.
+    pub(super) fn lift(&mut self, folder: Option<BorrowedFd>) {
+        if let Some(folder) = folder.filter(|_| !self.mode.dry_run) {
+            self.lifted.extend(Lifted::new(folder));
         }
+    }
+
+    /// No more is.
+    pub(super) fn lower(&mut self, folder: BorrowedFd) {
+        if !self.lifted.is_empty() {
+            self.lifted.retain(|lifted| !lifted.is_of(folder));
+        }
+    }
+
+    fn finish(&mut self, frame: &mut Frame) -> Result<(), Errno> {
+        let others = self.finish_others(frame);
+        if let Some(folder) = &frame.folder {
+            self.lower(folder.as_fd());
+        }
+        others?;
+        let Some(attributes) = &frame.attributes else { return Ok(()) };
         let Some(folder) = frame.folder.as_ref().filter(|_| !self.mode.dry_run) else { return Ok(()) };
         let folder = folder.as_fd();
         let now = exact::stat(folder)?;
@@ -265,7 +282,20 @@ impl<'a> Walk<'a> {
         Ok(())
     }
 
+    fn finish_others(&mut self, frame: &mut Frame) -> Result<(), Errno> {
+        if let Some(folder) = &frame.folder {
+            for name in std::mem::take(&mut frame.others) {
+                frame.differs |= !self.remove_other(&frame.path.join(&name), folder.as_fd(), &name)?;
+            }
+        }
+        Ok(())
+    }
+
     fn entry(&mut self, path: &RelPath, folder: Option<BorrowedFd>, name: &[u8]) -> Result<Step, Errno> {
+        if self.past.is_lost(path) {
+            self.told.gone(path);
+            return Ok(Step::Differs);
+        }
         let Some(was) = self.past.look(path)? else { return Ok(Step::Done) };
         let now = match folder.map(|folder| exact::look(folder, name)) {
             None | Some(Err(Errno::NOENT)) => None,
@@ -286,6 +316,7 @@ impl<'a> Walk<'a> {
         {
             return Ok(Step::Differs);
         }
+        self.lift(folder);
         let replaced = now.as_ref().filter(|now| now.kind != Kind::Directory);
         let bytes = was.stat.map_or(0, |stat| stat.size);
         if let Some(first) = self.is_named(&was, path) {
@@ -358,6 +389,7 @@ impl<'a> Walk<'a> {
         {
             return Ok(Step::Differs);
         }
+        self.lift(folder);
         if let (Some(folder), false) = (folder, self.mode.dry_run) {
             self.workshop.folder((folder, name), now)?;
         }

@@ -1,35 +1,38 @@
 //! Owns reading one of the journal's files from its end to its beginning, in blocks: what happened last comes first, and of
-//! a large file little is read. What is torn or damaged is passed over.
+//! a large file little is read.
 
 use std::fs::File;
+use std::io::ErrorKind;
 use std::os::fd::BorrowedFd;
 use std::os::unix::fs::FileExt;
 
 use rustix::fs::{self, Mode, OFlags};
 use rustix::io::Errno;
 
-use super::reading::LONGEST;
+use super::reading::{LONGEST, Text};
 use crate::tree::history::Line;
 
 const BLOCK: usize = 64 << 10;
 
-/// The lines of one of the journal's files, newest first. What is appended meanwhile is not among them.
+/// The lines of one of the journal's files, newest first, as far as they can be read. What is appended meanwhile is not
+/// among them.
 ///
 /// # Errors
 /// As of openat(2) and fstat(2).
 pub fn lines(folder: BorrowedFd, segment: &str) -> Result<impl Iterator<Item = Line> + use<>, Errno> {
+    Ok(texts(folder, segment)?.map_while(Result::ok).filter_map(Text::line))
+}
+
+/// The same with what cannot be read among them. It ends with the first error.
+///
+/// # Errors
+/// As of openat(2) and fstat(2), and each as of pread(2).
+pub fn texts(folder: BorrowedFd, segment: &str) -> Result<impl Iterator<Item = Result<Text, Errno>> + use<>, Errno> {
     let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
     let file = fs::openat(folder, segment, flags, Mode::empty())?;
     let before = u64::try_from(fs::fstat(&file)?.st_size).unwrap_or(0);
     let mut texts = Texts { file: file.into(), before, text: Vec::new(), is_too_long: false };
-    Ok(std::iter::from_fn(move || {
-        while let Some(text) = texts.next() {
-            if let Some(line) = Line::decode(&text) {
-                return Some(line);
-            }
-        }
-        None
-    }))
+    Ok(std::iter::from_fn(move || texts.next().transpose()))
 }
 
 /// The file's lines as they are.
@@ -44,35 +47,50 @@ struct Texts {
 }
 
 impl Texts {
-    fn next(&mut self) -> Option<Vec<u8>> {
+    fn next(&mut self) -> Result<Option<Text>, Errno> {
         loop {
-            if let Some(at) = self.text.iter().rposition(|byte| *byte == b'\n') {
+            let line = if let Some(at) = self.text.iter().rposition(|byte| *byte == b'\n') {
                 let line = self.text.split_off(at + 1);
                 self.text.truncate(at);
-                if !std::mem::take(&mut self.is_too_long) {
-                    return Some(line);
-                }
-            } else if self.before == 0 {
-                let line = std::mem::take(&mut self.text);
-                return (!line.is_empty() && !std::mem::take(&mut self.is_too_long)).then_some(line);
+                line
+            } else if self.before > 0 {
+                self.read().inspect_err(|_| (self.before, self.is_too_long) = (0, false))?;
+                continue;
+            } else if self.text.is_empty() && !self.is_too_long {
+                return Ok(None);
             } else {
-                self.read()?;
+                std::mem::take(&mut self.text)
+            };
+            let text = if std::mem::take(&mut self.is_too_long) { Some(Text::Damaged) } else { Text::of(&line) };
+            if text.is_some() {
+                return Ok(text);
             }
         }
     }
 
-    /// The block before what was read. None where it cannot be read.
-    fn read(&mut self) -> Option<()> {
+    /// The block before what was read. With an error, nothing more is to be had.
+    fn read(&mut self) -> Result<(), Errno> {
         if self.text.len() as u64 > LONGEST {
             self.text.clear();
             self.is_too_long = true;
         }
         let size = self.before.min(BLOCK as u64);
-        let mut block = vec![0; usize::try_from(size).ok()?];
-        self.file.read_exact_at(&mut block, self.before - size).ok()?;
-        block.append(&mut self.text);
+        let mut block = vec![0; usize::try_from(size).unwrap_or(BLOCK)];
+        let mut rest = std::mem::take(&mut self.text);
+        let mut filled = 0;
+        while filled < block.len() {
+            match self.file.read_at(&mut block[filled..], self.before - size + filled as u64) {
+                // What could not be written whole has been taken back.
+                Ok(0) => break,
+                Ok(read) => filled += read,
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                Err(error) => return Err(Errno::from_io_error(&error).unwrap_or(Errno::IO)),
+            }
+        }
+        block.truncate(filled);
+        block.append(&mut rest);
         (self.text, self.before) = (block, self.before - size);
-        Some(())
+        Ok(())
     }
 }
 

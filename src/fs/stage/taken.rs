@@ -32,7 +32,7 @@ struct Taken<'a> {
 }
 
 /// A name in the staging folder for what comes out of `name`, where `expected` is.
-pub(super) fn taken_name(number: u64, ours: Option<&Stat>, expected: &Stamp, name: &[u8]) -> Vec<u8> {
+pub(in crate::fs) fn taken_name(number: u64, ours: Option<&Stat>, expected: &Stamp, name: &[u8]) -> Vec<u8> {
     let Stamp { id, kind, size, mtime, .. } = expected;
     let ours = ours.map_or(0, |ours| ours.ino);
     let (sec, nsec, kind) = (mtime.sec as u64, mtime.nsec, *kind as u8);
@@ -96,7 +96,12 @@ pub(super) fn remove_stage(top: BorrowedFd, reserved: BorrowedFd) -> Result<Vec<
     remove::tree(reserved, STAGE).map(|()| kept)
 }
 
-fn keep_others(top: BorrowedFd, stage: BorrowedFd) -> Result<Vec<Vec<u8>>, Errno> {
+/// Puts what lies in a folder under such a name, and is not the program's, beside what it was taken from, in `top`. Returns
+/// the names that it has there.
+///
+/// # Errors
+/// What keeps it from being known, or kept.
+pub(in crate::fs) fn keep_others(top: BorrowedFd, stage: BorrowedFd) -> Result<Vec<Vec<u8>>, Errno> {
     let (mut names, mut kept) = (Vec::new(), Vec::new());
     scan::each_entry(stage, |name, _| names.push(name.to_vec()))?;
     for staged in names {
