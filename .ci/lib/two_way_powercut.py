@@ -75,6 +75,23 @@ def superseded(pair, side, path, said):
     return any(f"'{place}'" in line and any(word in line for word in words) for line in said for place in places)
 
 
+def number(path):
+    """The number of the version that a path holds, the later the higher; -1 where it holds none that is whole."""
+    try:
+        return read_version(path, False, contents_only=True) or -1
+    except (Broken, OSError):
+        return -1
+
+
+def later(pair, side):
+    """Where the other side has a later version of this side's own: the program has brought it, and the line that says so may
+    have been on its way to the log."""
+    top = pair.at(side, own(side))
+    paths = [os.path.relpath(path, top) for path in versions(top)]
+    return {path for path in paths
+            if number(os.path.join(pair.at(1 - side, own(side)), path)) > number(os.path.join(top, path))}
+
+
 def sync(pair, durability):
     service = Service(pair.driftless, *pair.sides, os.path.join(pair.top, "s"), pair.environment, "--two-way",
                       "--durability", durability)
@@ -124,9 +141,11 @@ def cut(pair, disks, loads, which, durability, rng):
     seen = 0
     if durability == "batch":
         seen = sum(read_all(pair.at(1 - side, own(side))) for side in (0, 1))
+    given_up = [later(pair, side) for side in (0, 1)]
     now = sync(pair, durability)
     for side in (0, 1):
-        missing = [path for path in lost(there[side], now) if not superseded(pair, side, path, said)]
+        missing = [path for path in lost(there[side], now)
+                   if path not in given_up[side] and not superseded(pair, side, path, said)]
         if missing:
             raise Broken(f"lost of the {SIDES[side]}'s own by the next start: {missing}")
     for side in (0, 1):
