@@ -223,9 +223,11 @@ fn settle_in_turn(pass: &Pass, node: &Node, own: bool, totals: &mut Totals) -> b
         pass.again(&node.path, Doubt::subtree(clock::now()));
         return false;
     }
+    // Before anything is set: by the same path there may be another one afterwards.
+    let place = node.place(pair);
     match settle(pass, node, own, totals) {
         Ok(Some(agreed)) => {
-            node.place(pair).is_some_and(|(ids, name)| pair.remember(ids, Changes::from([(name.into(), Some(agreed))])))
+            place.is_some_and(|(ids, name)| pair.remember(ids, Changes::from([(name.into(), Some(agreed))])))
         }
         Ok(None) => false,
         Err(error) => {
