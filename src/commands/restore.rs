@@ -127,6 +127,9 @@ fn restore(args: &RestoreArgs) -> Result<bool, Failure> {
         let _ = rustix::fs::syncfs(to.fd());
     }
     told.sum(&path, &shown_time(args.at));
+    if let Some(period) = past.thinned() {
+        told::thinned(args.at, period);
+    }
     match done {
         Ok(()) => Ok(told.is_whole()),
         Err(Errno::CANCELED) => Err((1, "stopped: what has come back by now stays".into())),
@@ -246,6 +249,13 @@ fn untold(why: Untold, at: Time, found: &Found) -> Failure {
         }
         Untold::Damaged(name, from) => format!(
             "what was there on {at} is not known: the journal of {replica} is damaged in the file {}, and tells everything \
+             from {} on; what was lost before lies under its names in {}",
+            quoted(name.as_bytes()),
+            shown_time(from),
+            shown(&found.replica.path().join(OsStr::from_bytes(RESERVED)).join(OsStr::from_bytes(VERSIONS)))
+        ),
+        Untold::Missing(name, from) => format!(
+            "what was there on {at} is not known: the file {} of the journal of {replica} is missing, and everything is told \
              from {} on; what was lost before lies under its names in {}",
             quoted(name.as_bytes()),
             shown_time(from),

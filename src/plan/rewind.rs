@@ -185,7 +185,8 @@ impl Rewind {
             Event::Void { of } => {
                 self.void.insert(*of);
             }
-            Event::Since | Event::Gap | Event::Began | Event::Ended => {}
+            Event::Since | Event::Gap | Event::Thinned { .. } | Event::Follows { .. } | Event::Began | Event::Ended => {
+            }
         }
     }
 
@@ -214,7 +215,9 @@ impl Rewind {
                 !is_nested(other) && (self.regions.concern(&line.path) || self.regions.concern(other))
             }
             Event::Metadata { .. } => self.regions.concern(&line.path),
-            Event::Since | Event::Gap | Event::Began | Event::Ended => false,
+            Event::Since | Event::Gap | Event::Thinned { .. } | Event::Follows { .. } | Event::Began | Event::Ended => {
+                false
+            }
             _ => !line.path.is_root() && self.regions.concern(&line.path),
         }
     }

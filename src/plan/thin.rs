@@ -144,7 +144,8 @@ impl<D: FnMut(u32)> Thin<D> {
             self.settle();
             self.group = Some(group);
         }
-        if group.0 == Share::All || self.survey.is_too_much || number >= LINES {
+        let is_note = matches!(line.event, Event::Thinned { .. } | Event::Follows { .. });
+        if group.0 == Share::All || self.survey.is_too_much || number >= LINES || is_note {
             return;
         }
         if self.survey.void.contains(&line.at) {
@@ -174,6 +175,7 @@ impl<D: FnMut(u32)> Thin<D> {
             }
             Event::Began => return self.began(number),
             Event::Since | Event::Gap => return self.settle(),
+            Event::Thinned { .. } | Event::Follows { .. } => return,
         };
         let (hash, since) = self.place(&line.path);
         if self.survey.ends.contains(&hash) {

@@ -32,7 +32,7 @@ const SELDOM: Duration = Duration::from_secs(3600);
 /// Where there is a bound, what has come is looked at after this time; else after this.
 const BOUNDED: Duration = Duration::from_secs(2);
 const UNBOUNDED: Duration = Duration::from_secs(30);
-/// A look may take this part of the time.
+/// A look may take this part of the time; one that is worthwhile half of it.
 const PART: u32 = 20;
 /// After a failure nothing is tried for so long.
 const AFTER_FAILURE: Duration = Duration::from_secs(60);
@@ -141,7 +141,7 @@ impl Pace {
 
 fn run(mut work: Work, wishes: &Receiver<Wish>, mut pace: Pace) {
     let mut due = Some(Instant::now());
-    let mut took = Duration::ZERO;
+    let mut rest = Duration::ZERO;
     let mut last = Instant::now();
     loop {
         let timer = due.map_or_else(never, crossbeam_channel::at);
@@ -154,7 +154,7 @@ fn run(mut work: Work, wishes: &Receiver<Wish>, mut pace: Pace) {
             Some(Err(_)) => return,
             Some(Ok(Wish::Look)) => {
                 let spacing = if work.has_bounds() { BOUNDED } else { UNBOUNDED };
-                let soon = last + spacing.min(work.spacing()).max(took * PART);
+                let soon = last + spacing.min(work.spacing()).max(rest);
                 due = Some(due.map_or(soon, |due| due.min(soon)));
                 continue;
             }
@@ -177,12 +177,12 @@ fn run(mut work: Work, wishes: &Receiver<Wish>, mut pace: Pace) {
         }
         let start = Instant::now();
         let result = work.pass(&mut || pace.go_on());
-        (took, last) = (start.elapsed(), Instant::now());
+        (rest, last) = (start.elapsed() * if work.is_worthwhile() { 1 } else { PART }, Instant::now());
         due = match result {
             Err(Errno::CANCELED) => return,
             Err(_) => Some(last + AFTER_FAILURE),
             // What is due by the wall clock; at least so long after the last look.
-            Ok(()) => work.due().map(|wait| last + wait.max(work.spacing()).max(took * PART)),
+            Ok(()) => work.due().map(|wait| last + wait.max(work.spacing()).max(rest)),
         };
         work.report(result);
     }

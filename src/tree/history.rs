@@ -89,6 +89,16 @@ pub enum Event {
     Since,
     /// From here on, up to the next `Since`, changes were made of which nothing is told.
     Gap,
+    /// Lines went from here, in the course of thinning out. What was there at `from`, the beginning of their period, is
+    /// told; what was there between it and `to`, the time of the last of them, is not.
+    Thinned {
+        from: Time,
+        to: Time,
+    },
+    /// The journal goes on from the file of this name: without it, something is missing.
+    Follows {
+        file: String,
+    },
     /// A run of the program began or ended. Between a beginning and the next one without an end it was interrupted: what
     /// the last lines announce may not have happened.
     Began,
@@ -128,6 +138,8 @@ impl Event {
             Self::Void { .. } => "void",
             Self::Since => "since",
             Self::Gap => "gap",
+            Self::Thinned { .. } => "thinned",
+            Self::Follows { .. } => "follows",
             Self::Began => "began",
             Self::Ended => "ended",
         }
@@ -203,6 +215,16 @@ impl Line {
                 out.extend_from_slice(b"\tof=");
                 put_time(out, *of);
             }
+            Event::Thinned { from, to } => {
+                out.extend_from_slice(b"\tfrom=");
+                put_time(out, *from);
+                out.extend_from_slice(b"\tto=");
+                put_time(out, *to);
+            }
+            Event::Follows { file } => {
+                out.extend_from_slice(b"\tfile=");
+                put_escaped(out, file.as_bytes());
+            }
             Event::Since | Event::Gap | Event::Began | Event::Ended => {}
         }
         put_field(out, "by", &self.by.to_string());
@@ -242,6 +264,8 @@ impl Line {
             b"void" => Event::Void { of: take_time(fields.get("of")?)? },
             b"since" => Event::Since,
             b"gap" => Event::Gap,
+            b"thinned" => Event::Thinned { from: take_time(fields.get("from")?)?, to: take_time(fields.get("to")?)? },
+            b"follows" => Event::Follows { file: String::from_utf8(unescaped(fields.get("file")?)?).ok()? },
             b"began" => Event::Began,
             b"ended" => Event::Ended,
             _ => return None,
@@ -415,6 +439,8 @@ mod tests {
             time().prop_map(|of| Event::Void { of }),
             Just(Event::Since),
             Just(Event::Gap),
+            (time(), time()).prop_map(|(from, to)| Event::Thinned { from, to }),
+            ".*".prop_map(|file| Event::Follows { file }),
             Just(Event::Began),
             Just(Event::Ended),
         ]

@@ -43,7 +43,7 @@ impl Pair {
     }
 
     /// From the replica's disk alone.
-    fn restore_to(&self, path: &str, at: &str, to: &Path) -> Ran {
+    pub fn restore_to(&self, path: &str, at: &str, to: &Path) -> Ran {
         let replica = self.replica();
         self.restore(path, at, &["--replica", text(&replica), "--to", text(to)])
     }

@@ -9,7 +9,8 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use crate::disk;
 use crate::fixture::{Pair, Watch, eventually};
 
-pub const DAY: i64 = 24 * 3600;
+const HOUR: i64 = 3600;
+pub const DAY: i64 = 24 * HOUR;
 
 /// The history of a pair's replica, to be written and read.
 pub struct Past {
@@ -117,6 +118,86 @@ fn sync_lets_go_what_is_too_old_and_thins_out_the_rest() {
     // Without the option nothing is given up.
     pair.sync(&[]);
     assert_eq!(past.kept(), 1);
+}
+
+#[test]
+fn a_time_of_which_not_all_is_kept_is_said_to_be_one() {
+    let pair = Pair::of("a \"x\"\n b \"x\"");
+    pair.sync(&[]);
+    let mut past = Past::of(&pair, 3 * DAY);
+    for age in (150..180).rev() {
+        past.update(age * 600, "a", usize::try_from(age).expect("a size"));
+    }
+    pair.sync(&["--keep", "1h: all, 1d: hourly, 30d: daily"]);
+    assert!((1..=3).contains(&past.ages().len()), "{:?}", past.ages());
+    let notes = past.lines("thinned");
+    let note = notes.last().expect("a note");
+    let time = |key: &str| {
+        let field = note.split('\t').find_map(|field| field.strip_prefix(key)).expect("a time");
+        let (sec, nsec) = field.split_once('.').expect("a time");
+        (sec.parse::<i64>().expect("seconds"), format!("@{sec}.{nsec}"))
+    };
+    let ((_, from), (last, to)) = (time("from="), time("to="));
+    let restore = |path: &str, at: &str| {
+        let out = pair.top().join("out");
+        let said = pair.restore_to(path, at, &out).expect_code(0).stderr;
+        fs::remove_dir_all(&out).or_else(|_| fs::remove_file(&out)).expect("it is there");
+        said
+    };
+    let within = format!("@{}", last - 60);
+    for path in ["a", "."] {
+        let said = restore(path, &within);
+        assert!(said.contains("not everything is kept of what changed between "), "{path}: {said}");
+    }
+    // What did not change there is exact, and so are the times that it names.
+    assert_eq!(restore("b", &within), "");
+    for exact in [&from, &to, "1h ago"] {
+        assert_eq!(restore("a", exact), "", "{exact}");
+    }
+}
+
+#[test]
+fn a_file_of_the_journal_that_is_missing_is_noticed() {
+    let pair = Pair::of("a \"x\"");
+    pair.sync(&[]);
+    let mut past = Past::of(&pair, 3 * HOUR);
+    past.update(2 * HOUR, "a", 10);
+    pair.sync(&["--keep", "30d"]);
+    let restore = |at: &str, code: i32| {
+        let out = pair.top().join(format!("at {at}"));
+        let said = pair.restore_to("a", at, &out).expect_code(code).stderr;
+        (fs::read(out).unwrap_or_default().len(), said)
+    };
+    assert_eq!(restore("150m ago", 0), (10, String::new()));
+    let listed = fs::read_dir(past.journal()).expect("a journal");
+    let mut names: Vec<PathBuf> = listed.map(|entry| entry.expect("listed").path()).collect();
+    names.sort();
+    assert!(names.len() >= 3, "{names:?}");
+    fs::remove_file(&names[1]).expect("removed");
+    for at in ["150m ago", "130m ago"] {
+        let (_, said) = restore(at, 2);
+        assert!(said.contains(" is missing, and everything is told from "), "{said}");
+    }
+    let ran = pair.run(&["history", "a", "--replica", pair.replica().to_str().expect("text")]).expect_code(1);
+    assert!(ran.stderr.contains("of the journal is missing"), "{}", ran.stderr);
+    assert_eq!(restore("0s ago", 0), (1, String::new()));
+}
+
+#[test]
+fn what_goes_by_its_age_is_not_missed() {
+    let pair = Pair::of("a \"x\"");
+    pair.sync(&[]);
+    let mut past = Past::of(&pair, 9 * HOUR);
+    past.update(8 * HOUR, "a", 10);
+    // The program names the file before in each that it begins.
+    pair.sync(&["--keep", "30d"]);
+    assert_eq!(past.lines("follows").len(), 1);
+    for keep in ["7h", "1ms"] {
+        pair.sync(&["--keep", keep]);
+        assert_eq!((past.lines("follows").len(), past.ages().len()), (0, 0), "{keep}");
+        let ran = pair.run(&["history", "a", "--replica", pair.replica().to_str().expect("text")]);
+        assert_eq!((ran.code, ran.stderr.contains("is missing")), (Some(0), false), "{keep}: {}", ran.text());
+    }
 }
 
 #[test]

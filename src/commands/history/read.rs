@@ -52,12 +52,13 @@ pub fn tell(
     mut tell: impl FnMut(&Told) -> Result<(), Failed>,
 ) -> Result<Unread, Failed> {
     let folder = reading::folder(replica).map_err(Failed::Journal)?;
-    let mut names = reading::segments(folder.as_fd()).map_err(Failed::Journal)?;
+    let all = reading::segments(folder.as_fd()).map_err(Failed::Journal)?;
+    let mut names = all.clone();
     if let Some(since) = window.since {
         names.retain(|name| *name >= journal::segment(since));
     }
     let mut unread = Unread::default();
-    let known = learn(folder.as_fd(), &names, window, story, &mut unread);
+    let known = learn(folder.as_fd(), (&names, &all), window, story, &mut unread);
     story.turn();
     if let Some(until) = window.until {
         names.retain(|name| *name <= journal::segment(until));
@@ -69,7 +70,7 @@ pub fn tell(
             let is_outside =
                 window.since.is_some_and(|since| line.at < since) || known.last.is_none_or(|last| line.at > last);
             let is_void = matches!(line.event, Event::Void { .. }) || known.void.contains(&line.at);
-            if is_outside || is_void || !(is_mark(&line.event) || story.has(&line)) {
+            if is_outside || is_void || is_note(&line.event) || !(is_mark(&line.event) || story.has(&line)) {
                 continue;
             }
             let kept =
@@ -88,6 +89,11 @@ pub fn tell(
 /// Whether it concerns the journal itself.
 pub fn is_mark(event: &Event) -> bool {
     matches!(event, Event::Since | Event::Gap | Event::Began | Event::Ended)
+}
+
+/// Whether it is for who goes back in time alone.
+fn is_note(event: &Event) -> bool {
+    matches!(event, Event::Thinned { .. } | Event::Follows { .. })
 }
 
 /// Why nothing, or no more, is told.
@@ -117,24 +123,24 @@ impl Known {
     }
 }
 
-fn learn(folder: BorrowedFd, names: &[String], window: Window, story: &mut Story, unread: &mut Unread) -> Known {
+fn learn(
+    folder: BorrowedFd,
+    (names, all): (&[String], &[String]),
+    window: Window,
+    story: &mut Story,
+    unread: &mut Unread,
+) -> Known {
     let mut known = Known { last: window.until, ..Known::default() };
     let mut is_run_known = false;
     let mut damage = Damage::default();
     for name in names.iter().rev() {
-        let mut failed = |error| {
-            unread.failed.push(format!(
-                "{} of the journal cannot be read: {}",
-                quoted(name.as_bytes()),
-                describe(error)
-            ));
-        };
+        let failed = |error| format!("{} of the journal cannot be read: {}", quoted(name.as_bytes()), describe(error));
         let texts = match backward::texts(folder, name) {
             Ok(texts) => texts,
             // Who thins out has removed it.
             Err(Errno::NOENT) => continue,
             Err(error) => {
-                failed(error);
+                unread.failed.push(failed(error));
                 continue;
             }
         };
@@ -142,15 +148,23 @@ fn learn(folder: BorrowedFd, names: &[String], window: Window, story: &mut Story
             let text = match text {
                 Ok(text) => text,
                 Err(error) => {
-                    failed(error);
+                    unread.failed.push(failed(error));
                     break;
                 }
             };
+            if let Text::Line(Line { event: Event::Follows { file }, .. }) = &text
+                && !all.contains(file)
+            {
+                unread.failed.push(format!("{} of the journal is missing", quoted(file.as_bytes())));
+            }
             if damage.is_at(&text) {
                 unread.damaged += 1;
                 unread.damaged_in.insert(name.clone());
             }
             let Text::Line(line) = text else { continue };
+            if is_note(&line.event) {
+                continue;
+            }
             if window.since.is_some_and(|since| line.at < since) {
                 break;
             }

@@ -30,6 +30,8 @@ pub enum Untold {
     Ahead(Option<Time>),
     /// A file of the journal is damaged; from then on everything is told.
     Damaged(String, Time),
+    /// A file of the journal is missing; from then on everything is told.
+    Missing(String, Time),
     /// It is still to come.
     Future,
     Failed(Errno),

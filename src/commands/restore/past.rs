@@ -53,6 +53,9 @@ pub struct Past {
     /// What was announced since the journal was read: what went or came, and what got other attributes.
     moved: BTreeSet<RelPath>,
     touched: BTreeSet<RelPath>,
+    /// When the path was last changed before the time, as far as it is told, and where not all is: since when, and up to when.
+    changed: Option<Time>,
+    thinned: Vec<(Time, Time)>,
     /// When something came to the path first after the time, and when it went last before.
     pub came: Option<Time>,
     pub gone: Option<Time>,
@@ -85,6 +88,8 @@ impl Past {
             listed: None,
             moved: BTreeSet::new(),
             touched: BTreeSet::new(),
+            changed: None,
+            thinned: Vec::new(),
             came: None,
             gone: None,
         };
@@ -123,13 +128,23 @@ impl Past {
         }
         let (mut since, mut last, mut after) = (None, None, None);
         let mut damage = Damage::default();
-        for name in reading::segments(self.journal.as_fd())?.iter().rev() {
+        let names = reading::segments(self.journal.as_fd())?;
+        for name in names.iter().rev() {
             for text in backward::texts(self.journal.as_fd(), name)? {
                 let text = text?;
-                if damage.is_at(&text) {
+                let missing = match &text {
+                    Text::Line(Line { event: Event::Follows { file }, .. }) => {
+                        Some(file).filter(|f| !names.contains(f))
+                    }
+                    _ => None,
+                };
+                if missing.is_some() || damage.is_at(&text) {
                     let from = after.map_or_else(|| self.written(name), Ok)?;
                     if self.at < from {
-                        return Err(Untold::Damaged(name.clone(), from));
+                        return Err(match missing {
+                            Some(file) => Untold::Missing(file.clone(), from),
+                            None => Untold::Damaged(name.clone(), from),
+                        });
                     }
                     // Nothing but a `since` follows a gap, so that all after this one is told.
                     if since.is_none() && after.is_some() {
@@ -142,7 +157,8 @@ impl Past {
                     Event::Gap => return Err(since.map_or(Untold::Gap(line.at), |since| Untold::Before(Some(since)))),
                     Event::Since if line.at <= self.at => return self.check_future(last),
                     Event::Since => since = Some(line.at),
-                    _ => self.note_end(&line),
+                    Event::Thinned { from, to } if from < self.at && self.at < to => self.thinned.push((from, to)),
+                    _ => self.note_change(&line),
                 }
             }
         }
@@ -160,7 +176,22 @@ impl Past {
         if self.at > now && last.is_none_or(|last| self.at > last) { Err(Untold::Future) } else { Ok(()) }
     }
 
-    fn note_end(&mut self, line: &Line) {
+    /// From when to when what is told of the path is not all that there was, if the time lies in between.
+    pub fn thinned(&self) -> Option<(Time, Time)> {
+        let is_concerned = |(from, _): &&(Time, Time)| self.changed.is_some_and(|changed| changed >= *from);
+        let all = self.thinned.iter().filter(is_concerned);
+        all.copied().reduce(|(from, to), other| (from.min(other.0), to.max(other.1)))
+    }
+
+    fn note_change(&mut self, line: &Line) {
+        let other = match &line.event {
+            Event::Renamed { to: other, .. } | Event::Exchanged { with: other, .. } => Some(other),
+            _ => None,
+        };
+        let is_near = |path: &RelPath| path.is_within(&self.path) || self.path.is_within(path);
+        if line.at <= self.at && !line.path.is_root() && (is_near(&line.path) || other.is_some_and(is_near)) {
+            self.changed.get_or_insert(line.at);
+        }
         let comes = match &line.event {
             Event::Created { .. } => self.path == line.path,
             Event::Renamed { to, .. } => self.path == *to,

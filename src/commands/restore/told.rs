@@ -5,9 +5,10 @@ use std::io::{self, Write};
 use rustix::io::Errno;
 
 use crate::commands::status::words::{counted, number};
+use crate::fs::history::shown_time;
 use crate::fs::metadata::Lost;
 use crate::service::pass::describe;
-use crate::tree::entry::Kind;
+use crate::tree::entry::{Kind, Time};
 use crate::tree::path::RelPath;
 use crate::tree::quote::quoted;
 use crate::tree::totals::Bytes;
@@ -180,6 +181,16 @@ impl Told {
         parts.extend(more);
         say(&format!("{words} {} as it was on {when}: {}", name(path), parts.join(", ")));
     }
+}
+
+/// Says that the time lies where not all is kept, and which times around it do not.
+pub fn thinned(at: Time, (from, to): (Time, Time)) {
+    let (at, from, to) = (shown_time(at), shown_time(from), shown_time(to));
+    let _ = writeln!(
+        io::stderr(),
+        "driftless: not everything is kept of what changed between {from} and {to}: what changed there before {at} comes back \
+         as it was a little later; {from} and {to} are exact"
+    );
 }
 
 /// The path as it is shown.

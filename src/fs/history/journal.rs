@@ -132,7 +132,7 @@ impl Journal {
 
     /// Appends what waits, all of it or nothing: who waits for the same lines tries again.
     fn append(&mut self) -> Result<(), Errno> {
-        let name = self.current();
+        let (name, mut first) = (self.current(), Vec::new());
         if self.file.as_ref().is_none_or(|(open, file)| *open != name || !is_there(file)) {
             self.ensure_folder()?;
             let flags = OFlags::RDWR | OFlags::CREATE | OFlags::APPEND | OFlags::NOFOLLOW | OFlags::CLOEXEC;
@@ -141,15 +141,37 @@ impl Journal {
             if ends_torn(&file)? {
                 append(&file, b"\n")?;
             }
+            first = self.follows(&file, &name)?;
             self.file = Some((name, file));
         }
         let Some((_, file)) = &self.file else { return Err(Errno::BADF) };
         let before = fs::fstat(file)?.st_size;
         self.unsynced = true;
-        append(file, &self.waiting).inspect_err(|_| {
+        let all = [&first[..], &self.waiting].concat();
+        append(file, &all).inspect_err(|_| {
             // Where even that fails, half a line is passed over by who reads.
             let _ = fs::ftruncate(file, u64::try_from(before).unwrap_or(0));
         })
+    }
+
+    /// The first line of a file that was just begun: which one it goes on from.
+    fn follows(&self, file: &OwnedFd, name: &str) -> Result<Vec<u8>, Errno> {
+        let mut text = Vec::new();
+        if fs::fstat(file)?.st_size == 0
+            && let Some(before) =
+                reading::segments(self.folder.as_fd())?.into_iter().rfind(|known| known.as_str() < name)
+        {
+            let at = earlier(self.first_waiting(), 1);
+            let (path, by, event) = (RelPath::root(), By::Cause(Cause::Sweep), Event::Follows { file: before });
+            Line { at, path, event, by, in_source: false }.encode(&mut text);
+        }
+        Ok(text)
+    }
+
+    /// The time of the first line that is still to be written.
+    fn first_waiting(&self) -> Time {
+        let first = self.waiting.split(|byte| *byte == b'\n').find_map(Line::decode);
+        first.map_or(self.last, |line| line.at)
     }
 
     /// Makes the journal anew where somebody has removed it: the history begins once more.
@@ -160,8 +182,7 @@ impl Journal {
         self.folder = open_or_make(open_reserved(self.root.as_fd())?.as_fd(), JOURNAL)?;
         let mut lines = Vec::new();
         // Right before what waits: of what was told earlier nothing is left.
-        let first = self.waiting.split(|byte| *byte == b'\n').find_map(Line::decode);
-        let first = first.map_or(self.last, |line| line.at);
+        let first = self.first_waiting();
         for (steps, event) in [(2, Event::Since), (1, Event::Began)] {
             let at = earlier(first, steps);
             let (path, by) = (RelPath::root(), By::Cause(Cause::Sweep));
@@ -227,7 +248,8 @@ pub fn segment(at: Time) -> String {
 /// When the last line was written, and whether everything is told up to there: nothing but a `since` follows a gap.
 fn state(folder: &OwnedFd) -> Result<(Time, bool), Errno> {
     for name in reading::segments(folder.as_fd())?.iter().rev() {
-        if let Some(line) = backward::lines(folder.as_fd(), name)?.next() {
+        let is_told = |line: &Line| !matches!(line.event, Event::Follows { .. } | Event::Thinned { .. });
+        if let Some(line) = backward::lines(folder.as_fd(), name)?.find(is_told) {
             return Ok((line.at, line.event != Event::Gap));
         }
     }

@@ -7,6 +7,7 @@
 mod kept;
 pub mod orphans;
 
+use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader, BufWriter, Seek, Write};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
@@ -123,8 +124,8 @@ pub struct Rewrite<'a, F> {
     pub is_current: bool,
     /// As far as the file is decided on, in bytes.
     pub upto: u64,
-    /// What comes first.
-    pub first: Option<Line>,
+    /// What comes new, before the line of this number.
+    pub new: BTreeMap<u32, Line>,
     /// Whether the line of this number goes.
     pub goes: F,
 }
@@ -229,19 +230,19 @@ impl Thinner {
         let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::TRUNC | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         let file = std::fs::File::from(fs::openat(&self.journal, NEW, flags, Mode::from_raw_mode(0o600))?);
         let mut new = BufWriter::with_capacity(64 << 10, file);
-        if let Some(first) = &order.first {
-            let mut text = Vec::new();
-            first.encode(&mut text);
-            new.write_all(&text).map_err(errno)?;
-        }
         let mut number = 0;
+        let mut come = order.new.iter().peekable();
         while let Some(line) = old.line()? {
+            while let Some((_, line)) = come.next_if(|(before, _)| **before <= number) {
+                write_line(&mut new, line)?;
+            }
             if !(order.goes)(number) {
                 new.write_all(line).map_err(errno)?;
             }
             number += 1;
             going_on(step)?;
         }
+        come.try_for_each(|(_, line)| write_line(&mut new, line))?;
         new.flush().map_err(errno)?;
         let decided = u64::try_from(fs::fstat(new.get_ref())?.st_size).unwrap_or(0);
         let mut copied = order.upto;
@@ -267,12 +268,8 @@ impl Thinner {
                 fs::fdatasync(new.get_ref())?;
             }
         }
-        if decided == 0 && !order.is_current {
-            fs::unlinkat(&self.journal, order.name, AtFlags::empty())?;
-            fs::unlinkat(&self.journal, NEW, AtFlags::empty())?;
-        } else {
-            fs::renameat(&self.journal, NEW, &self.journal, order.name)?;
-        }
+        // Also where nothing is left of it: the next file names it.
+        fs::renameat(&self.journal, NEW, &self.journal, order.name)?;
         drop(journal);
         fs::fsync(&self.journal)?;
         Ok((old.again(order.upto)?, decided))
@@ -331,6 +328,12 @@ impl Thinner {
         // If it stays, a walk too many is made.
         let _ = fs::unlinkat(&self.journal, MARK, AtFlags::empty());
     }
+}
+
+fn write_line(to: &mut impl Write, line: &Line) -> Result<(), Errno> {
+    let mut text = Vec::new();
+    line.encode(&mut text);
+    to.write_all(&text).map_err(errno)
 }
 
 fn going_on(step: Step) -> Result<(), Errno> {

@@ -40,6 +40,7 @@ impl Segment {
         match line.event {
             Event::Since => self.told = Some((line.at, true)),
             Event::Gap => self.told = Some((line.at, false)),
+            Event::Follows { .. } => {}
             _ => {
                 self.first.get_or_insert(line.at);
             }

@@ -49,6 +49,18 @@ impl Periods {
         at + offset
     }
 
+    /// The beginning of the period that this moment lies in, where not all of its age is kept.
+    pub fn start(&mut self, at: Time) -> Time {
+        let (share, period) = self.group(at);
+        let (mut before, mut within) = (at.sec - share.length() - 1, at.sec);
+        while within - before > 1 {
+            let middle = before.midpoint(within);
+            let is_within = share.period(self.local(middle)) >= period;
+            *if is_within { &mut within } else { &mut before } = middle;
+        }
+        Time { sec: within, nsec: 0 }
+    }
+
     /// No later than the beginning of the period that this moment lies in.
     pub fn begin(&mut self, at: Time) -> i64 {
         let (share, _) = self.group(at);

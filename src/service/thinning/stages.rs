@@ -1,14 +1,20 @@
 //! Owns thinning out what is due by its stages: which stretches of the journal are read for that, and the way from the lines
 //! to those that go.
 
+use std::collections::{BTreeMap, BTreeSet};
+
 use rustix::io::Errno;
 
 use super::ledger::Segment;
 use super::periods::Periods;
 use super::work::{Work, now};
 use crate::fs::history::thinning::{Step, Sum, decoded, word};
-use crate::plan::keep::Policy;
+use crate::plan::keep::{Policy, Share};
 use crate::plan::thin::{Survey, Thin};
+use crate::tree::entry::Time;
+use crate::tree::history::{By, Event, Line};
+use crate::tree::operation::Cause;
+use crate::tree::path::RelPath;
 
 const HOUR: i64 = 3600;
 
@@ -76,12 +82,16 @@ impl Work {
         thin.finish();
         let gone = gone.into_inner();
         starts.push(number);
+        self.judged += u64::from(number);
+        self.dropped += gone.count();
         let mut all = Sum::default();
         // The newest first: what makes a later line needless must not go before it.
         for ((name, _), bounds) in files.iter().zip(starts.windows(2)).rev() {
             let (start, end) = (bounds[0], bounds[1]);
             if (start..end).any(|number| gone.has(number)) {
-                let (removed, decided) = self.rewrite(name, None, |number| gone.has(start + number), step)?;
+                let (notes, merged) = self.notes(name, |number| gone.has(start + number), periods, step)?;
+                let goes = |number| gone.has(start + number) || merged.contains(&number);
+                let (removed, decided) = self.rewrite(name, notes, goes, step)?;
                 all = all + removed;
                 if let Some(segment) = self.ledger.0.get_mut(name) {
                     (segment.read, segment.size) = (decided, decided);
@@ -91,6 +101,57 @@ impl Work {
         self.tell("thinned out", all, false);
         Ok(())
     }
+
+    /// What is written in the place of lines that go: of each period, that something went. Also the numbers of older notes of
+    /// the same periods, which go too.
+    fn notes(
+        &mut self,
+        name: &str,
+        goes: impl Fn(u32) -> bool,
+        periods: &mut Periods,
+        step: Step,
+    ) -> Result<(BTreeMap<u32, Line>, BTreeSet<u32>), Errno> {
+        let Some(size) = self.ledger.0.get(name).map(|segment| segment.read) else { return Err(Errno::NOENT) };
+        let mut of_periods: BTreeMap<(Share, i64), Note> = BTreeMap::new();
+        let (mut number, mut lines) = (0, self.thinner.read(name, 0, size)?);
+        while let Some(raw) = lines.line()? {
+            let is_note = word(raw) == b"thinned";
+            if (goes(number) || is_note)
+                && let Some(line) = decoded(raw)
+                && !matches!(line.event, Event::Began | Event::Ended | Event::Void { .. })
+            {
+                let until = if let Event::Thinned { to, .. } = line.event { to } else { line.at };
+                let fresh = Note { number, at: line.at, until, old: Vec::new(), is_new: false };
+                let note = of_periods.entry(periods.group(line.at)).or_insert(fresh);
+                note.until = note.until.max(until);
+                note.is_new |= !is_note;
+                note.old.extend(is_note.then_some(number));
+            }
+            number += 1;
+            if !step() {
+                return Err(Errno::CANCELED);
+            }
+        }
+        let (mut notes, mut merged) = (BTreeMap::new(), BTreeSet::new());
+        for note in of_periods.into_values().filter(|note| note.is_new) {
+            let event = Event::Thinned { from: periods.start(note.at), to: note.until };
+            let (path, by) = (RelPath::root(), By::Cause(Cause::Sweep));
+            notes.insert(note.number, Line { at: note.at, path, event, by, in_source: false });
+            merged.extend(note.old);
+        }
+        Ok((notes, merged))
+    }
+}
+
+/// What is to be noted of a period.
+struct Note {
+    /// Where the first line stood, and its time.
+    number: u32,
+    at: Time,
+    until: Time,
+    /// The lines that have noted it before.
+    old: Vec<u32>,
+    is_new: bool,
 }
 
 /// A bit for each line.
@@ -104,6 +165,10 @@ impl Bits {
             self.0.resize(at + 1, 0);
         }
         self.0[at] |= 1 << (number % 64);
+    }
+
+    fn count(&self) -> u64 {
+        self.0.iter().map(|word| u64::from(word.count_ones())).sum()
     }
 
     fn has(&self, number: u32) -> bool {

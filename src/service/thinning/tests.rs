@@ -12,7 +12,7 @@ use tempfile::TempDir;
 use super::*;
 use crate::fs::history::History;
 use crate::fs::history::journal::segment;
-use crate::fs::history::reading;
+use crate::fs::history::{reading, shown_time};
 use crate::fs::root::Root;
 use crate::plan::conflict;
 use crate::plan::keep::{Keep, Policy, Room};
@@ -170,16 +170,54 @@ fn a_gap_that_is_cut_through_stays_one() {
     assert_eq!(past.check(), 1);
 }
 
-#[test]
-fn stages_leave_the_first_of_each_period() {
+/// A file is updated every ten minutes, by a run of its own.
+fn three_days() -> Past {
     let mut past = Past::new();
     past.say(40 * DAY, ".", Event::Since);
-    let ages: Vec<i64> = (1..3 * 24 * 6).rev().map(|step| step * 600 - 300).collect();
-    for age in &ages {
-        past.update(*age, "a");
-        past.say(*age, ".", Event::Ended);
-        past.say(*age, ".", Event::Began);
+    for age in (1..3 * 24 * 6).rev().map(|step| step * 600 - 300) {
+        past.update(age, "a");
+        past.say(age, ".", Event::Ended);
+        past.say(age, ".", Event::Began);
     }
+    past
+}
+
+#[test]
+fn what_goes_by_stages_is_noted() {
+    let past = three_days();
+    let all = past.lines();
+    let mut work = past.work("1h: all, 1d: hourly, 30d: daily", (None, None));
+    work.pass(&mut || true).expect("done");
+    every_gap_is_noted(&all, &past.lines());
+    // Hours become days.
+    past.work("1s: all, 30d: daily", (None, None)).pass(&mut || true).expect("done");
+    every_gap_is_noted(&all, &past.lines());
+    let left_by_days = past.ages("a").len();
+    assert!((3..=5).contains(&left_by_days), "{left_by_days}");
+}
+
+/// For each change that is told no more, a line says since when, and up to when, not everything is.
+fn every_gap_is_noted(before: &[Line], after: &[Line]) {
+    let change = |line: &&Line| matches!(line.event, Event::Updated { .. });
+    let notes: Vec<(Time, Time)> = after
+        .iter()
+        .filter_map(|line| if let Event::Thinned { from, to } = line.event { Some((from, to)) } else { None })
+        .collect();
+    for gone in before.iter().filter(change).filter(|line| !after.contains(line)) {
+        let has = |(from, to): &(Time, Time)| *from < gone.at && gone.at <= *to && gone.at.sec - from.sec <= DAY;
+        assert!(notes.iter().any(has), "{:?}: {notes:?}", gone.at);
+    }
+    for (from, to) in notes {
+        let is_first = |line: &&Line| from <= line.at && line.at <= to;
+        assert!(after.iter().filter(change).any(|line| is_first(&line)), "{from:?}: its first is told");
+        let begins = shown_time(from);
+        assert!(begins.ends_with(":00:00"), "{begins}");
+    }
+}
+
+#[test]
+fn stages_leave_the_first_of_each_period() {
+    let past = three_days();
     let mut work = past.work("1h: all, 1d: hourly, 30d: daily", (None, None));
     work.pass(&mut || true).expect("done");
     let left = past.ages("a");

@@ -1,6 +1,7 @@
 //! Owns one look at the history: what has come is counted; what is too old, or too much, goes, oldest first; what is due
 //! is thinned out; and what no line names is looked for where something was interrupted.
 
+use std::collections::BTreeMap;
 use std::os::fd::AsFd;
 use std::sync::Arc;
 use std::time::Duration;
@@ -24,6 +25,8 @@ use crate::tree::totals::Bytes;
 
 /// What is to become room is made by this part more than it must be, so that it is not made line by line.
 const MORE: u64 = 16;
+/// A look is worthwhile if at least one line of so many goes.
+const WORTH: u64 = 4;
 /// What no line names is looked for this often, in seconds, if anything happens at all.
 const DAY: i64 = 24 * 3600;
 
@@ -45,6 +48,9 @@ pub struct Work {
     walked: i64,
     is_unclean: bool,
     failed: Option<Errno>,
+    /// Lines that were read in this look to find those that go, and lines that went.
+    pub(super) judged: u64,
+    pub(super) dropped: u64,
 }
 
 impl Work {
@@ -65,6 +71,8 @@ impl Work {
             walked: now(),
             is_unclean: false,
             failed: None,
+            judged: 0,
+            dropped: 0,
         }
     }
 
@@ -79,7 +87,7 @@ impl Work {
     pub fn rewrite_all(&mut self) {
         let names: Vec<String> = self.ledger.0.keys().cloned().collect();
         for name in names {
-            let (_, decided) = self.rewrite(&name, None, |_| false, &mut || true).expect("done");
+            let (_, decided) = self.rewrite(&name, BTreeMap::new(), |_| false, &mut || true).expect("done");
             if let Some(segment) = self.ledger.0.get_mut(&name) {
                 (segment.read, segment.size) = (decided, decided);
             }
@@ -109,6 +117,11 @@ impl Work {
         Some(Duration::from_secs(u64::try_from(due + 1 - now).unwrap_or_default()))
     }
 
+    /// Whether a good part of what the last look read has gone by it: then the next one is not made in vain, either.
+    pub fn is_worthwhile(&self) -> bool {
+        self.dropped > 0 && self.dropped * WORTH >= self.judged
+    }
+
     /// Says what went wrong, once.
     pub fn report(&mut self, result: Result<(), Errno>) {
         let error = result.err().filter(|error| *error != Errno::CANCELED);
@@ -126,6 +139,7 @@ impl Work {
     /// As of the calls on files; ECANCELED where `step` said no. All is as it must be then.
     pub fn pass(&mut self, step: Step) -> Result<(), Errno> {
         let keep = self.keep();
+        (self.judged, self.dropped) = (0, 0);
         self.refresh(step)?;
         self.publish();
         let limit = now().saturating_sub(seconds(keep.policy.horizon()));
@@ -315,8 +329,11 @@ impl Work {
         let mut is_behind = false;
         while let Some(raw) = lines.line()? {
             let line = decoded(raw);
-            is_behind |= line.as_ref().is_some_and(|line| line.at > cut);
+            let is_follows = line.as_ref().is_some_and(|line| matches!(line.event, Event::Follows { .. }));
+            is_behind |= line.as_ref().is_some_and(|line| line.at > cut && !is_follows);
             match line.map(|line| (line.at, line.event)) {
+                // What it names goes, too.
+                Some((_, Event::Follows { .. })) => {}
                 Some((at, event @ (Event::Since | Event::Gap))) if is_behind => {
                     left = Some((at, event == Event::Since))
                 }
@@ -328,17 +345,20 @@ impl Work {
                 None => {}
             }
             count += u32::from(!is_behind);
+            self.judged += 1;
             if !step() {
                 return Err(Errno::CANCELED);
             }
         }
+        self.dropped += u64::from(count);
         let mut gone = Sum::default();
         if is_change || !older.is_empty() {
             let is_told = told.is_none_or(|(_, is_told)| is_told);
             let event = if is_told { Event::Since } else { Event::Gap };
             let (path, by) = (RelPath::root(), By::Cause(Cause::Sweep));
             let first_line = Line { at: last, path, event, by, in_source: false };
-            let (removed, decided) = self.rewrite(&edge, Some(first_line), |number| number < count, step)?;
+            let (removed, decided) =
+                self.rewrite(&edge, BTreeMap::from([(0, first_line)]), |number| number < count, step)?;
             gone = removed;
             if let Some(segment) = self.ledger.0.get_mut(&edge) {
                 (segment.first, segment.told) = (first, left.or(Some((last, is_told))));
@@ -356,13 +376,13 @@ impl Work {
     pub(super) fn rewrite(
         &mut self,
         name: &str,
-        first: Option<Line>,
+        new: BTreeMap<u32, Line>,
         goes: impl Fn(u32) -> bool,
         step: Step,
     ) -> Result<(Sum, u64), Errno> {
         let Some(segment) = self.ledger.0.get_mut(name) else { return Err(Errno::NOENT) };
         let is_current = self.history.journal().current().as_str() <= name;
-        let order = Rewrite { name, is_current, upto: segment.read, first, goes };
+        let order = Rewrite { name, is_current, upto: segment.read, new, goes };
         let (gone, decided) = self.thinner.rewrite(&self.history, &order, step)?;
         segment.less(gone);
         Ok((gone, decided))
