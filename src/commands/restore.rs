@@ -1,6 +1,7 @@
 //! Owns `restore`: which replica and which path are meant, where it goes, and that nothing is lost by it. What was there,
 //! `past` knows; how it comes back, `walk` does.
 
+mod around;
 mod eyes;
 mod keep;
 mod lost;
@@ -127,7 +128,7 @@ fn restore(args: &RestoreArgs) -> Result<bool, Failure> {
         let _ = rustix::fs::syncfs(to.fd());
     }
     told.sum(&path, &shown_time(args.at));
-    if let Some(period) = past.thinned() {
+    if let Some(period) = past.around.thinned() {
         told::thinned(args.at, period);
     }
     match done {
@@ -267,7 +268,7 @@ fn untold(why: Untold, at: Time, found: &Found) -> Failure {
 }
 
 fn absent(path: &RelPath, at: Time, past: &Past) -> String {
-    let hint = match (past.gone, past.came) {
+    let hint = match (past.around.gone, past.around.came) {
         (Some(gone), _) => format!("; it went on {}", shown_time(gone)),
         (None, Some(came)) => format!("; it came on {}", shown_time(came)),
         (None, None) => String::new(),

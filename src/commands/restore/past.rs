@@ -10,13 +10,13 @@ use std::time::Duration;
 use rustix::fs;
 use rustix::io::Errno;
 
+use super::around::Around;
 use super::eyes::{Entry, Eyes, Open, Untold, cached, gone_folder, open_folder};
 use super::lost::Lost;
 use crate::fs::exact::{self, Confirm};
-use crate::fs::history::ahead::{self, Ahead};
 use crate::fs::history::cursor::Cursor;
 use crate::fs::history::journal::segment;
-use crate::fs::history::reading::{Damage, Text};
+use crate::fs::history::reading::Text;
 use crate::fs::history::{backward, reading};
 use crate::fs::metadata;
 use crate::fs::root::Root;
@@ -53,12 +53,7 @@ pub struct Past {
     /// What was announced since the journal was read: what went or came, and what got other attributes.
     moved: BTreeSet<RelPath>,
     touched: BTreeSet<RelPath>,
-    /// When the path was last changed before the time, as far as it is told, and where not all is: since when, and up to when.
-    changed: Option<Time>,
-    thinned: Vec<(Time, Time)>,
-    /// When something came to the path first after the time, and when it went last before.
-    pub came: Option<Time>,
-    pub gone: Option<Time>,
+    pub around: Around,
 }
 
 impl Past {
@@ -71,6 +66,7 @@ impl Past {
             Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP) => return Err(Untold::Never),
             done => done?,
         };
+        let around = Around::of(journal.as_fd(), &path, at)?;
         let kept = RelPath::new(&[RESERVED, b"/", VERSIONS].concat()).unwrap_or_default();
         let versions = replica.below(&kept).ok();
         let mut past = Self {
@@ -88,12 +84,8 @@ impl Past {
             listed: None,
             moved: BTreeSet::new(),
             touched: BTreeSet::new(),
-            changed: None,
-            thinned: Vec::new(),
-            came: None,
-            gone: None,
+            around,
         };
-        past.check()?;
         past.load(false)?;
         Ok(past)
     }
@@ -117,95 +109,6 @@ impl Past {
             Ok(_) => Ok(true),
             Err(Errno::NOENT | Errno::NOTDIR) => Ok(false),
             Err(error) => Err(error),
-        }
-    }
-
-    /// Whether the journal tells everything since the time.
-    fn check(&mut self) -> Result<(), Untold> {
-        let is_unknown = |ahead: &Ahead| self.at <= ahead.last && ahead.until.is_none_or(|until| self.at > until);
-        if let Some(ahead) = ahead::find(self.journal.as_fd())?.filter(is_unknown) {
-            return Err(Untold::Ahead(ahead.until));
-        }
-        let (mut since, mut last, mut after) = (None, None, None);
-        let mut damage = Damage::default();
-        let names = reading::segments(self.journal.as_fd())?;
-        for name in names.iter().rev() {
-            for text in backward::texts(self.journal.as_fd(), name)? {
-                let text = text?;
-                let missing = match &text {
-                    Text::Line(Line { event: Event::Follows { file }, .. }) => {
-                        Some(file).filter(|f| !names.contains(f))
-                    }
-                    _ => None,
-                };
-                if missing.is_some() || damage.is_at(&text) {
-                    let from = after.map_or_else(|| self.written(name), Ok)?;
-                    if self.at < from {
-                        return Err(match missing {
-                            Some(file) => Untold::Missing(file.clone(), from),
-                            None => Untold::Damaged(name.clone(), from),
-                        });
-                    }
-                    // Nothing but a `since` follows a gap, so that all after this one is told.
-                    if since.is_none() && after.is_some() {
-                        return self.check_future(last);
-                    }
-                }
-                let Text::Line(line) = text else { continue };
-                (last, after) = (last.or(Some(line.at)), Some(line.at));
-                match line.event {
-                    Event::Gap => return Err(since.map_or(Untold::Gap(line.at), |since| Untold::Before(Some(since)))),
-                    Event::Since if line.at <= self.at => return self.check_future(last),
-                    Event::Since => since = Some(line.at),
-                    Event::Thinned { from, to } if from < self.at && self.at < to => self.thinned.push((from, to)),
-                    _ => self.note_change(&line),
-                }
-            }
-        }
-        Err(Untold::Before(since))
-    }
-
-    /// When a file of the journal was written last.
-    fn written(&self, name: &str) -> Result<Time, Errno> {
-        Ok(exact::look(self.journal.as_fd(), name.as_bytes())?.mtime)
-    }
-
-    fn check_future(&self, last: Option<Time>) -> Result<(), Untold> {
-        let now = jiff::Timestamp::now();
-        let now = Time { sec: now.as_second(), nsec: u32::try_from(now.subsec_nanosecond()).unwrap_or(0) };
-        if self.at > now && last.is_none_or(|last| self.at > last) { Err(Untold::Future) } else { Ok(()) }
-    }
-
-    /// From when to when what is told of the path is not all that there was, if the time lies in between.
-    pub fn thinned(&self) -> Option<(Time, Time)> {
-        let is_concerned = |(from, _): &&(Time, Time)| self.changed.is_some_and(|changed| changed >= *from);
-        let all = self.thinned.iter().filter(is_concerned);
-        all.copied().reduce(|(from, to), other| (from.min(other.0), to.max(other.1)))
-    }
-
-    fn note_change(&mut self, line: &Line) {
-        let other = match &line.event {
-            Event::Renamed { to: other, .. } | Event::Exchanged { with: other, .. } => Some(other),
-            _ => None,
-        };
-        let is_near = |path: &RelPath| path.is_within(&self.path) || self.path.is_within(path);
-        if line.at <= self.at && !line.path.is_root() && (is_near(&line.path) || other.is_some_and(is_near)) {
-            self.changed.get_or_insert(line.at);
-        }
-        let comes = match &line.event {
-            Event::Created { .. } => self.path == line.path,
-            Event::Renamed { to, .. } => self.path == *to,
-            _ => false,
-        };
-        let goes = match &line.event {
-            Event::Removed { .. } | Event::Renamed { .. } => self.path == line.path,
-            _ => false,
-        };
-        if comes && line.at > self.at {
-            self.came = Some(line.at);
-        }
-        if goes && line.at <= self.at && self.gone.is_none() {
-            self.gone = Some(line.at);
         }
     }
 
