@@ -6,8 +6,9 @@ use std::sync::Arc;
 
 use rustix::io::Errno;
 
-use super::files::{Claim, Job, Proof, Reading, Stop, failed, fault};
+use super::files::{Claim, Job, Reading, Stop, failed, fault};
 use super::folders::Node;
+use super::publishing::Proof;
 use super::walk::Worker;
 use crate::fs::compare;
 use crate::fs::copy::Fault;

@@ -5,11 +5,12 @@
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
 
-use super::files::{Claim, Job, Proof, Reading, Stop, failed, fault};
+use super::files::{Claim, Job, Reading, Stop, failed, fault};
 use super::folders::Node;
 use super::keeping::At;
 use super::moved::Before;
 use super::place_of;
+use super::publishing::Proof;
 use super::walk::Worker;
 use crate::fs::archive::Changes;
 use crate::fs::compare;
