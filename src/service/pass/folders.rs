@@ -91,6 +91,22 @@ impl Node {
         Ok(Self { found: Some(found), ..self })
     }
 
+    /// What the replica's was before anything was done in it: with the attributes that were set since, and with what is
+    /// agreed by now, if another pass has had it agreed meanwhile.
+    fn before(&self, now: &Stat, agreed: Option<&Agreed>) -> Option<Stat> {
+        let (found, was_agreed) = self.found.as_ref()?;
+        let mut before = *found;
+        if let Some(agreed) = agreed.filter(|agreed| was_agreed.as_ref() != Some(agreed)) {
+            (before.mode, before.mtime, before.ctime) =
+                (agreed.replica.mode, agreed.replica.mtime, agreed.replica.ctime);
+            (before.uid, before.gid) = agreed.base.map_or((now.uid, now.gid), |base| (base.uid, base.gid));
+        }
+        if attributes(now) == attributes(&before) {
+            return Some(before);
+        }
+        Some(Stat { mtime: before.mtime, ..*now })
+    }
+
     /// The folder that holds it, and its name there.
     fn place(&self, pair: &Pair) -> Option<(Ids, Vec<u8>)> {
         match &self.parent {
@@ -225,7 +241,8 @@ fn settle_in_turn(pass: &Pass, node: &Node, own: bool, totals: &mut Totals) -> b
     }
     // Before anything is set: by the same path there may be another one afterwards.
     let place = node.place(pair);
-    match settle(pass, node, own, totals) {
+    let agreed = place.as_ref().filter(|_| node.found.is_some()).and_then(|(ids, name)| pair.agreed(*ids, name));
+    match settle(pass, node, (own, agreed), totals) {
         Ok(Some(agreed)) => {
             place.is_some_and(|(ids, name)| pair.remember(ids, Changes::from([(name.into(), Some(agreed))])))
         }
@@ -238,12 +255,23 @@ fn settle_in_turn(pass: &Pass, node: &Node, own: bool, totals: &mut Totals) -> b
 }
 
 /// Makes the attributes of the replica's folder those of the source's. `own`: its times differ by the program's doing.
-fn settle(pass: &Pass, node: &Node, own: bool, totals: &mut Totals) -> Result<Option<Agreed>, Errno> {
+fn settle(
+    pass: &Pass,
+    node: &Node,
+    (own, agreed): (bool, Option<Agreed>),
+    totals: &mut Totals,
+) -> Result<Option<Agreed>, Errno> {
     let pair = pass.pair;
     let looked = clock::now();
     let mut source = pair.source.stat(node.source.as_fd())?;
-    if let (Some((found, agreed)), Some(replica), false) = (&node.found, &node.replica, pair.options.dry_run) {
-        source = lend(pass, &node.path, [(node.source.as_fd(), &source), (replica.as_fd(), found)], agreed.as_ref())?;
+    let mut seen = None;
+    if let (Some(fd), false) = (&node.replica, pair.options.dry_run) {
+        let now = pair.replica.stat(fd.as_fd())?;
+        if let Some(before) = node.before(&now, agreed.as_ref()) {
+            let both = [(node.source.as_fd(), &source), (fd.as_fd(), &before)];
+            source = lend(pass, &node.path, both, agreed.as_ref())?;
+            seen = Some(now);
+        }
     }
     let racy = clock::is_racy(source.ctime);
     let Some(replica_fd) = &node.replica else { return Ok(None) };
@@ -252,6 +280,11 @@ fn settle(pass: &Pass, node: &Node, own: bool, totals: &mut Totals) -> Result<Op
     let is_one_state = || pair.source.stat(node.source.as_fd()).is_ok_and(|now| now.stamp() == source.stamp());
     let extended = (pair.two_way.is_some() && is_one_state()).then(|| hash(&wanted));
     let mut replica = pair.replica.stat(replica_fd)?;
+    if seen.is_some_and(|seen| attributes(&seen) != attributes(&replica)) {
+        // Somebody is setting them, and must not lose that.
+        pass.again(&node.path, Doubt::attributes(clock::now()));
+        return Ok(None);
+    }
     let stat_differs = !metadata::same_stat(&source, &replica, &pair.rights);
     let have = metadata::xattrs(replica_fd)?;
     let xattrs_differ = have != wanted;
@@ -289,6 +322,11 @@ fn settle(pass: &Pass, node: &Node, own: bool, totals: &mut Totals) -> Result<Op
         base: extended.and_then(|extended| base_of(pair, (&source, &replica), extended)),
     };
     Ok(Some(agreed))
+}
+
+/// What nothing changes but who sets it.
+fn attributes(stat: &Stat) -> (u16, u32, u32) {
+    (stat.mode, stat.uid, stat.gid)
 }
 
 /// Opens a folder that exists on both sides, outside the walk.
