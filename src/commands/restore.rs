@@ -128,7 +128,7 @@ fn restore(args: &RestoreArgs) -> Result<bool, Failure> {
         let _ = rustix::fs::syncfs(to.fd());
     }
     told.sum(&path, &shown_time(args.at));
-    if let Some(period) = past.around.thinned() {
+    if let Some(period) = past.around.thinned(args.at) {
         told::thinned(args.at, period);
     }
     match done {

@@ -175,7 +175,10 @@ fn is_carried(name: &[u8]) -> bool {
         || name == b"system.posix_acl_access"
         || name == b"system.posix_acl_default"
         || name == b"security.capability"
-        || (name.starts_with(b"trusted.") && !name.starts_with(b"trusted.overlay."))
+        // As xfs shows its ACLs a second time.
+        || (name.starts_with(b"trusted.")
+            && !name.starts_with(b"trusted.overlay.")
+            && !name.starts_with(b"trusted.SGI_"))
 }
 
 /// Makes the attributes of the open file or folder those of `source`. `now` is its present stat, `have` are its extended
@@ -360,6 +363,18 @@ pub fn open_for_change(folder: BorrowedFd, name: &[u8], kind: Kind) -> Result<Ow
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_is_a_filesystem_s_own_is_not_carried() {
+        for carried in ["user.a", "system.posix_acl_access", "security.capability", "trusted.a"] {
+            assert!(is_carried(carried.as_bytes()), "{carried}");
+        }
+        for own in
+            ["trusted.overlay.opaque", "trusted.SGI_ACL_FILE", "trusted.SGI_ACL_DEFAULT", "security.selinux", "user"]
+        {
+            assert!(!is_carried(own.as_bytes()), "{own}");
+        }
+    }
 
     fn stat(uid: u32, gid: u32, mode: u16) -> Stat {
         let kind = Kind::File;

@@ -22,8 +22,10 @@ pub struct Around {
     pub gone: Option<Time>,
     /// When it was last changed before the time, as far as that is told.
     changed: Option<Time>,
-    /// Since when, and up to when, not everything is told, where the time lies in between.
+    /// Since when, and up to when, not everything is told.
     thinned: Vec<(Time, Time)>,
+    /// From when on anything is.
+    begin: Time,
 }
 
 impl Around {
@@ -54,16 +56,18 @@ impl Around {
                     }
                     // Nothing but a `since` follows a gap, so that all after this one is told.
                     if since.is_none() && after.is_some() {
-                        return around.unless_to_come(at, last);
+                        return Self { begin: from, ..around }.unless_to_come(at, last);
                     }
                 }
                 let Text::Line(line) = text else { continue };
                 (last, after) = (last.or(Some(line.at)), Some(line.at));
                 match line.event {
                     Event::Gap => return Err(since.map_or(Untold::Gap(line.at), |since| Untold::Before(Some(since)))),
-                    Event::Since if line.at <= at => return around.unless_to_come(at, last),
+                    Event::Since if line.at <= at => {
+                        return Self { begin: line.at, ..around }.unless_to_come(at, last);
+                    }
                     Event::Since => since = Some(line.at),
-                    Event::Thinned { from, to } if from < at && at < to => around.thinned.push((from, to)),
+                    Event::Thinned { from, to } => around.thinned.push((from, to)),
                     _ => around.note(&line, path, at),
                 }
             }
@@ -103,11 +107,23 @@ impl Around {
         }
     }
 
-    /// From when to when what is told of the path is not all that there was, if the time lies in between.
-    pub fn thinned(&self) -> Option<(Time, Time)> {
-        let is_concerned = |(from, _): &&(Time, Time)| self.changed.is_some_and(|changed| changed >= *from);
-        let all = self.thinned.iter().filter(is_concerned);
-        all.copied().reduce(|(from, to), other| (from.min(other.0), to.max(other.1)))
+    /// From when to when what is told of the path is not all that there was, if the time lies in between. Without the first
+    /// where nothing is told of that any more.
+    pub fn thinned(&self, at: Time) -> Option<(Option<Time>, Time)> {
+        let has = |(from, to): (Time, Time), time: Time| from < time && time < to;
+        let mut found = *self.thinned.iter().find(|note| has(**note, at))?;
+        loop {
+            // What a short period has kept of its beginning may have gone with a longer one.
+            let near = self.thinned.iter().filter(|note| [found.0, found.1, at].iter().any(|time| has(**note, *time)));
+            let next = near.fold(found, |found, (from, to)| (found.0.min(*from), found.1.max(*to)));
+            if next == found {
+                break;
+            }
+            found = next;
+        }
+        let (from, to) = found;
+        let is_told = from >= self.begin;
+        (!is_told || self.changed.is_some_and(|changed| changed >= from)).then_some((is_told.then_some(from), to))
     }
 }
 
@@ -122,4 +138,34 @@ fn missing<'a>(text: &'a Text, names: &[String]) -> Option<&'a String> {
 /// When a file of the journal was written last.
 fn written(journal: BorrowedFd, name: &str) -> Result<Time, Errno> {
     Ok(exact::look(journal, name.as_bytes())?.mtime)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_times_that_are_said_to_be_exact_are() {
+        let time = |sec| Time { sec, nsec: 0 };
+        let around = |changed: Option<i64>, begin| Around {
+            // An hour from 23, of which a day from 0 has taken the first line; another day; an hour by itself.
+            thinned: [(230, 235), (0, 231), (1000, 1100), (500, 510)].map(|(from, to)| (time(from), time(to))).into(),
+            changed: changed.map(time),
+            begin: time(begin),
+            ..Around::default()
+        };
+        let said = |at, changed, begin| {
+            let around: Around = around(changed, begin);
+            around.thinned(time(at)).map(|(from, to)| (from.map(|from| from.sec), to.sec))
+        };
+        assert_eq!(said(233, Some(9), -1), Some((Some(0), 235)), "though nothing of that hour is told");
+        assert_eq!(said(230, Some(9), -1), Some((Some(0), 235)));
+        assert_eq!(said(233, None, -1), None, "it did not change");
+        assert_eq!(said(505, Some(499), -1), None);
+        assert_eq!(said(505, Some(501), -1), Some((Some(500), 510)));
+        assert_eq!(said(233, None, 5), Some((None, 235)), "whether it did is told no more");
+        for exact in [0, 235, 300, 500, 510] {
+            assert_eq!(said(exact, Some(exact), -1), None, "{exact}");
+        }
+    }
 }

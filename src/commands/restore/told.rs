@@ -184,13 +184,16 @@ impl Told {
 }
 
 /// Says that the time lies where not all is kept, and which times around it do not.
-pub fn thinned(at: Time, (from, to): (Time, Time)) {
-    let (at, from, to) = (shown_time(at), shown_time(from), shown_time(to));
-    let _ = writeln!(
-        io::stderr(),
-        "driftless: not everything is kept of what changed between {from} and {to}: what changed there before {at} comes back \
-         as it was a little later; {from} and {to} are exact"
-    );
+pub fn thinned(at: Time, (from, to): (Option<Time>, Time)) {
+    let (at, to) = (shown_time(at), shown_time(to));
+    let text = match from.map(shown_time) {
+        Some(from) => format!(
+            "between {from} and {to}: what changed there before {at} comes back as it was a little later; {from} and {to} are \
+             exact"
+        ),
+        None => format!("before {to}: what changed before {at} may come back as it was later; {to} is exact"),
+    };
+    let _ = writeln!(io::stderr(), "driftless: not everything is kept of what changed {text}");
 }
 
 /// The path as it is shown.
