@@ -88,7 +88,8 @@ impl Pair {
         let Some(known) = self.digest(source, Some(replica)).filter(|known| known.size == source.size) else {
             return Ok(Spread::Copy);
         };
-        let states = (proven(&known, Side::Source, from, source), proven(&known, Side::Replica, to, replica));
+        let states =
+            (self.proven(&known, Side::Source, (from, source)), self.proven(&known, Side::Replica, (to, replica)));
         // Nothing there proves anything.
         if ![states.0, states.1].contains(&SealState::Whole) {
             return Ok(Spread::Copy);
@@ -129,6 +130,22 @@ impl Pair {
         Ok(spread)
     }
 
+    /// What a file's seal says, where it proves something, the sides as this pair takes them. Not everywhere does each write
+    /// show in the times. What has decayed is not written to by a change of its attributes or its name.
+    pub fn proven(&self, known: &Digest, side: Side, (file, stat): (BorrowedFd, &Stat)) -> SealState {
+        let of = if self.is_turned() { side.other() } else { side };
+        match known.state(side, stat) {
+            SealState::Whole if !shows_writes(file) => SealState::Touched,
+            SealState::Touched if self.archive.decayed_as(of, stat).is_some() => SealState::Whole,
+            state => state,
+        }
+    }
+
+    /// The name under which the file that passes are about to copy was found to have decayed.
+    pub fn decayed_before(&self, source: &Stat) -> Option<RelPath> {
+        self.archive.decayed_as(self.written_side().other(), source)
+    }
+
     /// Remembers that a file has decayed, and logs it, if that is news or `is_told` anyway.
     pub fn note_decayed(&self, path: &RelPath, decayed: Decayed, is_told: bool) {
         let known = self.archive.decayed_at(path);
@@ -145,14 +162,6 @@ impl Pair {
     /// A path on one of the two sides as the person named them, quoted for a message.
     pub fn shown_on(&self, side: Side, path: &RelPath) -> String {
         if side == self.written_side() { self.shown(path) } else { self.shown_source(path) }
-    }
-}
-
-/// What a file's seal says, where it proves something. Not everywhere does each write show in the times.
-pub fn proven(known: &Digest, side: Side, file: BorrowedFd, stat: &Stat) -> SealState {
-    match known.state(side, stat) {
-        SealState::Whole if !shows_writes(file) => SealState::Touched,
-        state => state,
     }
 }
 

@@ -115,9 +115,11 @@ impl Scrub<'_> {
 pub fn review(pair: &Pair) {
     let (source, replica) = pair.roots();
     for (path, decayed) in pair.archive.decayed() {
-        let root = if decayed.side == Side::Source { source } else { replica };
+        let (root, other) = if decayed.side == Side::Source { (source, replica) } else { (replica, source) };
         match root.look_at(&path) {
             Ok(Seen::Present(stat)) if decayed.is_of(&stat) => {}
+            // It may be under another name, and what is there on the other side the good one.
+            Ok(Seen::Absent) if other.look_at(&path) != Ok(Seen::Absent) => {}
             Ok(Seen::Present(_) | Seen::Absent) => {
                 pair.archive.set_decayed(&path, None);
             }

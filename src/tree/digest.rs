@@ -145,9 +145,10 @@ pub struct Decayed {
 const DAMAGES: [Damage; 3] = [Damage::Repairable, Damage::Alone, Damage::Lost];
 
 impl Decayed {
-    /// Whether this is the file that was found.
+    /// Whether this is the file that was found, and nothing shows that somebody has written to it since. Attributes and names
+    /// may have changed, which moves the ctime: its contents are no better for that.
     pub fn is_of(&self, stat: &Stat) -> bool {
-        self.seal == Seal::of(stat) && self.size == stat.size
+        (self.seal.id, self.seal.mtime, self.size) == (stat.id(), stat.mtime, stat.size)
     }
 
     pub fn encode(&self) -> Vec<u8> {

@@ -205,6 +205,78 @@ fn decay_in_the_source_is_never_copied_and_is_repaired_from_the_replica() {
     }
 }
 
+/// A change of attributes or names moves the ctime, and brings nothing back that the disk has lost.
+#[test]
+fn what_is_known_to_have_decayed_is_not_copied_when_its_attributes_or_its_name_change() {
+    let chmod = |path: PathBuf| fs::set_permissions(path, fs::Permissions::from_mode(0o600)).expect("chmod");
+    for mode in [&[][..], &["--two-way"]] {
+        let pair = Pair::of(TREE);
+        if !has_disk(&pair) {
+            return;
+        }
+        pair.sync(mode);
+        result(&pair, mode, 0);
+        rot(&pair, Rots::Source, "a");
+        rot(&pair, Rots::Source, "b");
+        let with_source = [&["--source"], mode].concat();
+        assert_eq!(found(&result(&pair, &with_source, 1)).len(), 2);
+        chmod(pair.source().join("a"));
+        fs::rename(pair.source().join("b"), pair.source().join("sub/z")).expect("renamed");
+        let ran = pair.try_sync(mode).expect_code(1);
+        assert!(ran.text().contains("decayed, and are not copied"), "{mode:?}: {}", ran.text());
+        let kept = |name: &str| fs::read_to_string(pair.replica().join(name)).unwrap_or_default();
+        let (there, gone) = if mode.is_empty() { ("sub/z", "b") } else { ("b", "sub/z") };
+        let all = || (kept("a"), kept(there), kept(gone));
+        let good = ("contents of a".to_string(), "contents of b".to_string(), String::new());
+        assert_eq!(all(), good, "{mode:?}");
+        // The other name, too, has decayed for good: it is no news that anybody has brought.
+        chmod(pair.source().join("sub/z"));
+        let _ = pair.try_sync(mode);
+        assert_eq!(all(), good, "{mode:?}");
+        if !mode.is_empty() {
+            // Where both are worked in, no file takes the name of another unheard.
+            continue;
+        }
+        let mut all = found(&result(&pair, &with_source, 1));
+        all.sort();
+        assert_eq!(all, [is_found("a", "decayed"), is_found("z", "decayed")].concat(), "{mode:?}");
+        let repair = [&["--source", "--repair"], mode].concat();
+        assert_eq!(found(&result(&pair, &repair, 0)).len(), 2);
+        pair.sync(&[&["-c"], mode].concat());
+        assert_eq!(fs::read(pair.source().join("sub/z")).expect("read"), b"contents of b");
+        pair.assert_same();
+    }
+    // The other way round.
+    let pair = Pair::of(TREE);
+    pair.sync(&["--two-way"]);
+    result(&pair, &["--two-way"], 0);
+    rot(&pair, Rots::Replica, "a");
+    assert_eq!(found(&result(&pair, &["--two-way"], 1)), is_found("a", "decayed"));
+    chmod(pair.replica().join("a"));
+    let _ = pair.try_sync(&["--two-way"]);
+    assert_eq!(fs::read(pair.source().join("a")).expect("read"), b"contents of a");
+    assert_eq!(found(&result(&pair, &["--two-way", "--repair"], 0)), is_found("a", "repaired"));
+    pair.sync(&["--two-way"]);
+    pair.assert_same();
+}
+
+#[test]
+fn a_scrub_goes_on_from_a_change_of_attributes() {
+    let pair = Pair::of(TREE);
+    pair.sync(&[]);
+    result(&pair, &[], 0);
+    let is_known = || {
+        let (now, known) = (stat(&pair.source(), "a"), stat(&pair.source(), "a").id());
+        archive(&pair).digest(known).is_some_and(|known| known.source == Some(Seal::of(&now)))
+    };
+    assert!(is_known());
+    fs::set_permissions(pair.source().join("a"), fs::Permissions::from_mode(0o600)).expect("chmod");
+    pair.sync(&[]);
+    assert!(!is_known());
+    result(&pair, &[], 0);
+    assert!(is_known(), "decay would be told from an edit again");
+}
+
 #[test]
 fn decay_in_the_replica_is_put_right_by_a_sweep_that_compares_and_told() {
     for mode in [&[][..], &["--two-way"]] {

@@ -10,7 +10,8 @@ use redb::{Durability, ReadableTable, ReadableTableMetadata, TableDefinition};
 
 use super::{Archive, FOLDERS, NoArchive, folder_of, key, no_archive};
 use crate::tree::digest::{Decayed, Digest};
-use crate::tree::entry::InodeId;
+use crate::tree::entry::{InodeId, Stat};
+use crate::tree::identity::Side;
 use crate::tree::path::RelPath;
 use crate::tree::record::Record;
 
@@ -167,6 +168,22 @@ impl Archive {
 
     pub fn decayed_at(&self, path: &RelPath) -> Option<Decayed> {
         self.with_decayed(|known| known.get(path).copied())
+    }
+
+    /// Under which name this side's file was found to have decayed, whatever its name is by now.
+    pub fn decayed_as(&self, side: Side, stat: &Stat) -> Option<RelPath> {
+        let is_it = |decayed: &Decayed| decayed.side == side && decayed.is_of(stat);
+        self.with_decayed(|known| known.iter().find(|(_, decayed)| is_it(decayed)).map(|(path, _)| path.clone()))
+    }
+
+    /// Takes over what has decayed at or below a path that was renamed.
+    pub fn rename_decayed(&self, from: &RelPath, to: &RelPath) {
+        for (path, decayed) in self.decayed() {
+            if let Some(moved) = path.moved(from, to) {
+                self.set_decayed(&moved, Some(decayed));
+                self.set_decayed(&path, None);
+            }
+        }
     }
 
     /// Remembers at once that a file has decayed, over restarts too; `None`: that it has not any more. Returns whether that is

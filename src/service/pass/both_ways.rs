@@ -96,6 +96,7 @@ impl Worker<'_> {
                 self.lend_attributes_at(node, path, case);
                 only(Step::Update)
             }
+            Verdict::Remove(Side::Replica) if self.is_good_of_decayed(path) => only(Step::LeaveAlone),
             Verdict::Remove(Side::Replica) => only(Step::Remove),
             Verdict::Remove(Side::Source) if two_way.survivors.has(path) => only(Step::Create),
             Verdict::Take(Side::Replica) | Verdict::Remove(Side::Source) | Verdict::Merge(Side::Replica) => {
@@ -107,6 +108,20 @@ impl Worker<'_> {
             }
             Verdict::Conflict => self.conflict_of_kinds(node, path, &both),
         }
+    }
+
+    /// Whether the other side's file that is gone had decayed: it may be there under another name, and nothing but this has
+    /// its contents.
+    fn is_good_of_decayed(&self, path: &RelPath) -> bool {
+        let pair = self.pass.pair;
+        let other = pair.written_side().other();
+        let is_good = pair.archive.decayed_at(path).is_some_and(|decayed| decayed.side == other);
+        if is_good {
+            let reason =
+                format!("it had decayed in the {other}, where it is no more: remove it here, too, if it is to go");
+            self.pass.problem(path, reason);
+        }
+        is_good
     }
 
     /// Two different kinds have one name, and both are new.

@@ -21,7 +21,7 @@ use crate::plan::mirror::{Compare, Contents};
 use crate::service::clock;
 use crate::service::restless::Look;
 use crate::tree::digest::Md5;
-use crate::tree::entry::{Kind, Stat};
+use crate::tree::entry::{Kind, Seen, Stat};
 use crate::tree::operation::Operation;
 use crate::tree::path::RelPath;
 
@@ -175,14 +175,31 @@ impl Worker<'_> {
 
     /// Whether the source's contents, which differ, take the place of the replica's. Decay does not; it is a problem of the
     /// path until it is put right.
-    fn spread(&self, path: &RelPath, both: [(BorrowedFd, &Stat); 2]) -> Result<Spread, Stop> {
+    pub(super) fn spread(&self, path: &RelPath, both: [(BorrowedFd, &Stat); 2]) -> Result<Spread, Stop> {
         let pass = self.pass;
         let spread = pass.pair.spread(path, both, pass.pulse).map_err(fault)?;
         if spread == Spread::Refuse {
-            let side = pass.pair.written_side().other();
-            pass.problem(path, format!("its contents in the {side} have decayed, and are not copied"));
+            self.refused(path);
         }
         Ok(spread)
+    }
+
+    fn refused(&self, path: &RelPath) {
+        let side = self.pass.pair.written_side().other();
+        self.pass.problem(path, format!("its contents in the {side} have decayed, and are not copied"));
+    }
+
+    /// Whether what is new under this name is known to have decayed, and its good contents are there under its former one. Then
+    /// these stay.
+    pub(super) fn is_good_elsewhere(&self, path: &RelPath, source: &Stat) -> bool {
+        let pair = self.pass.pair;
+        let Some(before) = pair.decayed_before(source).filter(|before| before != path) else { return false };
+        let is_there = matches!(pair.replica.look_at(&before), Ok(Seen::Present(_)));
+        if is_there {
+            self.pass.shared().removals.remove(&before);
+            self.refused(path);
+        }
+        is_there
     }
 
     /// The MD5 of contents that were found the same on both sides, where all contents are looked at and this one's is not

@@ -169,6 +169,9 @@ impl Worker<'_> {
             node.touch(self.pass);
             return Ok(Claim::Free);
         }
+        if expected.is_none() && self.is_good_elsewhere(path, &job.source) {
+            return Ok(Claim::Free);
+        }
         let folder = node.replica().map_err(failed("cannot open the folder"))?;
         self.open_disk().map_err(failed("cannot open the replica"))?;
         if expected.is_some() && !pair.rights.are_full() {

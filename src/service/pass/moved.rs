@@ -72,7 +72,7 @@ impl Pass<'_> {
     pub(super) fn puts_off(&self, path: &RelPath, source: &Stat) -> bool {
         let may_have_moved = match source.kind {
             Kind::Directory => self.pair.archive.has_record(source.id()),
-            Kind::File => source.nlink == 1 && source.size >= LARGE,
+            Kind::File => source.nlink == 1 && (source.size >= LARGE || self.pair.decayed_before(source).is_some()),
             _ => false,
         };
         if !may_have_moved {
@@ -94,7 +94,10 @@ impl Pass<'_> {
 
     /// Notes what the replica has and the source has not.
     pub(super) fn note_gone(&self, path: &RelPath, agreed: Option<&Agreed>) {
-        let is_sought = |agreed: &&Agreed| agreed.source.kind == Kind::Directory || agreed.source.size >= LARGE;
+        let is_sought = |agreed: &&Agreed| {
+            let is_large = agreed.source.kind == Kind::Directory || agreed.source.size >= LARGE;
+            is_large || self.pair.archive.decayed_at(path).is_some()
+        };
         if let (true, Some(agreed)) = (self.seeks_moves, agreed.filter(is_sought)) {
             let mut shared = self.shared();
             let gone = shared.moves.gone.entry(agreed.source.id).or_insert_with(|| (path.clone(), *agreed));

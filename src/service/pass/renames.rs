@@ -172,6 +172,7 @@ fn carry_out_one(pass: &Pass, from: &RelPath, to: &RelPath, how: How) -> Result<
     }
     let (shown_from, shown_to) = (pair.shown(from), pair.shown(to));
     pair.report_with(Operation::Renamed, format!("{shown_from} -> {shown_to}"));
+    pair.archive.rename_decayed(from, to);
     pass.arrived(to);
     Ok(true)
 }

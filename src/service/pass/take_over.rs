@@ -18,6 +18,7 @@ use crate::fs::identity;
 use crate::fs::remove::ensure_writable;
 use crate::fs::rename;
 use crate::fs::root::open_file;
+use crate::plan::decay::Spread;
 use crate::plan::mirror::Contents;
 use crate::tree::entry::{Kind, Seen, Stat};
 use crate::tree::operation::Operation;
@@ -67,7 +68,10 @@ impl Worker<'_> {
             return Ok(false);
         }
         let sparse = reading.source.is_sparse() && replica.is_sparse();
-        if !compare::same_contents(from.as_fd(), to.as_fd(), sparse, self.pass.pulse).map_err(fault)? {
+        if !compare::same_contents(from.as_fd(), to.as_fd(), sparse, self.pass.pulse).map_err(fault)?
+            // What is good does not go because what has decayed has another name.
+            && self.spread(path, both)? != Spread::Refuse
+        {
             return Ok(false);
         }
         let after = pair.source.stat(from.as_fd()).map_err(failed("cannot read the attributes"))?;
@@ -125,6 +129,7 @@ impl Worker<'_> {
         }
         let (from, to) = (pair.shown(before), pair.shown(path));
         pair.report_with(Operation::Renamed, format!("{from} -> {to}"));
+        pair.archive.rename_decayed(before, path);
         self.pass.arrived(path);
         self.totals.renamed += 1;
     }

@@ -12,6 +12,7 @@ use crate::fs::digest::{FromDisk, shows_writes};
 use crate::fs::root::open_file;
 use crate::plan::decay::{Finding, Read, Verdict, judge, verdict};
 use crate::service::agreements::Ids;
+use crate::service::pair::Pair;
 use crate::service::pass::describe;
 use crate::service::{clock, digests};
 use crate::tree::digest::{Damage, Decayed, Digest, Md5, Seal, SealState};
@@ -57,9 +58,9 @@ struct Opened {
 }
 
 impl Opened {
-    fn state(&self, side: Side, known: &Digest) -> SealState {
+    fn state(&self, side: Side, known: &Digest, pair: &Pair) -> SealState {
         match &self.file {
-            Ok(file) => digests::proven(known, side, file.fd(), &self.stat),
+            Ok(file) => pair.proven(known, side, (file.fd(), &self.stat)),
             Err(_) => known.state(side, &self.stat),
         }
     }
@@ -105,16 +106,20 @@ impl Walk<'_> {
             done => done?,
         };
         let known = pair.digest(&source.stat, Some(&replica.stat));
-        let state = |side, opened: &Opened| match known.map_or(SealState::None, |known| opened.state(side, &known)) {
-            SealState::None if self.is_written(place, side, &opened.stat) => SealState::Broken,
-            state => state,
-        };
+        let state =
+            |side, opened: &Opened| match known.map_or(SealState::None, |known| opened.state(side, &known, pair)) {
+                SealState::None if self.is_written(place, side, &opened.stat) => SealState::Broken,
+                state => state,
+            };
         let states = (state(Side::Source, &source), state(Side::Replica, &replica));
         let of_replica = self.read(Side::Replica, place, &mut replica)?;
         let is_known = known.is_some_and(|known| has(&of_replica, &known.md5))
             && matches!(states.1, SealState::Whole | SealState::Touched);
         let is_alike = source.stat.size == replica.stat.size;
-        let of_source = if is_alike && (self.scrub.ask.source || !is_known) {
+        // Of a source whose attributes were changed, nobody could tell later that it has decayed.
+        let is_question = !is_known || (states.0 == SealState::Touched && source.file.is_ok());
+        let is_asked = self.scrub.ask.source || is_question;
+        let of_source = if is_alike && is_asked {
             match self.read(Side::Source, place, &mut source) {
                 Err(Stop::Failed(side, error)) if known.is_some() => {
                     self.failed(place.path, side, &format!("cannot be read: {}", describe(error)));
