@@ -146,6 +146,15 @@ impl Pair {
         self.archive.decayed_as(self.written_side().other(), source)
     }
 
+    /// Forgets that a file had decayed where both sides are these by now.
+    pub fn forget_decayed(&self, path: &RelPath, source: Option<&Stat>, replica: Option<&Stat>) {
+        let Some(known) = self.archive.decayed_at(path) else { return };
+        let now = if known.side == self.written_side() { replica } else { source };
+        if !now.is_some_and(|now| known.is_of(now)) {
+            self.archive.set_decayed(path, None);
+        }
+    }
+
     /// Remembers that a file has decayed, and logs it, if that is news or `is_told` anyway.
     pub fn note_decayed(&self, path: &RelPath, decayed: Decayed, is_told: bool) {
         let known = self.archive.decayed_at(path);

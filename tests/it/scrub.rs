@@ -261,6 +261,23 @@ fn what_is_known_to_have_decayed_is_not_copied_when_its_attributes_or_its_name_c
 }
 
 #[test]
+fn what_is_edited_has_not_decayed_any_more() {
+    let pair = Pair::of(TREE);
+    if !has_disk(&pair) {
+        return;
+    }
+    pair.sync(&[]);
+    result(&pair, &[], 0);
+    rot(&pair, Rots::Replica, "a");
+    rot(&pair, Rots::Replica, "b");
+    assert_eq!(found(&result(&pair, &[], 1)).len(), 2);
+    fs::write(pair.source().join("a"), "edited").expect("written");
+    pair.sync(&[]);
+    let left: Vec<_> = archive(&pair).decayed().into_iter().map(|(path, _)| path.as_bytes().to_vec()).collect();
+    assert_eq!(left, [b"b"]);
+}
+
+#[test]
 fn a_scrub_goes_on_from_a_change_of_attributes() {
     let pair = Pair::of(TREE);
     pair.sync(&[]);
