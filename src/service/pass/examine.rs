@@ -10,6 +10,7 @@ use super::files::{Claim, Job, Reading, Stop, failed, fault};
 use super::folders::Node;
 use super::publishing::Proof;
 use super::walk::Worker;
+use crate::fs::archive::Changes;
 use crate::fs::compare;
 use crate::fs::copy::Fault;
 use crate::fs::metadata::{self, Xattrs};
@@ -24,6 +25,7 @@ use crate::tree::digest::Md5;
 use crate::tree::entry::{Kind, Seen, Stat};
 use crate::tree::operation::Operation;
 use crate::tree::path::RelPath;
+use crate::tree::record::Agreed;
 
 /// From this size on, what has changed in a file is sought and written into a reflink of the old version.
 const WORTH_PATCHING: u64 = 1 << 20;
@@ -163,6 +165,12 @@ impl Worker<'_> {
             && let Some(replica) = &replica
             && self.difference(from.as_fd(), to.as_fd(), &reading, replica)?.is_some()
         {
+            let is_source = pair.source.stat(from.as_fd()).is_ok_and(|now| now.stamp() != reading.source.stamp());
+            if let Some(agreed) = agreed.filter(|_| is_source) {
+                // Only that one was written; the replica's has nothing new but what was set here.
+                let agreed = Agreed { replica: replica.stamp(), ..agreed };
+                pair.remember(node.ids, Changes::from([(job.name.clone(), Some(agreed))]));
+            }
             // Written in the moment when its time was set, which hides that.
             return Err(Stop::Changed);
         }

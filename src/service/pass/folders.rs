@@ -8,6 +8,7 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use rustix::io::Errno;
 
 use super::lend::{base_of, hash, lend};
+use super::meeting::is_changed;
 use super::{Pass, place_of};
 use crate::fs::archive::Changes;
 use crate::fs::stage::Target;
@@ -96,7 +97,8 @@ impl Node {
     fn before(&self, now: &Stat, agreed: Option<&Agreed>) -> Option<Stat> {
         let (found, was_agreed) = self.found.as_ref()?;
         let mut before = *found;
-        if let Some(agreed) = agreed.filter(|agreed| was_agreed.as_ref() != Some(agreed)) {
+        let is_news = |agreed: &&Agreed| was_agreed.as_ref() != Some(agreed) && !is_changed(&agreed.replica);
+        if let Some(agreed) = agreed.filter(is_news) {
             (before.mode, before.mtime, before.ctime) =
                 (agreed.replica.mode, agreed.replica.mtime, agreed.replica.ctime);
             (before.uid, before.gid) = agreed.base.map_or((now.uid, now.gid), |base| (base.uid, base.gid));

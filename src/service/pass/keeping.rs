@@ -12,6 +12,7 @@ use std::sync::MutexGuard;
 use rustix::fs::AtFlags;
 use rustix::io::Errno;
 
+use super::meeting::is_changed;
 use super::{Pass, place_of};
 use crate::fs::exact;
 use crate::fs::history::{History, Slot};
@@ -22,6 +23,7 @@ use crate::tree::entry::{InodeId, Kind, Stat, Time};
 use crate::tree::history::{Attributes, By, Event};
 use crate::tree::operation::Cause;
 use crate::tree::path::RelPath;
+use crate::tree::record::Agreed;
 
 /// What was said of a change that is about to be made.
 #[derive(Debug, Default)]
@@ -184,7 +186,9 @@ impl Pass<'_> {
     pub(super) fn as_agreed(&self, path: &RelPath, now: &Stat) -> Stat {
         let place = self.pair.two_way.as_ref().and_then(|_| place_of(self.pair, path));
         let agreed = place.and_then(|(ids, name)| self.pair.agreed(ids, &name));
-        match agreed.filter(|agreed| agreed.replica.id == now.id() && !agreed.provisional) {
+        let says =
+            |agreed: &Agreed| agreed.replica.id == now.id() && !agreed.provisional && !is_changed(&agreed.replica);
+        match agreed.filter(says) {
             Some(agreed) => Stat { mode: agreed.replica.mode, mtime: agreed.replica.mtime, ..*now },
             None => *now,
         }

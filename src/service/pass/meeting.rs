@@ -111,3 +111,8 @@ pub(super) fn changed(stat: &Stat) -> Stamp {
     let time = Time::default();
     Stamp { mode: !stat.mode & 0o7777, mtime: time, ctime: time, ..stat.stamp() }
 }
+
+/// Whether that is what is agreed: then it says nothing of what there was.
+pub(super) fn is_changed(agreed: &Stamp) -> bool {
+    agreed.ctime == Time::default()
+}
