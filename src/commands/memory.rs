@@ -19,7 +19,8 @@ pub fn open((source, replica): (&Root, &Root), settings: &Settings, log: &Log) -
     let archive = match (settings.dry_run, settings.two_way) {
         // Without what was agreed, what is new could not be told from what is gone from the other side.
         (true, true) => copy_of_archive(source, replica, log)?,
-        (true, false) => Archive::in_memory(),
+        // What is recorded of contents tells what a pass would refuse to copy.
+        (true, false) => known_of(source, replica),
         _ => archive(&state_of(source, replica)?, log)?,
     };
     let durable = settings.durability == Durability::Batch;
@@ -73,6 +74,13 @@ fn copy_of_archive(source: &Root, replica: &Root, log: &Log) -> Result<Archive, 
             Ok(Archive::in_memory())
         }
     }
+}
+
+/// The same one way, where all can be compared: what is known saves that, and nobody who works with it is disturbed.
+fn known_of(source: &Root, replica: &Root) -> Archive {
+    let Ok(state) = config::state_dir() else { return Archive::in_memory() };
+    let path = state.join(config::pair_name(source.name(), replica.name())).join(ARCHIVE);
+    Archive::copy_of(&path, None).unwrap_or_else(|_| Archive::in_memory())
 }
 
 fn archive(state: &Path, log: &Log) -> Result<Archive, Refusal> {

@@ -170,7 +170,7 @@ impl Followed {
             }
             // The log among them: a line about it would be another event.
             if heard.paths().into_iter().flatten().all(|path| left_alone.leave_alone(path)) && !heard.is_general() {
-                return;
+                return left_alone.rest_of(&heard).into_iter().for_each(|rest| listener.hear(rest));
             }
             if verbose.is_verbose() {
                 verbose.debug(format_args!("{heard:?}"));

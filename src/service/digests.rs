@@ -107,9 +107,10 @@ impl Pair {
             Spread::Repair => {
                 let side = self.written_side();
                 let shown = self.shown(path);
+                let is = if self.options.dry_run { "would be" } else { "is" };
                 self.log.warn(format_args!(
-                    "Decayed: {shown} in the {side}: its contents had changed, and nobody had written to it; it is replaced by \
-                     the good ones"
+                    "Decayed: {shown} in the {side}: its contents had changed, and nobody had written to it; it {is} replaced \
+                     by the good ones"
                 ));
             }
             Spread::Refuse => {

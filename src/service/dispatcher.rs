@@ -278,10 +278,9 @@ impl Dispatcher {
                 let _ = reply.send(Reply::Done);
             }
             Request::Flush { reply, .. } => {
-                self.flushes.begin(reply, self.ways.iter().map(|way| way.pair.watches.as_ref()).collect());
-                if let Some(reason) = &self.guards.misplaced {
-                    self.flushes.refuse(&reason.to_string());
-                }
+                let watches = self.ways.iter().map(|way| way.pair.watches.as_ref()).collect();
+                let misplaced = self.guards.misplaced.as_ref().map(ToString::to_string);
+                self.flushes.begin(reply, watches, misplaced.as_deref());
             }
         }
     }

@@ -2,6 +2,7 @@
 //! through the debouncer for everything else. It never waits for anybody: the watcher's thread calls it.
 
 mod acted;
+mod lists;
 mod vanished;
 mod waiting;
 
@@ -15,8 +16,9 @@ use super::news::News;
 use super::quiet::{Fallen, Quiet};
 use crate::fs::watch::Heard;
 use crate::plan::schedule::later;
-use crate::tree::doubt::{Doubt, Moment};
+use crate::tree::doubt::{Doubt, Extent, Moment};
 use crate::tree::entry::{InodeId, Kind};
+use crate::tree::operation::Cause;
 use crate::tree::path::RelPath;
 use acted::Way;
 use vanished::Vanished;
@@ -122,6 +124,7 @@ impl Intake {
                 self.finished(path, Doubt { below, ..Doubt::contents(now) }, now);
             }
             Heard::Renamed { from, to } => self.renamed(from, to, now),
+            Heard::Listed(folder) => self.listed(folder, now),
             Heard::Cookie(name) => {
                 let mut state = self.lock();
                 state.release_all();
@@ -154,6 +157,18 @@ impl Intake {
                 path.split().is_some_and(|(_, name)| is_number(name)) && self.probe(path).is_none()
             }
             _ => false,
+        }
+    }
+
+    fn listed(&self, folder: RelPath, now: Moment) {
+        let mut state = self.lock();
+        if state.lists.len() >= PENDING {
+            state.release_lists();
+        }
+        if state.lists.note(folder, now) {
+            drop(state);
+            // Whoever waits has a deadline now.
+            self.wake();
         }
     }
 
@@ -332,6 +347,10 @@ impl Intake {
         if state.removals.count > 0 && now >= later(state.removals.first, max_delay) {
             state.release_removals();
         }
+        let debounce = state.debounce.min(max_delay);
+        while let Some((since, folder)) = state.lists.take_due(now, debounce) {
+            state.news.bulk.insert_extent(folder, Extent::Names, Cause::Event, since);
+        }
         if state.quiet.is_some() && state.pending.is_empty() && now >= later(state.fed, REST) {
             state.quiet = None;
         }
@@ -344,14 +363,16 @@ impl Intake {
         let oldest = state.by_age.front().map(|(first, _)| later(*first, state.max_delay));
         let removals = (state.removals.count > 0).then(|| later(state.removals.first, state.max_delay));
         let rest = state.quiet.is_some().then(|| later(state.fed, REST));
-        [oldest, removals, rest].into_iter().flatten().min()
+        let lists = state.lists.oldest().map(|since| later(since, state.debounce.min(state.max_delay)));
+        [oldest, removals, rest, lists].into_iter().flatten().min()
     }
 
     /// Paths that wait to fall quiet, and since when the oldest does.
     pub fn waiting(&self) -> (u64, Option<Moment>) {
         let state = self.lock();
         let removals = (state.removals.count > 0).then_some(state.removals.first);
-        (state.pending.len() as u64, state.pending.values().map(|p| p.first).chain(removals).min())
+        let since = state.pending.values().map(|p| p.first).chain(removals).chain(state.lists.oldest()).min();
+        ((state.pending.len() + state.lists.len()) as u64, since)
     }
 
     /// Looks at the disk in another way from now on.

@@ -13,6 +13,7 @@ mod keeping;
 mod large;
 mod lend;
 mod links_across;
+mod links_foreseen;
 mod make;
 mod meeting;
 mod met_links;
@@ -171,6 +172,8 @@ struct Group {
     /// How many names the source's inode has, in the tree and outside.
     nlink: u32,
     contents_in_doubt: bool,
+    /// In a dry run: the leader's file would be made anew.
+    is_remade: bool,
 }
 
 /// Runs one pass until all in the order has been looked at, or `pulse` says stop.

@@ -4,10 +4,11 @@
 use std::sync::{Arc, Mutex, MutexGuard, Weak};
 use std::time::Duration;
 
+use crate::fs::watch::Heard;
 use crate::plan::conflict::Policy;
 use crate::plan::keep::Keep;
 use crate::plan::mirror::Compare;
-use crate::tree::exclude::Exclude;
+use crate::tree::exclude::{Exclude, RESERVED};
 use crate::tree::path::RelPath;
 
 /// What passes go by.
@@ -65,6 +66,16 @@ impl InForce {
         self.now().exclude.skips_either(path)
     }
 
+    /// What is left to hear where it is about paths that are left alone: in which folders a name came or went, since their
+    /// times go across. The program sets those itself where its own folder comes and goes.
+    pub fn rest_of(&self, heard: &Heard) -> Vec<Heard> {
+        if heard.paths().into_iter().flatten().any(|path| path.as_bytes() == RESERVED) {
+            return Vec::new();
+        }
+        let exclude = &self.now().exclude;
+        heard.folders().filter(|folder| !exclude.skips_within(folder, true)).map(Heard::Listed).collect()
+    }
+
     fn lock(&self) -> MutexGuard<'_, State> {
         self.0.lock().unwrap_or_else(|e| e.into_inner())
     }
@@ -108,6 +119,26 @@ mod tests {
 
     fn path(text: &str) -> RelPath {
         RelPath::new(text.as_bytes()).expect("a valid path")
+    }
+
+    #[test]
+    fn of_what_is_left_alone_only_coming_and_going_is_told_of_its_folder() {
+        let in_force = InForce::new(rules("x"));
+        let rest = |heard: Heard| in_force.rest_of(&heard);
+        let listed = |folder: &str| Heard::Listed(path(folder));
+        for quiet in [Heard::Written, Heard::Modified, Heard::Attributes] {
+            assert_eq!(rest(quiet(path("a/x"))), []);
+        }
+        for loud in [Heard::Made, Heard::FolderMade, Heard::Removed, Heard::Left, Heard::Came] {
+            assert_eq!(rest(loud(path("a/x"))), [listed("a")]);
+            assert_eq!(rest(loud(path("x"))), [listed("")]);
+            assert_eq!(rest(loud(path("a/x/b"))), [], "its folder is left alone too");
+            assert_eq!(rest(loud(path(".driftless"))), []);
+        }
+        let renamed = |from: &str, to: &str| rest(Heard::Renamed { from: path(from), to: path(to) });
+        assert_eq!(renamed("a/x", "b/x"), [listed("a"), listed("b")]);
+        assert_eq!(renamed("a/x", "a/x"), [listed("a")]);
+        assert_eq!(renamed("a/x/b", "x"), [listed("")]);
     }
 
     #[test]

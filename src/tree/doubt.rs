@@ -78,6 +78,7 @@ impl Doubt {
 /// How much of a folder is in doubt, beside the names that are.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Extent {
+    /// The folder's own times alone, where no name is in doubt.
     #[default]
     Names,
     /// All that the folder lists, but not what lies in its folders.
@@ -141,7 +142,10 @@ impl DirtySet {
 
     /// Entries and folders in doubt; a tree counts as one.
     pub fn len(&self) -> usize {
-        self.folders.values().map(|f| f.names.len() + usize::from(f.extent != Extent::Names)).sum()
+        self.folders
+            .values()
+            .map(|f| f.names.len() + usize::from(f.extent != Extent::Names || f.names.is_empty()))
+            .sum()
     }
 
     pub fn is_everything(&self) -> bool {
@@ -193,7 +197,7 @@ impl DirtySet {
             for (name, d) in &doubt.names {
                 self.insert(&folder.join(name), *d);
             }
-            if doubt.extent != Extent::Names {
+            if doubt.extent != Extent::Names || doubt.names.is_empty() {
                 self.insert_extent(folder, doubt.extent);
             }
         }

@@ -177,3 +177,60 @@ fn many_names_of_one_file_are_one_file() {
     pair.sync(&[]);
     pair.assert_same();
 }
+
+#[test]
+fn dry_run_names_the_links_that_a_pass_makes_and_no_others() {
+    let pair = Pair::of("a \"one\"\nsub/c \"two\"");
+    let (source, replica) = (pair.source(), pair.replica());
+    for name in ["sub/al", "z"] {
+        disk::hard_link(&source.join("a"), &source.join(name));
+    }
+    // With more workers, it is a matter of chance which name is dealt with first.
+    let lines = |ran: crate::fixture::Ran, words: [[&str; 2]; 4]| {
+        let text = ran.text();
+        let mut found: Vec<String> = text
+            .lines()
+            .filter_map(|line| {
+                let (_, said) = line.split_once(" - INFO - ")?;
+                words.iter().find_map(|[from, to]| Some(format!("{to}{}", said.strip_prefix(from)?)))
+            })
+            .collect();
+        found.sort();
+        found
+    };
+    let planned = [
+        ["Would create link", "link created"],
+        ["Would update link", "link updated"],
+        ["Would copy file", "file copied"],
+        ["Would update file", "file updated"],
+    ];
+    let done = [
+        ["Link created", "link created"],
+        ["Link updated", "link updated"],
+        ["File copied", "file copied"],
+        ["File updated", "file updated"],
+    ];
+    let follows = |what: &str, links: usize| {
+        let dry = lines(pair.sync(&["-n", "-j", "1"]), planned);
+        assert_eq!(dry, lines(pair.sync(&["-n", "-c", "-j", "1"]), planned), "{what}");
+        assert_eq!(dry.iter().filter(|line| line.starts_with("link")).count(), links, "{what}: {dry:?}");
+        assert_eq!(dry, lines(pair.sync(&["-j", "1"]), done), "{what}");
+        for args in [&["-n"][..], &["-n", "-c"]] {
+            let text = pair.sync(args).text();
+            assert!(!text.contains("Would"), "{what}, {args:?}: {text}");
+        }
+    };
+    follows("all is new", 2);
+    disk::remove(&replica.join("sub/al"));
+    follows("one name is gone in the replica", 1);
+    disk::write(&source.join("a"), "one more");
+    follows("the file was written", 2);
+    disk::hard_link(&source.join("sub/c"), &source.join("d"));
+    follows("a file has got another name", 1);
+    fs::copy(replica.join("z"), replica.join("z.new")).expect("copy");
+    fs::rename(replica.join("z.new"), replica.join("z")).expect("rename");
+    disk::remove(&replica.join("a"));
+    disk::remove(&source.join("a"));
+    follows("a name is a file of its own in the replica", 1);
+    pair.assert_same();
+}

@@ -208,7 +208,8 @@ fn service_that_starts_without_its_folders_holds_and_goes_on_when_they_are_there
             });
         };
         told("another folder");
-        watch.client("flush", &["--timeout", "20s"]).expect_code(1);
+        let ran = watch.client("flush", &["--timeout", "20s"]).expect_code(1);
+        assert!(ran.text().contains("held: ") && ran.text().contains("another folder"), "{}", ran.text());
         assert_eq!(fs::read_dir(&folder).expect("list").count(), 1, "the {word} was written to");
         disk::remove(&folder);
         told("is not there");

@@ -192,6 +192,10 @@ fn decay_in_the_source_is_never_copied_and_is_repaired_from_the_replica() {
             let ran = pair.try_sync(&[&["-c"], mode].concat()).expect_code(1);
             assert!(ran.text().contains("decayed, and are not copied"), "{mode:?}: {}", ran.text());
             assert_eq!(fs::read(pair.replica().join("a")).expect("read"), b"contents of a", "{mode:?}");
+            let dry = pair.try_sync(&[&["-n", "-c"], mode].concat()).expect_code(1).text();
+            assert!(dry.contains("decayed, and are not copied") && !dry.contains("Would"), "{mode:?}: {dry}");
+            let dry = pair.sync(&[&["-n"], mode].concat()).text();
+            assert!(!dry.contains("Would"), "an ordinary pass does not look at it: {mode:?}: {dry}");
         }
         assert!(found(&result(&pair, mode, 0)).is_empty(), "the source is not read unasked");
         let repair = [&["--source", "--repair"], mode].concat();

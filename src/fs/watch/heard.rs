@@ -22,6 +22,8 @@ pub enum Heard {
         from: RelPath,
         to: RelPath,
     },
+    /// Of a folder no more than that a name came or went which is left alone: only its own times have moved.
+    Listed(RelPath),
     /// A file in the cookie folder was made: all that was queued before has been heard.
     Cookie(String),
     /// The root folder itself was renamed, removed or unmounted.
@@ -41,10 +43,22 @@ impl Heard {
             | Heard::FolderMade(path)
             | Heard::Removed(path)
             | Heard::Left(path)
-            | Heard::Came(path) => [Some(path), None],
+            | Heard::Came(path)
+            | Heard::Listed(path) => [Some(path), None],
             Heard::Renamed { from, to } => [Some(from), Some(to)],
             Heard::Cookie(_) | Heard::Root | Heard::Lost => [None, None],
         }
+    }
+
+    /// The folders in which a name came or went.
+    pub fn folders(&self) -> impl Iterator<Item = RelPath> + use<> {
+        let names = match self {
+            Heard::Written(_) | Heard::Modified(_) | Heard::Attributes(_) | Heard::Listed(_) => [None, None],
+            heard => heard.paths(),
+        };
+        let [from, to] = names.map(|path| path.and_then(RelPath::split).map(|(folder, _)| folder));
+        let to = to.filter(|to| Some(to) != from.as_ref());
+        from.into_iter().chain(to)
     }
 
     /// Whether it is about no path in particular.

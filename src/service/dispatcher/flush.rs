@@ -24,8 +24,13 @@ struct Flush {
 }
 
 impl Flushes {
-    pub fn begin(&mut self, reply: Sender<Reply>, watches: Vec<Option<&Watches>>) {
+    /// `held`: why nothing is done now.
+    pub fn begin(&mut self, reply: Sender<Reply>, watches: Vec<Option<&Watches>>, held: Option<&str>) {
         static NEXT: AtomicU64 = AtomicU64::new(0);
+        if let Some(reason) = held {
+            let _ = reply.send(Reply::Failed(format!("held: {reason}")));
+            return;
+        }
         let Some(watches) = watches.into_iter().collect::<Option<Vec<_>>>() else {
             let _ = reply.send(Reply::Failed("nothing is watched".into()));
             return;

@@ -115,6 +115,31 @@ fn a_quiet_path_is_released_by_the_debouncer() {
 }
 
 #[test]
+fn a_storm_of_names_that_are_left_alone_is_one_look_at_the_times_of_their_folder_in_a_debounce() {
+    let intake = intake(Kind::File, LONG, 2 * LONG);
+    for _ in 0..1_000 {
+        intake.hear(Heard::Listed(path("a")));
+        intake.hear(Heard::Listed(path("")));
+    }
+    assert_eq!(intake.waiting().0, 2);
+    assert!(intake.take(clock::now()).bulk.is_empty());
+    let mut waiting = crate::service::news::Taken::default();
+    waiting.union(intake.take(later(clock::now(), LONG)).bulk);
+    waiting.insert(&path("b/c"), Doubt::contents(clock::now()), clock::now());
+    let mut together = crate::service::news::Taken::default();
+    together.insert(&path("d"), Doubt::contents(clock::now()), clock::now());
+    together.union(waiting);
+    let dirty = together.dirty;
+    assert_eq!(dirty.seeds(), [path(""), path("a"), path("b")]);
+    assert!(dirty.folder(&path("a")).is_some_and(|doubt| doubt.extent == Extent::Names && doubt.names.is_empty()));
+    assert!(!dirty.covers(&path("a")) && !dirty.covers(&path("e")), "nothing is listed for it");
+    assert!(intake.take(later(clock::now(), LONG)).bulk.is_empty() && intake.waiting() == (0, None));
+    intake.hear(Heard::Listed(path("a")));
+    intake.hear(Heard::Cookie("1".into()));
+    assert!(intake.take(clock::now()).bulk.dirty.folder(&path("a")).is_some(), "a cookie brings it");
+}
+
+#[test]
 fn renames_that_follow_one_another_become_one() {
     let intake = intake(Kind::File, LONG, LONG);
     intake.hear(Heard::Renamed { from: path("a"), to: path("b") });

@@ -4,10 +4,12 @@ use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
 use super::acted::Acted;
+use super::lists::Lists;
 use super::vanished::Vanished;
 use crate::service::news::News;
 use crate::service::quiet::Quiet;
-use crate::tree::doubt::{Doubt, Moment};
+use crate::tree::doubt::{Doubt, Extent, Moment};
+use crate::tree::operation::Cause;
 use crate::tree::path::RelPath;
 
 #[derive(Default)]
@@ -24,6 +26,7 @@ pub(super) struct State {
     pub(super) fed: Moment,
     pub(super) removals: Removals,
     pub(super) vanished: Vanished,
+    pub(super) lists: Lists,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -84,7 +87,14 @@ impl State {
         self.news.bulk.since(first);
     }
 
+    pub(super) fn release_lists(&mut self) {
+        while let Some((since, folder)) = self.lists.take() {
+            self.news.bulk.insert_extent(folder, Extent::Names, Cause::Event, since);
+        }
+    }
+
     pub(super) fn release_all(&mut self) {
+        self.release_lists();
         self.by_age.clear();
         if self.removals.count > 0 {
             self.release_removals();

@@ -165,6 +165,7 @@ impl Worker<'_> {
             let operation = if is_update { Operation::FileUpdated } else { Operation::FileCopied };
             self.pass.replaced(path, expected.as_ref(), Kind::File);
             self.pass.report(operation, path);
+            self.pass.would_remake(path, job.source.id());
             self.count_file(operation, job.source.size);
             node.touch(self.pass);
             return Ok(Claim::Free);

@@ -9,7 +9,7 @@ use rustix::io::Errno;
 use super::files::{Job, Stop, failed};
 use super::keeping::At;
 use super::walk::{Worker, single};
-use super::{Group, Pass, both_ways, folders, links_across};
+use super::{Group, Pass, both_ways, folders, links_across, links_foreseen};
 use crate::fs::archive::Changes;
 use crate::fs::identity::born_at;
 use crate::fs::stage::{Published, Target};
@@ -54,10 +54,7 @@ pub fn settle(pass: &Pass) -> Totals {
         if !pass.pair.options.dry_run {
             settle_group(pass, id, group, &mut touched, &mut totals);
         } else {
-            for path in group.names.iter().filter(|p| Some(*p) != group.leader.as_ref()) {
-                pass.report(Operation::LinkCreated, path);
-                totals.links += 1;
-            }
+            links_foreseen::tell(pass, id, &group, &mut totals);
         }
     }
     if pass.pair.two_way.is_some() && !pass.is_cancelled() {
