@@ -2,9 +2,11 @@
 //! `past` knows; how it comes back, `walk` does.
 
 mod around;
+mod decay;
 mod eyes;
 mod keep;
 mod lost;
+mod names;
 mod past;
 mod place;
 mod told;
@@ -40,6 +42,7 @@ use crate::tree::exclude::RESERVED;
 use crate::tree::history::VERSIONS;
 use crate::tree::path::RelPath;
 use crate::tree::quote::quoted;
+use decay::Decay;
 use eyes::Untold;
 use keep::Keeper;
 use past::Past;
@@ -120,7 +123,8 @@ fn restore(args: &RestoreArgs) -> Result<bool, Failure> {
         (None, None) => return Ok(false),
     };
     let way = (path.clone(), there);
-    let mut walk = Walk::new((&mut past, &to), way, mode, keeper.as_ref(), (&mut told, &pulse));
+    let decay = Decay::of(&found, || client::status(&service_of(args, &found)?).ok());
+    let mut walk = Walk::new((&mut past, &to), way, mode, (keeper.as_ref(), &decay), (&mut told, &pulse));
     let done = walk.run(was.kind);
     drop(walk);
     if !args.dry_run && !mode.in_place {
@@ -315,9 +319,16 @@ fn refuse_replica(folder: &Path, found: &Found) -> Result<(), Failure> {
     let id = (found.replica.device(), found.replica.inode());
     let folder = fs::canonicalize(folder).map_err(|error| cannot_use("place", folder, &error))?;
     let is_replica = |above: &Path| fs::metadata(above).is_ok_and(|above| (above.dev(), above.ino()) == id);
-    match folder.ancestors().any(is_replica) {
-        true => Err(unusable(format!("{} lies in the replica, which is the program's to write", shown(&folder)))),
-        false => Ok(()),
+    if folder.ancestors().any(is_replica) {
+        return Err(unusable(format!("{} lies in the replica, which is the program's to write", shown(&folder))));
+    }
+    // The replica that is read may be a copy of another one, or another pair's.
+    match folder.ancestors().find(|above| which::has_journal(above)) {
+        Some(replica) => {
+            let (folder, replica) = (shown(&folder), shown(replica));
+            Err(unusable(format!("{folder} lies in the replica {replica}, which is the program's to write")))
+        }
+        None => Ok(()),
     }
 }
 

@@ -86,7 +86,8 @@ fn running(target: &Target, path: &Path) -> Result<Folders, String> {
     }
 }
 
-fn has_journal(folder: &Path) -> bool {
+/// Whether a folder is a replica that has a history.
+pub fn has_journal(folder: &Path) -> bool {
     let name = |bytes| std::ffi::OsStr::from_bytes(bytes);
     folder.join(name(RESERVED)).join(name(JOURNAL)).is_dir()
 }

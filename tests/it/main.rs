@@ -37,6 +37,7 @@ mod refusals;
 mod reload;
 mod renames;
 mod restore;
+mod restore_place;
 mod room;
 mod roots;
 mod scrub;

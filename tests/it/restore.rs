@@ -21,22 +21,22 @@ use crate::fixture::{Pair, Ran, run, wrapped};
 use crate::random::{each_seed, number};
 use crate::random_work::Work;
 
-const KEEP: [&str; 2] = ["--keep-versions", "30d"];
+pub const KEEP: [&str; 2] = ["--keep-versions", "30d"];
 
 /// This moment, as the option takes it.
-fn now() -> String {
+pub fn now() -> String {
     let now = SystemTime::now().duration_since(UNIX_EPOCH).expect("after 1970");
     format!("@{}.{:09}", now.as_secs(), now.subsec_nanos())
 }
 
 /// A copy of a tree with all its attributes and links.
-fn copied(from: &Path, to: &Path) {
+pub fn copied(from: &Path, to: &Path) {
     let status = Command::new("cp").arg("-a").arg("--preserve=all").arg(from).arg(to).status().expect("cp");
     assert!(status.success());
 }
 
 impl Pair {
-    fn restore(&self, path: &str, at: &str, args: &[&str]) -> Ran {
+    pub fn restore(&self, path: &str, at: &str, args: &[&str]) -> Ran {
         let mut command = self.command(&["restore", "--at", at]);
         command.args(args).args(["--", path]);
         run(command)
@@ -48,13 +48,13 @@ impl Pair {
         self.restore(path, at, &["--replica", text(&replica), "--to", text(to)])
     }
 
-    fn restore_in_place(&self, path: &str, at: &str, args: &[&str]) -> Ran {
+    pub fn restore_in_place(&self, path: &str, at: &str, args: &[&str]) -> Ran {
         let (source, replica) = (self.source(), self.replica());
         self.restore(path, at, &[&["--replica", text(&replica), "--source", text(&source)], args].concat())
     }
 }
 
-fn text(path: &Path) -> &str {
+pub fn text(path: &Path) -> &str {
     path.to_str().expect("text")
 }
 

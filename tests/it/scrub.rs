@@ -177,6 +177,62 @@ fn a_scrub_and_its_repair_leave_the_history_whole() {
     assert_eq!(told(), before);
 }
 
+/// Neither in place nor elsewhere, as long as nobody changes the file, or puts it right.
+#[test]
+fn what_is_known_to_have_decayed_does_not_come_back() {
+    let pair = Pair::of(TREE);
+    if !has_disk(&pair) {
+        return;
+    }
+    let keep = ["--keep-versions", "30d"];
+    pair.sync(&keep);
+    result(&pair, &[], 0);
+    rot(&pair, Rots::Replica, "a");
+    assert_eq!(found(&result(&pair, &[], 1)), is_found("a", "decayed"));
+    let (source, replica) = (pair.source(), pair.replica());
+    let sides = ["--replica", replica.to_str().expect("text"), "--source", source.to_str().expect("text")];
+    let restore = |args: &[&str], code: i32| {
+        let ran = run(pair.command(&[&["restore", ".", "--at", &crate::restore::now()], args].concat()));
+        let ran = ran.expect_code(code);
+        assert_eq!(ran.text().contains("cannot restore 'a': its contents in the replica have decayed"), code != 0);
+        ran
+    };
+    fs::remove_file(source.join("b")).expect("removed");
+    for args in [&["-n"][..], &["--force"], &[]] {
+        restore(&[&sides[..], args].concat(), 1);
+    }
+    let here = |name: &str| fs::read_to_string(source.join(name)).expect("read");
+    assert_eq!((here("a").as_str(), here("b").as_str()), ("contents of a", "contents of b"), "the rest goes on");
+    fs::remove_file(source.join("a")).expect("removed");
+    restore(&[&sides[..], &["--force"]].concat(), 1);
+    assert!(!source.join("a").exists());
+    fs::write(source.join("a"), "new contents").expect("written");
+    // A service that runs has the archive open, and tells it.
+    let (to, control) = (pair.top().join("to"), pair.control());
+    let at = crate::restore::now();
+    let watch = pair.watch(&keep);
+    watch.flush();
+    watch.stop();
+    restore(&sides, 0);
+    rot(&pair, Rots::Replica, "c");
+    assert_eq!(found(&result(&pair, &[], 1)), is_found("c", "decayed"));
+    let watch = pair.watch(&keep);
+    let ran = run(pair.command(&[
+        "restore",
+        ".",
+        "--at",
+        &at,
+        "--control",
+        control.to_str().expect("text"),
+        "--to",
+        to.to_str().expect("text"),
+    ]));
+    let ran = ran.expect_code(1);
+    assert!(ran.text().contains("cannot restore 'c': its contents in the replica have decayed"), "{}", ran.text());
+    assert!(!to.join("c").exists() && to.join("sub/d").exists());
+    watch.stop();
+}
+
 #[test]
 fn decay_in_the_source_is_never_copied_and_is_repaired_from_the_replica() {
     for mode in [&[][..], &["--two-way"]] {

@@ -22,7 +22,7 @@ use crate::fs::metadata;
 use crate::fs::root::Root;
 use crate::fs::scan;
 use crate::plan::rewind::{Regions, Rewind, Source, Was};
-use crate::tree::entry::{Kind, Stat, Time};
+use crate::tree::entry::{Stat, Time};
 use crate::tree::exclude::RESERVED;
 use crate::tree::history::{Attributes, Event, Line, VERSIONS};
 use crate::tree::path::RelPath;
@@ -32,6 +32,8 @@ const TRIES: u32 = 200;
 
 /// The names in a folder, and its attributes.
 pub type Listed = (Vec<Box<[u8]>>, Attributes);
+/// Where something is, and what it is.
+pub type Now = (Rc<OwnedFd>, Vec<u8>, Stat);
 
 #[derive(Debug)]
 pub struct Past {
@@ -359,17 +361,19 @@ impl Past {
         }
     }
 
-    /// Whether the replica has the same at this path now, as far as its size and its time tell.
+    /// What the replica has at this path now: its folder, its name there, and what it is.
     ///
     /// # Errors
     /// As of fstatat(2).
-    pub fn has_now(&mut self, path: &RelPath, other: &Stat) -> Result<bool, Errno> {
+    pub fn now(&mut self, path: &RelPath) -> Result<Option<Now>, Errno> {
         self.open = [None, None];
-        match self.look_at(&Source::Current(path.clone())) {
-            Ok(stat) if other.kind == Kind::Directory => Ok(stat.kind == Kind::Directory),
-            Ok(stat) => Ok((stat.kind, stat.size, stat.mtime) == (other.kind, other.size, other.mtime)),
-            Err(Errno::NOENT | Errno::NOTDIR) => Ok(false),
-            Err(error) => Err(error),
+        let look = |(folder, name): (Rc<OwnedFd>, Vec<u8>)| {
+            let stat = exact::look(folder.as_fd(), &name)?;
+            Ok(Some((folder, name, stat)))
+        };
+        match self.place(&Source::Current(path.clone())).and_then(look) {
+            Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP) => Ok(None),
+            done => done,
         }
     }
 }

@@ -12,8 +12,12 @@ use crate::fs::copy::Fault;
 use crate::fs::exact;
 use crate::fs::metadata::{self, CAPABILITY};
 use crate::fs::scan;
+use crate::plan::rewind::Source;
 use crate::tree::entry::{Kind, Stat};
 use crate::tree::path::RelPath;
+
+const SUSPECT: &str = "it has the size and time of what would come back, and other contents: one of the two may have decayed; \
+                       `driftless scrub --source` tells which; --force replaces it";
 
 impl Walk<'_> {
     /// Whether what is there is what was there then.
@@ -71,7 +75,11 @@ impl Walk<'_> {
         now: &Stat,
     ) -> Result<bool, Errno> {
         if !self.mode.force {
-            self.told.left(path, "it is other than it was then; --force replaces it");
+            let why = match folder.map(|folder| self.is_suspect(path, (folder, name), now)).transpose()? {
+                Some(true) => SUSPECT,
+                _ => "it is other than it was then; --force replaces it",
+            };
+            self.told.left(path, why);
             return Ok(false);
         }
         let Some(folder) = folder else { return Ok(true) };
@@ -116,15 +124,63 @@ impl Walk<'_> {
 
     /// Sees to it that something that goes is kept. Returns whether it may go.
     fn keep(&mut self, path: &RelPath, folder: BorrowedFd, name: &[u8], now: &Stat) -> Result<bool, Errno> {
-        if self.mode.is_served && !self.past.has_now(path, now)? {
+        if self.mode.is_served && !self.has_now(path, (folder, name), now)? {
             self.told.left(path, "the replica does not have it as it is now, so that it would be lost");
             return Ok(false);
         }
         if let Some(keeper) = self.keeper.filter(|_| !self.mode.dry_run) {
-            let is_alike = self.past.has_now(path, now)?;
+            let is_alike = self.has_now(path, (folder, name), now)?;
             keeper.keep(self.past.replica(), path, (folder, name), (now.kind, is_alike), self.pulse)?;
         }
         Ok(true)
+    }
+
+    /// Whether the replica has the same at this path now, to the last byte: equal sizes and times say nothing of what has
+    /// decayed, and what goes because of this is nowhere else.
+    fn has_now(&mut self, path: &RelPath, (folder, name): (BorrowedFd, &[u8]), now: &Stat) -> Result<bool, Errno> {
+        let Some((there, own, stat)) = self.past.now(path)? else { return Ok(false) };
+        if (stat.kind, stat.size, stat.mtime) != (now.kind, now.size, now.mtime) {
+            return Ok(false);
+        }
+        match now.kind {
+            Kind::File => {
+                let here = exact::open(folder, name)?;
+                // What cannot be read in the replica, it does not have.
+                let Ok(there) = exact::open(there.as_fd(), &own) else { return Ok(false) };
+                let sparse = stat.is_sparse() && now.is_sparse();
+                match compare::same_contents(here.as_fd(), there.as_fd(), sparse, self.pulse) {
+                    Err(Fault::Write(_)) => Ok(false),
+                    done => done.map_err(errno),
+                }
+            }
+            Kind::Symlink => {
+                Ok(fs::readlinkat(folder, name, Vec::new())? == fs::readlinkat(there.as_fd(), &*own, Vec::new())?)
+            }
+            _ => Ok(stat.rdev == now.rdev),
+        }
+    }
+
+    /// Whether what would come back is the replica's present file, and differs from what is there in its contents alone:
+    /// one of the two has decayed, or was written to with its time put back.
+    fn is_suspect(&mut self, path: &RelPath, (folder, name): (BorrowedFd, &[u8]), now: &Stat) -> Result<bool, Errno> {
+        let pulse = self.pulse;
+        let suspect = self.past.with(path, |was, (from, old), confirm| {
+            let is_current = matches!(was.source, Some(Source::Current(_)));
+            let Some(stat) = was.stat.filter(|stat| is_current && stat.kind == Kind::File) else { return Ok(false) };
+            if (stat.kind, stat.size, stat.mtime) != (now.kind, now.size, now.mtime) {
+                return Ok(false);
+            }
+            let (one, other) = (exact::open(from, old)?, exact::open(folder, name)?);
+            let sparse = stat.is_sparse() && now.is_sparse();
+            let is_same = compare::same_contents(one.as_fd(), other.as_fd(), sparse, pulse).map_err(errno)?;
+            confirm()?;
+            Ok(!is_same)
+        });
+        match suspect {
+            // A folder has no contents of its own.
+            Err(Errno::ISDIR) => Ok(false),
+            done => done,
+        }
     }
 
     /// Removes a folder with all that the replica has of it, too. Returns whether it is gone.

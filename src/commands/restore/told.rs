@@ -129,6 +129,16 @@ impl Told {
         let _ = writeln!(io::stderr(), "driftless: cannot restore {}: what was kept of it is gone", name(path));
     }
 
+    /// It is there still, with contents that nobody has written.
+    pub fn decayed(&mut self, path: &RelPath) {
+        self.failed += 1;
+        let _ = writeln!(
+            io::stderr(),
+            "driftless: cannot restore {}: its contents in the replica have decayed",
+            name(path)
+        );
+    }
+
     /// What could not be set: said once a kind.
     pub fn lost(&mut self, lost: Lost, path: &RelPath) {
         let before = self.lost;

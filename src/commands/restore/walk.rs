@@ -8,7 +8,7 @@ use std::rc::Rc;
 use rustix::fs;
 use rustix::io::Errno;
 
-use super::eyes::Entry;
+use super::decay::Decay;
 use super::keep::Keeper;
 use super::past::Past;
 use super::told::{Done, Told};
@@ -23,6 +23,7 @@ use crate::tree::entry::{Kind, Stat};
 use crate::tree::exclude::RESERVED;
 use crate::tree::history::Attributes;
 use crate::tree::path::RelPath;
+use crate::tree::quote::quoted;
 
 /// So many folders are kept open, of a tree that may be deeper.
 const OPEN: usize = 200;
@@ -43,6 +44,7 @@ pub struct Walk<'a> {
     pub(super) to: &'a Root,
     pub(super) mode: Mode,
     pub(super) keeper: Option<&'a Keeper>,
+    decay: &'a Decay<'a>,
     pub(super) told: &'a mut Told,
     pub(super) rights: Rights,
     pub(super) pulse: &'a Pulse,
@@ -53,9 +55,9 @@ pub struct Walk<'a> {
     /// The path in the past, and where it goes.
     way: (RelPath, RelPath),
     /// Where the first name of an inode is, of those that have several.
-    linked: HashMap<(u64, u64), RelPath>,
+    pub(super) linked: HashMap<(u64, u64), RelPath>,
     /// What an inode that stays was, of those that have several names there.
-    stays: HashMap<(u64, u64), (u64, u64)>,
+    pub(super) stays: HashMap<(u64, u64), (u64, u64)>,
 }
 
 struct Frame {
@@ -70,6 +72,8 @@ struct Frame {
     others: Vec<Box<[u8]>>,
     /// Something in it is not as it was then.
     differs: bool,
+    /// Its time was that of then, before anything came back in it.
+    had_time: bool,
 }
 
 enum Step {
@@ -83,13 +87,13 @@ impl<'a> Walk<'a> {
         (past, to): (&'a mut Past, &'a Root),
         way: (RelPath, RelPath),
         mode: Mode,
-        keeper: Option<&'a Keeper>,
+        (keeper, decay): (Option<&'a Keeper>, &'a Decay<'a>),
         (told, pulse): (&'a mut Told, &'a Pulse),
     ) -> Self {
         let workshop = Workshop::new(to, mode.in_place);
         let (rights, abilities) = (Rights::of_this_process(), Abilities::default());
         let (lifted, linked, stays) = (Vec::new(), HashMap::new(), HashMap::new());
-        Self { past, to, mode, keeper, told, rights, pulse, workshop, lifted, abilities, way, linked, stays }
+        Self { past, to, mode, keeper, decay, told, rights, pulse, workshop, lifted, abilities, way, linked, stays }
     }
 
     /// Brings all of it back. What fails is told, and the rest goes on.
@@ -165,7 +169,8 @@ impl<'a> Walk<'a> {
                 (None, _) => return Err(Errno::NOENT),
             };
             match self.to.open_folder(&above.0) {
-                Err(Errno::NOENT) if self.mode.in_place => {}
+                // What is no folder now makes way, or not, when it is met.
+                Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP) if self.mode.in_place => {}
                 folder => {
                     frames.push(Frame {
                         path: above.1,
@@ -175,6 +180,7 @@ impl<'a> Walk<'a> {
                         is_new: false,
                         others: Vec::new(),
                         differs: true,
+                        had_time: false,
                     });
                     return Ok(());
                 }
@@ -215,7 +221,9 @@ impl<'a> Walk<'a> {
         if let Some(only) = only {
             names = vec![only];
         }
-        Ok(Frame { path, folder, names, attributes: Some(attributes), is_new, others, differs: false })
+        let time = folder.as_ref().map(|folder| exact::stat(folder.as_fd())).transpose()?.map(|stat| stat.mtime);
+        let had_time = !is_new && time == Some(attributes.mtime);
+        Ok(Frame { path, folder, names, attributes: Some(attributes), is_new, others, differs: false, had_time })
     }
 
     /// A folder is as full as it gets.
@@ -223,8 +231,12 @@ impl<'a> Walk<'a> {
         let Some(mut frame) = frames.pop() else { return Ok(()) };
         let done = self.finish(&mut frame);
         if let Some(above) = frames.last_mut() {
-            if above.folder.is_none() && !self.mode.dry_run {
-                above.folder = Some(Rc::new(self.to.open_folder(&self.there(&above.path))?));
+            if above.folder.is_none() && (self.mode.in_place || !self.mode.dry_run) {
+                above.folder = match self.to.open_folder(&self.there(&above.path)) {
+                    // A dry run has made nothing.
+                    Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP) if self.mode.dry_run => None,
+                    folder => Some(Rc::new(folder?)),
+                };
             }
             above.differs |= done.is_err();
         }
@@ -255,7 +267,7 @@ impl<'a> Walk<'a> {
         }
         others?;
         let Some(attributes) = &frame.attributes else { return Ok(()) };
-        let Some(folder) = frame.folder.as_ref().filter(|_| !self.mode.dry_run) else { return Ok(()) };
+        let Some(folder) = &frame.folder else { return Ok(()) };
         let folder = folder.as_fd();
         let now = exact::stat(folder)?;
         let wanted = stat_of(&now, attributes);
@@ -271,8 +283,16 @@ impl<'a> Walk<'a> {
                 self.told.left(&frame.path, "its attributes are others than they were then; --force sets them");
             }
             if !alike || frame.differs {
+                if frame.had_time && now.mtime != wanted.mtime && !self.mode.dry_run {
+                    let (wanted, own) = (Stat { mtime: wanted.mtime, ..now }, metadata::xattrs(folder)?);
+                    let lost = metadata::apply(folder, &wanted, &own, (&now, Some(&own)), &self.rights)?;
+                    self.told.lost(lost, &frame.path);
+                }
                 return Ok(());
             }
+        }
+        if self.mode.dry_run {
+            return Ok(());
         }
         if self.mode.in_place {
             fs::fsync(folder)?;
@@ -311,6 +331,10 @@ impl<'a> Walk<'a> {
             self.told.same();
             return Ok(Step::Done);
         }
+        if self.decay.has(&was) {
+            self.told.decayed(path);
+            return Ok(Step::Differs);
+        }
         if let Some(now) = &now
             && !self.may_replace(path, (folder, name), now)?
         {
@@ -345,36 +369,6 @@ impl<'a> Walk<'a> {
         Ok(Step::Done)
     }
 
-    /// Whether something that is there has the names in common that it had then.
-    fn is_linked_alike(&mut self, was: &Entry, path: &RelPath, now: &Stat) -> Result<bool, Errno> {
-        let Some(stat) = &was.stat else { return Ok(false) };
-        let id = (stat.dev, stat.ino);
-        if now.is_linked() && self.stays.get(&(now.dev, now.ino)).is_some_and(|other| *other != id) {
-            return Ok(false);
-        }
-        if let Some(first) = self.linked.get(&id) {
-            let (parent, name) = first.split().ok_or(Errno::ISDIR)?;
-            let first = self.to.open_folder(&parent).and_then(|parent| exact::look(parent.as_fd(), name));
-            return Ok(first.is_ok_and(|first| first.id() == now.id()));
-        }
-        if now.is_linked() {
-            self.stays.insert((now.dev, now.ino), id);
-        }
-        self.is_named(was, path);
-        Ok(true)
-    }
-
-    /// Notes where an inode has its first name; where it was, if this is another one.
-    fn is_named(&mut self, was: &Entry, path: &RelPath) -> Option<RelPath> {
-        let stat = was.stat.filter(Stat::is_linked)?;
-        let id = (stat.dev, stat.ino);
-        let first = self.linked.get(&id).cloned();
-        if first.is_none() {
-            self.linked.insert(id, self.there(path));
-        }
-        first
-    }
-
     fn folder(
         &mut self,
         path: &RelPath,
@@ -384,10 +378,15 @@ impl<'a> Walk<'a> {
         if now.is_some_and(|now| now.kind == Kind::Directory) {
             return Ok(Step::Enter { is_new: false });
         }
-        if let Some(now) = now
-            && !self.may_replace(path, (folder, name), now)?
-        {
-            return Ok(Step::Differs);
+        if let Some(now) = now {
+            if !self.mode.force && self.way_to(path).is_some() {
+                let why = format!("{} is no folder now; --force replaces it", quoted(path.as_bytes()));
+                self.told.left(&self.way.0, &why);
+                return Ok(Step::Differs);
+            }
+            if !self.may_replace(path, (folder, name), now)? {
+                return Ok(Step::Differs);
+            }
         }
         self.lift(folder);
         if let (Some(folder), false) = (folder, self.mode.dry_run) {
