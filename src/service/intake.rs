@@ -5,6 +5,7 @@ mod acted;
 mod lists;
 mod vanished;
 mod waiting;
+mod written;
 
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
@@ -184,8 +185,14 @@ impl Intake {
                 Some(_) => {}
             }
         }
-        // What an event said of the old name holds for the new one.
+        // What was heard of the old name holds for the new one.
         let doubt = state.pending.get(&from).map_or(doubt, |p| Doubt { below, ..p.doubt }.or(doubt));
+        // Of a folder, the ctimes of the files within tell what was not remembered.
+        let contents = doubt.contents || !below && state.written.may_be(&from);
+        let doubt = Doubt { contents, ..doubt };
+        for within in state.written.renamed(&from, &to, now) {
+            state.news.bulk.insert(&within, Doubt::contents(now), now);
+        }
         let debounce = state.debounce;
         state.acted.note(&to, now, debounce);
         let lane = if below { &mut state.news.bulk } else { &mut state.news.express };
@@ -200,6 +207,9 @@ impl Intake {
 
     fn finished(self: &Arc<Self>, path: RelPath, doubt: Doubt, now: Moment) {
         let mut state = self.lock();
+        if doubt.contents && !doubt.below {
+            state.written.note(&path, now);
+        }
         let debounce = state.debounce;
         let way = state.acted.way(&path, now, debounce);
         match way {
@@ -229,6 +239,9 @@ impl Intake {
     fn waits(self: &Arc<Self>, path: RelPath, doubt: Doubt, now: Moment, is_removal: bool) {
         let mut state = self.lock();
         let state = &mut *state;
+        if doubt.contents && !is_removal {
+            state.written.note(&path, now);
+        }
         if state.debounce.is_zero() {
             state.news.bulk.insert(&path, doubt, now);
             return self.wake();
@@ -327,8 +340,9 @@ impl Intake {
         self.wake();
     }
 
-    /// Takes all news, and what has waited too long.
-    pub fn take(&self, now: Moment) -> News {
+    /// Takes all news, and what has waited too long. `oldest`: when the oldest event was read of those that were taken before
+    /// and are not dealt with, apart from those about what fails.
+    pub fn take(&self, now: Moment, oldest: Option<Moment>, is_failing: impl Fn(&RelPath) -> bool) -> News {
         let mut state = self.lock();
         let max_delay = state.max_delay;
         while let Some((first, path)) = state.by_age.front() {
@@ -354,6 +368,9 @@ impl Intake {
         if state.quiet.is_some() && state.pending.is_empty() && now >= later(state.fed, REST) {
             state.quiet = None;
         }
+        let state = &mut *state;
+        let oldest = state.oldest().into_iter().chain(oldest).min();
+        state.written.forget(oldest, is_failing);
         std::mem::take(&mut state.news)
     }
 

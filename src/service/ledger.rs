@@ -102,6 +102,10 @@ impl Ledger {
         self.paths.iter()
     }
 
+    pub fn has(&self, path: &RelPath) -> bool {
+        self.paths.contains_key(path)
+    }
+
     pub fn is_empty(&self) -> bool {
         self.paths.is_empty()
     }

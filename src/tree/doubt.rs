@@ -27,20 +27,22 @@ pub struct Doubt {
     pub contents: bool,
     /// A folder in whose tree anything may have changed, not only the folder's own attributes.
     pub below: bool,
+    /// It was heard of a folder above, and says nothing of what else may have been heard of this name.
+    pub is_inherited: bool,
     pub asked: Cause,
 }
 
 impl Doubt {
     pub fn contents(at: Moment) -> Self {
-        Self { at, first: at, contents: true, below: false, asked: Cause::Event }
+        Self { contents: true, ..Self::attributes(at) }
     }
 
     pub fn attributes(at: Moment) -> Self {
-        Self { at, first: at, contents: false, below: false, asked: Cause::Event }
+        Self { at, first: at, contents: false, below: false, is_inherited: false, asked: Cause::Event }
     }
 
     pub fn subtree(at: Moment) -> Self {
-        Self { at, first: at, contents: true, below: true, asked: Cause::Event }
+        Self { below: true, ..Self::contents(at) }
     }
 
     /// Doubt without any event: something may have changed of which nothing was heard.
@@ -60,7 +62,7 @@ impl Doubt {
 
     /// Whether all that was heard leaves the contents as they were.
     pub fn spares_contents(self) -> bool {
-        !self.contents && self.at > Moment::default()
+        !self.contents && !self.is_inherited && self.at > Moment::default()
     }
 
     pub fn or(self, other: Self) -> Self {
@@ -69,6 +71,7 @@ impl Doubt {
             first: self.first.min(other.first),
             contents: self.contents || other.contents,
             below: self.below || other.below,
+            is_inherited: self.is_inherited && other.is_inherited,
             // What an event spoke of would be looked at without the others.
             asked: self.asked.min(other.asked),
         }
@@ -257,7 +260,7 @@ impl DirtySet {
             let doubt = self.folders.get(&parent);
             near.is_covered |= doubt.is_some_and(|f| f.extent == Extent::Tree);
             let named = doubt.and_then(|f| f.names.get(name)).filter(|d| d.below);
-            near.above = near.above.or(named.copied());
+            near.above = near.above.or(named.map(|doubt| Doubt { is_inherited: true, ..*doubt }));
             at = parent;
         }
         near.is_covered |= near.above.is_some();
@@ -324,7 +327,7 @@ mod tests {
                 prop::bool::ANY.prop_map(|e| if e { Cause::Event } else { Cause::Retry })
             )
                 .prop_map(|(p, contents, below, at, asked)| {
-                    Step::Name(p, Doubt { at: Moment(at), first: Moment(at), contents, below, asked })
+                    Step::Name(p, Doubt { contents, below, asked, ..Doubt::attributes(Moment(at)) })
                 }),
             (path(), prop::sample::select(vec![Extent::Listing, Extent::Tree])).prop_map(|(p, e)| Step::Extent(p, e)),
         ]

@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::path::Path;
+use std::time::Duration;
 
 use crate::disk;
 use crate::fixture::{Pair, Watch};
@@ -117,6 +118,23 @@ fn change_before_and_after_a_rename_is_not_lost() {
     rename(&pair, "folder", "moved");
     disk::chmod(&pair.source().join("moved/x"), 0o600);
     disk::write(&pair.source().join("a"), "a new one under the old name");
+    watch.assert_follows();
+}
+
+#[test]
+fn writing_that_no_time_shows_goes_along_with_each_new_name() {
+    const RENAMES: [&[(&str, &str)]; 3] =
+        [&[("a/x", "a/y")], &[("a/x", "a/y"), ("a/y", "b")], &[("a", "b"), ("b", "c")]];
+    let pair = Pair::new();
+    let of = |n: usize, name: &str| format!("{n}/{name}");
+    (0..30).for_each(|n| disk::write(&pair.source().join(of(n, "a/x")), "some contents"));
+    // What was made in this moment would be compared in any case.
+    std::thread::sleep(Duration::from_millis(100));
+    let watch = pair.watch(&[]);
+    for n in 0..30 {
+        disk::rewrite_unseen(&pair.source().join(of(n, "a/x")));
+        RENAMES[n % 3].iter().for_each(|(from, to)| rename(&pair, &of(n, from), &of(n, to)));
+    }
     watch.assert_follows();
 }
 

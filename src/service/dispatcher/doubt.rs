@@ -17,7 +17,8 @@ impl Dispatcher {
 
     fn take_news_of(&mut self, at: usize) {
         let way = &mut self.ways[at];
-        let News { express, bulk, lost, linked, is_root_moved, cookies } = way.intake.take(clock::now());
+        let News { express, bulk, lost, linked, is_root_moved, cookies } =
+            way.intake.take(clock::now(), way.oldest(), |path| way.ledger.has(path));
         if let Some(since) = lost {
             way.pair.log.warn("Events were lost: everything is looked at again");
             way.pair.archive.distrust();

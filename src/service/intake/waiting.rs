@@ -6,6 +6,7 @@ use std::time::Duration;
 use super::acted::Acted;
 use super::lists::Lists;
 use super::vanished::Vanished;
+use super::written::Written;
 use crate::service::news::News;
 use crate::service::quiet::Quiet;
 use crate::tree::doubt::{Doubt, Extent, Moment};
@@ -27,6 +28,7 @@ pub(super) struct State {
     pub(super) removals: Removals,
     pub(super) vanished: Vanished,
     pub(super) lists: Lists,
+    pub(super) written: Written,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -50,6 +52,14 @@ pub(super) struct Removals {
 }
 
 impl State {
+    /// At the latest when the oldest event was read of those that are not handed on.
+    pub(super) fn oldest(&self) -> Option<Moment> {
+        let waiting = self.by_age.front().map(|(first, _)| *first);
+        let removals = (self.removals.count > 0).then_some(self.removals.first);
+        let news = [self.news.express.oldest, self.news.bulk.oldest];
+        [waiting, removals].into_iter().chain(news).flatten().min()
+    }
+
     pub(super) fn release(&mut self, path: &RelPath) {
         if let Some(pending) = self.pending.remove(path) {
             self.news.bulk.insert(path, pending.doubt, pending.first);
