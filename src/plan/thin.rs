@@ -144,8 +144,7 @@ impl<D: FnMut(u32)> Thin<D> {
             self.settle();
             self.group = Some(group);
         }
-        let is_note = matches!(line.event, Event::Thinned { .. } | Event::Follows { .. });
-        if group.0 == Share::All || self.survey.is_too_much || number >= LINES || is_note {
+        if group.0 == Share::All || self.survey.is_too_much || number >= LINES || line.event.is_note() {
             return;
         }
         if self.survey.void.contains(&line.at) {

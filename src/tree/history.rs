@@ -126,6 +126,11 @@ impl Event {
         }
     }
 
+    /// Whether it is for who goes back in time alone: nothing has happened then.
+    pub fn is_note(&self) -> bool {
+        matches!(self, Self::Thinned { .. } | Self::Follows { .. })
+    }
+
     /// As the journal and those who read it call it.
     pub fn word(&self) -> &'static str {
         match self {
@@ -179,6 +184,11 @@ pub fn kind_word(kind: Kind) -> &'static str {
 }
 
 impl Line {
+    /// One about the journal itself.
+    pub fn of_journal(at: Time, event: Event) -> Self {
+        Self { at, path: RelPath::root(), event, by: By::Cause(Cause::Sweep), in_source: false }
+    }
+
     /// The line with its sum and its end.
     pub fn encode(&self, out: &mut Vec<u8>) {
         let start = out.len();

@@ -70,7 +70,7 @@ pub fn tell(
             let is_outside =
                 window.since.is_some_and(|since| line.at < since) || known.last.is_none_or(|last| line.at > last);
             let is_void = matches!(line.event, Event::Void { .. }) || known.void.contains(&line.at);
-            if is_outside || is_void || is_note(&line.event) || !(is_mark(&line.event) || story.has(&line)) {
+            if is_outside || is_void || line.event.is_note() || !(is_mark(&line.event) || story.has(&line)) {
                 continue;
             }
             let kept =
@@ -89,11 +89,6 @@ pub fn tell(
 /// Whether it concerns the journal itself.
 pub fn is_mark(event: &Event) -> bool {
     matches!(event, Event::Since | Event::Gap | Event::Began | Event::Ended)
-}
-
-/// Whether it is for who goes back in time alone.
-fn is_note(event: &Event) -> bool {
-    matches!(event, Event::Thinned { .. } | Event::Follows { .. })
 }
 
 /// Why nothing, or no more, is told.
@@ -162,7 +157,7 @@ fn learn(
                 unread.damaged_in.insert(name.clone());
             }
             let Text::Line(line) = text else { continue };
-            if is_note(&line.event) {
+            if line.event.is_note() {
                 continue;
             }
             if window.since.is_some_and(|since| line.at < since) {

@@ -10,9 +10,7 @@ use rustix::io::Errno;
 use super::{ahead, backward, open_or_make, reading};
 use crate::fs::stage::{is_there, open_reserved};
 use crate::tree::entry::Time;
-use crate::tree::history::{By, Event, JOURNAL, Line};
-use crate::tree::operation::Cause;
-use crate::tree::path::RelPath;
+use crate::tree::history::{Event, JOURNAL, Line};
 
 /// So much of what was said waits in memory at most.
 const WAITING: usize = 64 << 10;
@@ -76,8 +74,7 @@ impl Journal {
     }
 
     fn mark(&mut self, event: Event) {
-        let (path, by) = (RelPath::root(), By::Cause(Cause::Sweep));
-        self.say(|at| Line { at, path, event, by, in_source: false });
+        self.say(|at| Line::of_journal(at, event));
     }
 
     /// Puts a line into memory. Returns its time.
@@ -132,7 +129,7 @@ impl Journal {
 
     /// Appends what waits, all of it or nothing: who waits for the same lines tries again.
     fn append(&mut self) -> Result<(), Errno> {
-        let (name, mut first) = (self.current(), Vec::new());
+        let name = self.current();
         if self.file.as_ref().is_none_or(|(open, file)| *open != name || !is_there(file)) {
             self.ensure_folder()?;
             let flags = OFlags::RDWR | OFlags::CREATE | OFlags::APPEND | OFlags::NOFOLLOW | OFlags::CLOEXEC;
@@ -141,37 +138,37 @@ impl Journal {
             if ends_torn(&file)? {
                 append(&file, b"\n")?;
             }
-            first = self.follows(&file, &name)?;
+            if fs::fstat(&file)?.st_size == 0 {
+                self.go_on_from_before(&name)?;
+            }
             self.file = Some((name, file));
         }
         let Some((_, file)) = &self.file else { return Err(Errno::BADF) };
         let before = fs::fstat(file)?.st_size;
         self.unsynced = true;
-        let all = [&first[..], &self.waiting].concat();
-        append(file, &all).inspect_err(|_| {
+        append(file, &self.waiting).inspect_err(|_| {
             // Where even that fails, half a line is passed over by who reads.
             let _ = fs::ftruncate(file, u64::try_from(before).unwrap_or(0));
         })
     }
 
-    /// The first line of a file that was just begun: which one it goes on from.
-    fn follows(&self, file: &OwnedFd, name: &str) -> Result<Vec<u8>, Errno> {
-        let mut text = Vec::new();
-        if fs::fstat(file)?.st_size == 0
-            && let Some(before) =
-                reading::segments(self.folder.as_fd())?.into_iter().rfind(|known| known.as_str() < name)
-        {
-            let at = earlier(self.first_waiting(), 1);
-            let (path, by, event) = (RelPath::root(), By::Cause(Cause::Sweep), Event::Follows { file: before });
-            Line { at, path, event, by, in_source: false }.encode(&mut text);
-        }
-        Ok(text)
+    /// Has a file that was just begun say which one it goes on from.
+    fn go_on_from_before(&mut self, name: &str) -> Result<(), Errno> {
+        let before = reading::segments(self.folder.as_fd())?.into_iter().rfind(|known| known.as_str() < name);
+        self.put_first(before.map(|file| Event::Follows { file }).into_iter());
+        Ok(())
     }
 
-    /// The time of the first line that is still to be written.
-    fn first_waiting(&self) -> Time {
+    /// Puts lines about the journal itself right before what waits.
+    fn put_first(&mut self, events: impl ExactSizeIterator<Item = Event>) {
         let first = self.waiting.split(|byte| *byte == b'\n').find_map(Line::decode);
-        first.map_or(self.last, |line| line.at)
+        let first = first.map_or(self.last, |line| line.at);
+        let (mut lines, mut steps) = (Vec::new(), u32::try_from(events.len()).unwrap_or(0));
+        for event in events {
+            Line::of_journal(earlier(first, steps), event).encode(&mut lines);
+            steps -= 1;
+        }
+        self.waiting.splice(0..0, lines);
     }
 
     /// Makes the journal anew where somebody has removed it: the history begins once more.
@@ -180,15 +177,8 @@ impl Journal {
             return Ok(());
         }
         self.folder = open_or_make(open_reserved(self.root.as_fd())?.as_fd(), JOURNAL)?;
-        let mut lines = Vec::new();
-        // Right before what waits: of what was told earlier nothing is left.
-        let first = self.first_waiting();
-        for (steps, event) in [(2, Event::Since), (1, Event::Began)] {
-            let at = earlier(first, steps);
-            let (path, by) = (RelPath::root(), By::Cause(Cause::Sweep));
-            Line { at, path, event, by, in_source: false }.encode(&mut lines);
-        }
-        self.waiting.splice(0..0, lines);
+        // Of what was told earlier nothing is left.
+        self.put_first([Event::Since, Event::Began].into_iter());
         Ok(())
     }
 
@@ -248,8 +238,7 @@ pub fn segment(at: Time) -> String {
 /// When the last line was written, and whether everything is told up to there: nothing but a `since` follows a gap.
 fn state(folder: &OwnedFd) -> Result<(Time, bool), Errno> {
     for name in reading::segments(folder.as_fd())?.iter().rev() {
-        let is_told = |line: &Line| !matches!(line.event, Event::Follows { .. } | Event::Thinned { .. });
-        if let Some(line) = backward::lines(folder.as_fd(), name)?.find(is_told) {
+        if let Some(line) = backward::lines(folder.as_fd(), name)?.find(|line| !line.event.is_note()) {
             return Ok((line.at, line.event != Event::Gap));
         }
     }

@@ -12,9 +12,7 @@ use crate::fs::history::thinning::{Step, Sum, decoded, word};
 use crate::plan::keep::{Policy, Share};
 use crate::plan::thin::{Survey, Thin};
 use crate::tree::entry::Time;
-use crate::tree::history::{By, Event, Line};
-use crate::tree::operation::Cause;
-use crate::tree::path::RelPath;
+use crate::tree::history::{Event, Line};
 
 const HOUR: i64 = 3600;
 
@@ -135,8 +133,7 @@ impl Work {
         let (mut notes, mut merged) = (BTreeMap::new(), BTreeSet::new());
         for note in of_periods.into_values().filter(|note| note.is_new) {
             let event = Event::Thinned { from: periods.start(note.at), to: note.until };
-            let (path, by) = (RelPath::root(), By::Cause(Cause::Sweep));
-            notes.insert(note.number, Line { at: note.at, path, event, by, in_source: false });
+            notes.insert(note.number, Line::of_journal(note.at, event));
             merged.extend(note.old);
         }
         Ok((notes, merged))

@@ -18,9 +18,7 @@ use crate::service::pass::describe;
 use crate::service::room::{Figures, Keeping, Need, lacking};
 use crate::service::rules::InForce;
 use crate::tree::entry::Time;
-use crate::tree::history::{By, Event, Line};
-use crate::tree::operation::Cause;
-use crate::tree::path::RelPath;
+use crate::tree::history::{Event, Line};
 use crate::tree::totals::Bytes;
 
 /// What is to become room is made by this part more than it must be, so that it is not made line by line.
@@ -355,8 +353,7 @@ impl Work {
         if is_change || !older.is_empty() {
             let is_told = told.is_none_or(|(_, is_told)| is_told);
             let event = if is_told { Event::Since } else { Event::Gap };
-            let (path, by) = (RelPath::root(), By::Cause(Cause::Sweep));
-            let first_line = Line { at: last, path, event, by, in_source: false };
+            let first_line = Line::of_journal(last, event);
             let (removed, decided) =
                 self.rewrite(&edge, BTreeMap::from([(0, first_line)]), |number| number < count, step)?;
             gone = removed;
