@@ -51,7 +51,15 @@ pub fn open((source, replica): (&Root, &Root), settings: &Settings, log: &Log) -
 }
 
 /// The archive's file in the pair's state folder.
-pub const ARCHIVE: &str = "archive.redb";
+const ARCHIVE: &str = "archive.redb";
+
+/// Where the archive of a pair of these names is, if there is one.
+///
+/// # Errors
+/// There is no place for the state.
+pub fn archive_of(source: &Path, replica: &Path) -> Result<PathBuf, ConfigError> {
+    Ok(config::state_dir()?.join(config::pair_name(source, replica)).join(ARCHIVE))
+}
 
 /// The folder for what is kept of this pair, made if it is missing.
 ///
@@ -65,8 +73,7 @@ pub fn state_of(source: &Root, replica: &Root) -> Result<PathBuf, Refusal> {
 
 /// What is known of the pair, for who writes nothing.
 fn copy_of_archive(source: &Root, replica: &Root, log: &Log) -> Result<Archive, Refusal> {
-    let state = config::state_dir()?.join(config::pair_name(source.name(), replica.name()));
-    match Archive::copy_of(&state.join(ARCHIVE), mountings(source, replica)) {
+    match Archive::copy_of(&archive_of(source.name(), replica.name())?, mountings(source, replica)) {
         Ok(archive) => Ok(archive),
         Err(reason) if reason.is_in_use => Err(Refusal::Agreeing),
         Err(reason) => {
@@ -78,9 +85,8 @@ fn copy_of_archive(source: &Root, replica: &Root, log: &Log) -> Result<Archive, 
 
 /// The same one way, where all can be compared: what is known saves that, and nobody who works with it is disturbed.
 fn known_of(source: &Root, replica: &Root) -> Archive {
-    let Ok(state) = config::state_dir() else { return Archive::in_memory() };
-    let path = state.join(config::pair_name(source.name(), replica.name())).join(ARCHIVE);
-    Archive::copy_of(&path, None).unwrap_or_else(|_| Archive::in_memory())
+    let path = archive_of(source.name(), replica.name()).ok();
+    path.and_then(|path| Archive::copy_of(&path, None).ok()).unwrap_or_else(Archive::in_memory)
 }
 
 fn archive(state: &Path, log: &Log) -> Result<Archive, Refusal> {

@@ -228,6 +228,7 @@ fn service_of(args: &RestoreArgs, found: &Found) -> Option<PathBuf> {
 
 fn untold(why: Untold, at: Time, found: &Found) -> Failure {
     let (replica, at) = (shown(found.replica.path()), shown_time(at));
+    let versions = || shown(&found.replica.path().join(OsStr::from_bytes(RESERVED)).join(OsStr::from_bytes(VERSIONS)));
     unusable(match why {
         Untold::Never => format!("the replica {replica} has no history: it is kept with --keep-versions or --keep"),
         Untold::Before(Some(since)) => format!(
@@ -249,7 +250,7 @@ fn untold(why: Untold, at: Time, found: &Found) -> Failure {
                 "what was there on {at} is not known: the history of {replica} has times that are still to come, so that \
                  the clock was ahead when it was written, or is behind now; {known}, and what was lost since then lies by \
                  its name in {}",
-                shown(&found.replica.path().join(".driftless/versions"))
+                versions()
             )
         }
         Untold::Damaged(name, from) => format!(
@@ -257,14 +258,14 @@ fn untold(why: Untold, at: Time, found: &Found) -> Failure {
              from {} on; what was lost before lies under its names in {}",
             quoted(name.as_bytes()),
             shown_time(from),
-            shown(&found.replica.path().join(OsStr::from_bytes(RESERVED)).join(OsStr::from_bytes(VERSIONS)))
+            versions()
         ),
         Untold::Missing(name, from) => format!(
             "what was there on {at} is not known: the file {} of the journal of {replica} is missing, and everything is told \
              from {} on; what was lost before lies under its names in {}",
             quoted(name.as_bytes()),
             shown_time(from),
-            shown(&found.replica.path().join(OsStr::from_bytes(RESERVED)).join(OsStr::from_bytes(VERSIONS)))
+            versions()
         ),
         Untold::Future => format!("{at} is still to come"),
         Untold::Failed(error) => return unreadable(found, error),

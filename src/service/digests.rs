@@ -148,10 +148,9 @@ impl Pair {
     }
 
     /// Forgets that a file had decayed where both sides are these by now.
-    pub fn forget_decayed(&self, path: &RelPath, source: Option<&Stat>, replica: Option<&Stat>) {
-        let Some(known) = self.archive.decayed_at(path) else { return };
-        let now = if known.side == self.written_side() { replica } else { source };
-        if !now.is_some_and(|now| known.is_of(now)) {
+    pub fn forget_decayed(&self, path: &RelPath, source: &Stat, replica: &Stat) {
+        let now = |side| if side == self.written_side() { replica } else { source };
+        if self.archive.decayed_at(path).is_some_and(|known| !known.is_of(now(known.side))) {
             self.archive.set_decayed(path, None);
         }
     }

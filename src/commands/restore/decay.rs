@@ -8,9 +8,8 @@ use std::path::PathBuf;
 use jiff::Timestamp;
 
 use super::eyes::Entry;
-use crate::commands::memory::ARCHIVE;
+use crate::commands::memory::archive_of;
 use crate::commands::which::Found;
-use crate::config;
 use crate::fs::archive::Archive;
 use crate::plan::rewind::Source;
 use crate::service::status::Status;
@@ -36,10 +35,7 @@ struct Known {
 impl<'a> Decay<'a> {
     /// `service`: the status of the one that works on the replica.
     pub fn of(found: &Found, service: impl Fn() -> Option<Box<Status>> + 'a) -> Self {
-        let archive = found.source.as_ref().and_then(|source| {
-            let state = config::state_dir().ok()?;
-            Some(state.join(config::pair_name(source, found.replica.name())).join(ARCHIVE))
-        });
+        let archive = found.source.as_ref().and_then(|source| archive_of(source, found.replica.name()).ok());
         Self { archive, service: Box::new(service), known: OnceCell::new() }
     }
 

@@ -106,7 +106,7 @@ impl Worker<'_> {
                 self.pass.pair.carry_digest(&about.reading.source, old, replica);
             }
         }
-        self.pass.pair.forget_decayed(&path, Some(&about.reading.source), Some(replica));
+        self.pass.pair.forget_decayed(&path, &about.reading.source, replica);
         let operation = match expected {
             Some(old) if old.kind == Kind::File => Operation::FileUpdated,
             _ => Operation::FileCopied,
