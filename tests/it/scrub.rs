@@ -125,6 +125,16 @@ fn is_found(name: &str, what: &str) -> Vec<(String, String)> {
 
 const TREE: &str = "a \"contents of a\"\nb \"contents of b\"\nc \"contents of c\"\nsub/d \"contents of d\"";
 
+/// A pair that is the same, with what both sides hold recorded; none where there is no disk.
+fn scrubbed(mode: &[&str]) -> Option<Pair> {
+    let pair = Pair::of(TREE);
+    has_disk(&pair).then(|| {
+        pair.sync(mode);
+        result(&pair, mode, 0);
+        pair
+    })
+}
+
 #[test]
 fn decay_in_the_replica_is_found_and_repaired_from_the_source_and_an_edit_is_none() {
     let pair = Pair::of(TREE);
@@ -236,12 +246,7 @@ fn what_is_known_to_have_decayed_does_not_come_back() {
 #[test]
 fn decay_in_the_source_is_never_copied_and_is_repaired_from_the_replica() {
     for mode in [&[][..], &["--two-way"]] {
-        let pair = Pair::of(TREE);
-        if !has_disk(&pair) {
-            return;
-        }
-        pair.sync(mode);
-        result(&pair, mode, 0);
+        let Some(pair) = scrubbed(mode) else { return };
         rot(&pair, Rots::Source, "a");
         pair.sync(mode);
         for _ in 0..2 {
@@ -270,12 +275,7 @@ fn decay_in_the_source_is_never_copied_and_is_repaired_from_the_replica() {
 fn what_is_known_to_have_decayed_is_not_copied_when_its_attributes_or_its_name_change() {
     let chmod = |path: PathBuf| fs::set_permissions(path, fs::Permissions::from_mode(0o600)).expect("chmod");
     for mode in [&[][..], &["--two-way"]] {
-        let pair = Pair::of(TREE);
-        if !has_disk(&pair) {
-            return;
-        }
-        pair.sync(mode);
-        result(&pair, mode, 0);
+        let Some(pair) = scrubbed(mode) else { return };
         rot(&pair, Rots::Source, "a");
         rot(&pair, Rots::Source, "b");
         let with_source = [&["--source"], mode].concat();
@@ -307,9 +307,7 @@ fn what_is_known_to_have_decayed_is_not_copied_when_its_attributes_or_its_name_c
         pair.assert_same();
     }
     // The other way round.
-    let pair = Pair::of(TREE);
-    pair.sync(&["--two-way"]);
-    result(&pair, &["--two-way"], 0);
+    let Some(pair) = scrubbed(&["--two-way"]) else { return };
     rot(&pair, Rots::Replica, "a");
     assert_eq!(found(&result(&pair, &["--two-way"], 1)), is_found("a", "decayed"));
     chmod(pair.replica().join("a"));
@@ -322,12 +320,7 @@ fn what_is_known_to_have_decayed_is_not_copied_when_its_attributes_or_its_name_c
 
 #[test]
 fn what_is_edited_has_not_decayed_any_more() {
-    let pair = Pair::of(TREE);
-    if !has_disk(&pair) {
-        return;
-    }
-    pair.sync(&[]);
-    result(&pair, &[], 0);
+    let Some(pair) = scrubbed(&[]) else { return };
     rot(&pair, Rots::Replica, "a");
     rot(&pair, Rots::Replica, "b");
     assert_eq!(found(&result(&pair, &[], 1)).len(), 2);
@@ -339,9 +332,7 @@ fn what_is_edited_has_not_decayed_any_more() {
 
 #[test]
 fn a_scrub_goes_on_from_a_change_of_attributes() {
-    let pair = Pair::of(TREE);
-    pair.sync(&[]);
-    result(&pair, &[], 0);
+    let Some(pair) = scrubbed(&[]) else { return };
     let is_known = || {
         let (now, known) = (stat(&pair.source(), "a"), stat(&pair.source(), "a").id());
         archive(&pair).digest(known).is_some_and(|known| known.source == Some(Seal::of(&now)))
@@ -357,12 +348,7 @@ fn a_scrub_goes_on_from_a_change_of_attributes() {
 #[test]
 fn decay_in_the_replica_is_put_right_by_a_sweep_that_compares_and_told() {
     for mode in [&[][..], &["--two-way"]] {
-        let pair = Pair::of(TREE);
-        if !has_disk(&pair) {
-            return;
-        }
-        pair.sync(mode);
-        result(&pair, mode, 0);
+        let Some(pair) = scrubbed(mode) else { return };
         rot(&pair, Rots::Replica, "a");
         let ran = pair.sync(&[&["-c"], mode].concat());
         assert!(ran.text().contains("Decayed: ") && ran.text().contains("File updated"), "{mode:?}: {}", ran.text());
@@ -376,12 +362,7 @@ fn decay_in_the_replica_is_put_right_by_a_sweep_that_compares_and_told() {
 #[test]
 fn a_sweep_that_compares_does_not_call_good_what_has_decayed_as_well() {
     for mode in [&[][..], &["--two-way"]] {
-        let pair = Pair::of(TREE);
-        if !has_disk(&pair) {
-            return;
-        }
-        pair.sync(mode);
-        result(&pair, mode, 0);
+        let Some(pair) = scrubbed(mode) else { return };
         rot_by(&pair, Rots::Source, "a", 1);
         rot_by(&pair, Rots::Replica, "a", 2);
         let damage = || archive(&pair).decayed().first().map(|(_, decayed)| decayed.damage);
@@ -397,12 +378,7 @@ fn a_sweep_that_compares_does_not_call_good_what_has_decayed_as_well() {
 
 #[test]
 fn the_replica_is_read_also_where_the_source_cannot_be_opened() {
-    let pair = Pair::of(TREE);
-    if !has_disk(&pair) {
-        return;
-    }
-    pair.sync(&[]);
-    result(&pair, &[], 0);
+    let Some(pair) = scrubbed(&[]) else { return };
     rot(&pair, Rots::Replica, "a");
     for name in ["a", "b"] {
         disk::chmod(&pair.source().join(name), 0);
@@ -417,12 +393,7 @@ fn the_replica_is_read_also_where_the_source_cannot_be_opened() {
 
 #[test]
 fn what_has_decayed_on_both_sides_is_said_to_be_lost_and_left_alone() {
-    let pair = Pair::of(TREE);
-    if !has_disk(&pair) {
-        return;
-    }
-    pair.sync(&[]);
-    result(&pair, &[], 0);
+    let Some(pair) = scrubbed(&[]) else { return };
     rot(&pair, Rots::Source, "a");
     rot(&pair, Rots::Replica, "a");
     // Of what was never recorded it is only seen that it was equal once.
@@ -437,12 +408,7 @@ fn what_has_decayed_on_both_sides_is_said_to_be_lost_and_left_alone() {
 
 #[test]
 fn sides_that_differ_though_they_were_the_same_are_told_each_time_and_an_edit_is_no_decay() {
-    let pair = Pair::of(TREE);
-    if !has_disk(&pair) {
-        return;
-    }
-    pair.sync(&[]);
-    result(&pair, &[], 0);
+    let Some(pair) = scrubbed(&[]) else { return };
     rot_unrecorded(&pair, "b");
     // They were found the same in the moment in which the source's was written.
     let known = archive(&pair);
