@@ -370,7 +370,7 @@ impl Intake {
         }
         let state = &mut *state;
         let oldest = state.oldest().into_iter().chain(oldest).min();
-        state.written.forget(oldest, is_failing);
+        state.written.forget(oldest, now, is_failing);
         std::mem::take(&mut state.news)
     }
 

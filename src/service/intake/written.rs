@@ -2,18 +2,23 @@
 //! Its times need not show it: they can be set back, and the new name moves the ctime by itself.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
+use crate::plan::schedule::later;
 use crate::tree::doubt::Moment;
 use crate::tree::path::RelPath;
 
 /// Paths remembered one by one. With more than these, what is renamed may have been any of them.
 const MOST: usize = 4_096;
+/// A rename may be read of so much later than the look that found the old name gone, and was content with that.
+const LATE: Duration = Duration::from_secs(2);
 
 #[derive(Default)]
 pub struct Written {
     paths: BTreeMap<RelPath, Moment>,
     /// Since when there have been too many to remember.
     unknown: Option<Moment>,
+    forgotten: Moment,
 }
 
 impl Written {
@@ -41,11 +46,16 @@ impl Written {
         moved.into_iter().filter(|path| path != to).collect()
     }
 
-    /// Forgets what is dealt with: all that was heard before the oldest of what is not.
-    pub fn forget(&mut self, oldest: Option<Moment>, is_failing: impl Fn(&RelPath) -> bool) {
-        let oldest = oldest.unwrap_or(Moment::NEVER);
-        self.paths.retain(|path, at| *at >= oldest || is_failing(path));
-        self.unknown = self.unknown.filter(|at| *at >= oldest);
+    /// Forgets what is dealt with: all that was heard before the oldest of what is not, and not just now.
+    pub fn forget(&mut self, oldest: Option<Moment>, now: Moment, is_failing: impl Fn(&RelPath) -> bool) {
+        // In a storm this is asked thousands of times a second.
+        if now < later(self.forgotten, LATE / 16) {
+            return;
+        }
+        self.forgotten = now;
+        let is_over = |at: Moment| oldest.is_none_or(|oldest| at < oldest) && later(at, LATE) <= now;
+        self.paths.retain(|path, at| !is_over(*at) || is_failing(path));
+        self.unknown = self.unknown.filter(|at| !is_over(*at));
     }
 }
 
@@ -69,16 +79,23 @@ mod tests {
     }
 
     #[test]
-    fn what_is_dealt_with_is_forgotten_and_what_fails_is_not() {
+    fn what_is_dealt_with_is_forgotten_in_time_and_what_fails_is_not() {
         let mut written = Written::default();
         for (name, at) in [("failing", 1), ("done", 1), ("waiting", 2)] {
             written.note(&path(name), Moment(at));
         }
-        written.forget(Some(Moment(2)), |at| *at == path("failing"));
         let known = |written: &Written| ["failing", "done", "waiting"].map(|name| written.may_be(&path(name)));
+        let soon = Moment(later(Moment(2), LATE).0 - 1);
+        written.forget(Some(Moment(1)), soon, |_| false);
+        assert_eq!(known(&written), [true; 3]);
+        let (late, later) = (later(soon, LATE), later(soon, 2 * LATE));
+        written.forget(Some(Moment(2)), late, |at| *at == path("failing"));
         assert_eq!(known(&written), [true, false, true]);
-        written.forget(None, |_| false);
+        written.forget(None, later, |_| false);
         assert_eq!(known(&written), [false; 3]);
+        written.note(&path("done"), later);
+        written.forget(None, Moment(later.0 + LATE.as_nanos() as u64 - 1), |_| false);
+        assert_eq!(known(&written), [false, true, false], "it was just now");
     }
 
     #[test]
@@ -89,9 +106,10 @@ mod tests {
             written.note(&path(&n.to_string()), Moment(n));
         }
         assert!(written.may_be(&path("other")) && written.paths.len() == MOST);
-        written.forget(Some(Moment(MOST as u64)), |_| false);
+        let last = MOST as u64;
+        written.forget(Some(Moment(last)), later(Moment(last), LATE), |_| false);
         assert!(written.may_be(&path("other")) && written.paths.is_empty());
-        written.forget(Some(Moment(MOST as u64 + 1)), |_| false);
+        written.forget(Some(Moment(last + 1)), later(Moment(last), 2 * LATE), |_| false);
         assert!(!written.may_be(&path("other")));
     }
 }
