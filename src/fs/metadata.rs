@@ -328,9 +328,11 @@ pub(super) fn is_inability(error: Errno) -> bool {
     matches!(error, Errno::PERM | Errno::NOTSUP | Errno::NOSYS | Errno::INVAL | Errno::OVERFLOW)
 }
 
+/// An mtime that is set alone is told as a write of the contents (inotify(7), IN_MODIFY), which where both sides are watched
+/// would put the program's own work in doubt; with the access time it is told as what it is.
 fn times(mtime: Time) -> Timestamps {
     Timestamps {
-        last_access: Timespec { tv_sec: 0, tv_nsec: fs::UTIME_OMIT },
+        last_access: Timespec { tv_sec: 0, tv_nsec: fs::UTIME_NOW },
         last_modification: Timespec { tv_sec: mtime.sec, tv_nsec: mtime.nsec as _ },
     }
 }

@@ -317,8 +317,9 @@ fn folders_that_are_made_anew_while_their_removal_is_held_end_as_they_were_made_
     for round in 0..6 {
         (0..20).for_each(|n| disk::remove(&pair.source().join(format!("d{n}"))));
         watch.client("flush", &["--timeout", "60s"]);
-        // The first of them may go unasked.
-        assert!(pair.replica().join("d19/e").exists(), "held");
+        // Up to fifty may go unasked, and each has four.
+        let left = (0..20).filter(|n| pair.replica().join(format!("d{n}/e/f")).exists()).count();
+        assert!(left >= 20 - 50 / 4, "round {round}: {left}");
         let mode = 0o750 + round;
         make(mode);
         watch.flush();

@@ -1,9 +1,9 @@
 //! What the program itself writes in two folders that are both followed comes back as events, and ends there: nothing is
 //! copied for it, and what it costs to see that is counted.
 
-use std::fs;
+use std::fs::{self, File, FileTimes};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, UNIX_EPOCH};
 
 use crate::disk;
 use crate::fixture::Pair;
@@ -46,6 +46,29 @@ fn a_saved_file_is_one_copy_and_its_echo_few_looks() {
         let unnamed = lines.iter().filter(|l| l.contains("Decided: ") && l.contains("/#")).count();
         assert_eq!((done, unnamed), (1, 0), "{name}:\n{}", lines.join("\n"));
         assert!(looks <= 12, "{name}: {looks} looks\n{}", lines.join("\n"));
+    }
+    watch.stop();
+}
+
+/// What is doubted of contents on both sides may end as a conflict where one of them was written to.
+#[test]
+fn a_time_that_is_carried_over_puts_no_contents_in_doubt() {
+    let pair = Pair::of("f \"1\"\n g \"1\"");
+    let watch = pair.watch(&["--two-way", "-v"]);
+    for (name, side) in [("f", pair.source()), ("g", pair.replica())] {
+        thread::sleep(Duration::from_millis(50));
+        let before = watch.log().lines().count();
+        // Both times, as touch(1) sets them: the first word of it is of attributes, too.
+        let time = UNIX_EPOCH + Duration::from_secs(1_000_000);
+        let times = FileTimes::new().set_accessed(time).set_modified(time);
+        File::open(side.join(name)).and_then(|file| file.set_times(times)).expect("times");
+        watch.assert_follows();
+        thread::sleep(Duration::from_millis(300));
+        watch.flush();
+        let log = watch.log();
+        let lines: Vec<&str> = log.lines().skip(before).collect();
+        let has = |what: &str| lines.iter().any(|line| line.ends_with(&format!("{what}(\"{name}\")")));
+        assert!(has("Attributes") && !has("Modified"), "{}", lines.join("\n"));
     }
     watch.stop();
 }
