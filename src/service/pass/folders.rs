@@ -40,6 +40,8 @@ pub struct Node {
     /// Made by this pass.
     pub fresh: bool,
     pub attributes_agreed: bool,
+    /// What happened in it before was not heard, and may have been after its attributes were read.
+    just_watched: bool,
     /// The replica's before anything was done in it, and what was agreed by then; in two-way mode, where it was there.
     found: Option<(Stat, Option<Agreed>)>,
     touched: AtomicBool,
@@ -64,6 +66,7 @@ impl Node {
             parent,
             fresh: false,
             attributes_agreed: false,
+            just_watched: false,
             found: None,
             touched: AtomicBool::new(false),
             abandoned: AtomicBool::new(false),
@@ -75,6 +78,11 @@ impl Node {
     /// The same, made by this pass or not, with attributes that are agreed or not.
     pub fn with(self, fresh: bool, attributes_agreed: bool) -> Self {
         Self { fresh, attributes_agreed, ..self }
+    }
+
+    /// The same, followed from now on, or before.
+    pub fn just_watched(self, just_watched: bool) -> Self {
+        Self { just_watched, ..self }
     }
 
     /// The same, with the attributes that the replica's has before anything is done in it.
@@ -156,9 +164,8 @@ impl Node {
 
     /// Something came and went in the source's folder that left nothing but other times.
     fn stat_moved(&self, pass: &Pass) -> bool {
-        let (Some(replica), true) = (&self.replica, self.attributes_agreed && self.parent.is_none()) else {
-            return false;
-        };
+        let is_to_be_asked = self.attributes_agreed && (self.parent.is_none() || self.just_watched);
+        let (Some(replica), true) = (&self.replica, is_to_be_asked) else { return false };
         let pair = pass.pair;
         match (pair.source.stat(self.source.as_fd()), pair.replica.stat(replica.as_fd())) {
             (Ok(source), Ok(replica)) => !metadata::same_stat(&source, &replica, &pair.rights),

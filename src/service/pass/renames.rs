@@ -119,6 +119,10 @@ fn carry_out_one(pass: &Pass, from: &RelPath, to: &RelPath, how: How) -> Result<
         return Ok(false);
     }
     let target = pair.replica.look(new.replica.as_fd(), &new.name)?;
+    if target.stat().is_some_and(|there| there.kind == Kind::Directory) && pass.lane == Which::Express {
+        // It would get another path in an exchange.
+        return Ok(false);
+    }
     let agreed_there = pair.agreed(new.ids, &new.name);
     let swapped = agreed_there.filter(|a| there_now.stat().is_some_and(|s| s.id() == a.source.id));
     if swapped.is_some_and(|a| !there_now.stat().is_some_and(|s| is_same(pass, &a, s, (&old, &new)))) {

@@ -213,10 +213,8 @@ impl<'a> Worker<'a> {
             self.pass.shared().outcome.again.insert_extent(task.path.clone(), Extent::Listing);
         }
         let ids = pair.ids(source.as_fd(), replica.as_ref().map(AsFd::as_fd))?;
-        if matches!(watching, Watching::Now | Watching::Unsure)
-            && task.extent != Extent::Tree
-            && !task.is_mount(ids, self.pass)
-        {
+        let just_watched = matches!(watching, Watching::Now | Watching::Unsure);
+        if just_watched && task.extent != Extent::Tree && !task.is_mount(ids, self.pass) {
             task.extent = Extent::Tree;
         }
         if task.made.is_some() {
@@ -226,7 +224,7 @@ impl<'a> Worker<'a> {
             self.pass.meet(task.parent.as_deref(), known, both, ids)?;
         }
         let node = Node::new(task.path.clone(), (source, ids), replica, task.parent.clone());
-        let node = node.with(task.made.is_some(), task.attributes_agreed);
+        let node = node.with(task.made.is_some(), task.attributes_agreed).just_watched(just_watched);
         let node = Arc::new(if pair.two_way.is_some() { node.with_found(pair)? } else { node });
         if let Some(parent) = &node.parent {
             parent.hold();
