@@ -10,6 +10,7 @@ mod stages;
 mod work;
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
@@ -26,13 +27,15 @@ use work::Work;
 /// As long as it works at a stretch, and as long as it rests then.
 const SLICE: Duration = Duration::from_millis(25);
 const PAUSE: Duration = Duration::from_millis(50);
+/// The same while much of what was looked at goes.
+const HURRIED: Duration = Duration::from_millis(5);
 /// Between two looks there are at least and, by what is due, at most these.
 const OFTEN: Duration = Duration::from_secs(1);
 const SELDOM: Duration = Duration::from_secs(3600);
 /// Where there is a bound, what has come is looked at after this time; else after this.
 const BOUNDED: Duration = Duration::from_secs(2);
 const UNBOUNDED: Duration = Duration::from_secs(30);
-/// A look may take this part of the time; one that is worthwhile half of it.
+/// What a look reads in vain may take this part of the time.
 const PART: u32 = 20;
 /// After a failure nothing is tried for so long.
 const AFTER_FAILURE: Duration = Duration::from_secs(60);
@@ -66,9 +69,9 @@ impl Thinning {
         let teller = Box::new(move |is_news, text| if is_news { log.info(text) } else { log.debug(text) });
         let hands = (thinner, Arc::clone(history));
         let work = Work::new(hands, Arc::clone(&pair.in_force), Arc::clone(&keeping), teller);
-        let attended = Arc::clone(&keeping);
+        let (attended, hurry) = (Arc::clone(&keeping), work.hurry());
         let run = move || {
-            run(work, &wishes, Pace::new(stopped, &attended));
+            run(work, &wishes, Pace::new(stopped, &attended, hurry));
             attended.attend(None);
         };
         let thread = std::thread::Builder::new().name("thinning".into()).spawn(run).map_err(|e| e.to_string())?;
@@ -113,14 +116,15 @@ struct Pace {
     stopped: Receiver<()>,
     slice: Instant,
     steps: u32,
+    hurry: Arc<AtomicBool>,
     keeping: Arc<Keeping>,
     /// It is not to go on after this moment.
     end: Option<Instant>,
 }
 
 impl Pace {
-    fn new(stopped: Receiver<()>, keeping: &Arc<Keeping>) -> Self {
-        Self { stopped, slice: Instant::now(), steps: 0, keeping: Arc::clone(keeping), end: None }
+    fn new(stopped: Receiver<()>, keeping: &Arc<Keeping>, hurry: Arc<AtomicBool>) -> Self {
+        Self { stopped, slice: Instant::now(), steps: 0, hurry, keeping: Arc::clone(keeping), end: None }
     }
 
     /// Whether to go on; rests when it is time to, unless somebody waits.
@@ -132,7 +136,8 @@ impl Pace {
         let is_going_on = if self.keeping.is_waited_for() {
             self.stopped.try_recv() == Err(TryRecvError::Empty) && self.end.is_none_or(|end| Instant::now() < end)
         } else {
-            self.stopped.recv_timeout(PAUSE) == Err(RecvTimeoutError::Timeout)
+            self.stopped.recv_timeout(if self.hurry.load(Ordering::Relaxed) { HURRIED } else { PAUSE })
+                == Err(RecvTimeoutError::Timeout)
         };
         self.slice = Instant::now();
         is_going_on
@@ -175,9 +180,8 @@ fn run(mut work: Work, wishes: &Receiver<Wish>, mut pace: Pace) {
             }
             None => {}
         }
-        let start = Instant::now();
         let result = work.pass(&mut || pace.go_on());
-        (rest, last) = (start.elapsed() * if work.is_worthwhile() { 1 } else { PART }, Instant::now());
+        (rest, last) = (work.in_vain() * PART, Instant::now());
         due = match result {
             Err(Errno::CANCELED) => return,
             Err(_) => Some(last + AFTER_FAILURE),

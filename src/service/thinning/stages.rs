@@ -2,6 +2,7 @@
 //! to those that go.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::time::Instant;
 
 use rustix::io::Errno;
 
@@ -46,6 +47,7 @@ impl Work {
     }
 
     fn thin_files(&mut self, files: &[(String, u64)], periods: &mut Periods, step: Step) -> Result<(), Errno> {
+        let start = Instant::now();
         let mut survey = Survey::default();
         for (name, size) in files {
             let mut lines = self.thinner.read(name, 0, *size)?;
@@ -80,8 +82,7 @@ impl Work {
         thin.finish();
         let gone = gone.into_inner();
         starts.push(number);
-        self.judged += u64::from(number);
-        self.dropped += gone.count();
+        self.judge(u64::from(number), start, gone.count());
         let mut all = Sum::default();
         // The newest first: what makes a later line needless must not go before it.
         for ((name, _), bounds) in files.iter().zip(starts.windows(2)).rev() {

@@ -4,7 +4,8 @@
 use std::collections::BTreeMap;
 use std::os::fd::AsFd;
 use std::sync::Arc;
-use std::time::Duration;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
 
 use rustix::io::Errno;
 
@@ -23,7 +24,7 @@ use crate::tree::totals::Bytes;
 
 /// What is to become room is made by this part more than it must be, so that it is not made line by line.
 const MORE: u64 = 16;
-/// A look is worthwhile if at least one line of so many goes.
+/// It is hurried with if at least one line of so many goes.
 const WORTH: u64 = 4;
 /// What no line names is looked for this often, in seconds, if anything happens at all.
 const DAY: i64 = 24 * 3600;
@@ -47,8 +48,11 @@ pub struct Work {
     is_unclean: bool,
     failed: Option<Errno>,
     /// Lines that were read in this look to find those that go, and lines that went.
-    pub(super) judged: u64,
-    pub(super) dropped: u64,
+    judged: u64,
+    dropped: u64,
+    /// How long it was read for that.
+    reading: Duration,
+    hurry: Arc<AtomicBool>,
 }
 
 impl Work {
@@ -71,6 +75,8 @@ impl Work {
             failed: None,
             judged: 0,
             dropped: 0,
+            reading: Duration::ZERO,
+            hurry: Arc::default(),
         }
     }
 
@@ -115,9 +121,23 @@ impl Work {
         Some(Duration::from_secs(u64::try_from(due + 1 - now).unwrap_or_default()))
     }
 
-    /// Whether a good part of what the last look read has gone by it: then the next one is not made in vain, either.
-    pub fn is_worthwhile(&self) -> bool {
-        self.dropped > 0 && self.dropped * WORTH >= self.judged
+    /// For how long the last look has read lines that stay: it will be in vain the next time as well.
+    pub fn in_vain(&self) -> Duration {
+        let stay = self.judged.saturating_sub(self.dropped);
+        self.reading.mul_f64(stay as f64 / self.judged.max(1) as f64)
+    }
+
+    /// Set while much of what was looked at goes: it must not come faster than that.
+    pub fn hurry(&self) -> Arc<AtomicBool> {
+        Arc::clone(&self.hurry)
+    }
+
+    /// Notes that so many lines were read to find those that go.
+    pub(super) fn judge(&mut self, read: u64, since: Instant, go: u64) {
+        self.judged += read;
+        self.dropped += go;
+        self.reading += since.elapsed();
+        self.hurry.store(self.dropped * WORTH >= self.judged, Ordering::Relaxed);
     }
 
     /// Says what went wrong, once.
@@ -137,7 +157,8 @@ impl Work {
     /// As of the calls on files; ECANCELED where `step` said no. All is as it must be then.
     pub fn pass(&mut self, step: Step) -> Result<(), Errno> {
         let keep = self.keep();
-        (self.judged, self.dropped) = (0, 0);
+        (self.judged, self.dropped, self.reading) = (0, 0, Duration::ZERO);
+        self.hurry.store(false, Ordering::Relaxed);
         self.refresh(step)?;
         self.publish();
         let limit = now().saturating_sub(seconds(keep.policy.horizon()));
@@ -322,6 +343,7 @@ impl Work {
             (told, last) = (segment.told.or(told), segment.last.max(last));
         }
         let Some(segment) = self.ledger.0.get(&edge).cloned() else { return Ok(Sum::default()) };
+        let (start, mut read) = (Instant::now(), 0);
         let (mut count, mut is_change, mut first, mut left) = (0, false, None, None);
         let mut lines = self.thinner.read(&edge, 0, segment.read)?;
         let mut is_behind = false;
@@ -343,12 +365,12 @@ impl Work {
                 None => {}
             }
             count += u32::from(!is_behind);
-            self.judged += 1;
+            read += 1;
             if !step() {
                 return Err(Errno::CANCELED);
             }
         }
-        self.dropped += u64::from(count);
+        self.judge(read, start, u64::from(count));
         let mut gone = Sum::default();
         if is_change || !older.is_empty() {
             let is_told = told.is_none_or(|(_, is_told)| is_told);
