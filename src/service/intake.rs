@@ -207,23 +207,19 @@ impl Intake {
 
     fn finished(self: &Arc<Self>, path: RelPath, doubt: Doubt, now: Moment) {
         let mut state = self.lock();
-        if doubt.contents && !doubt.below {
-            state.written.note(&path, now);
-        }
         let debounce = state.debounce;
         let way = state.acted.way(&path, now, debounce);
-        match way {
-            Way::Waits => {
-                drop(state);
-                return self.unfinished(path, doubt, now);
-            }
-            Way::Express if !doubt.below => state.news.express.insert(&path, doubt, now),
-            Way::Express => state.news.bulk.insert(&path, doubt, now),
-            Way::Bulk => {
-                state.release_unfinished(&path);
-                state.news.bulk.insert(&path, doubt, now);
-            }
+        if way == Way::Waits {
+            drop(state);
+            return self.unfinished(path, doubt, now);
         }
+        state.written.heard(&path, doubt, now);
+        if way == Way::Bulk {
+            state.release_unfinished(&path);
+        }
+        let is_express = way == Way::Express && !doubt.below;
+        let lane = if is_express { &mut state.news.express } else { &mut state.news.bulk };
+        lane.insert(&path, doubt, now);
         drop(state);
         self.wake();
     }
@@ -239,9 +235,7 @@ impl Intake {
     fn waits(self: &Arc<Self>, path: RelPath, doubt: Doubt, now: Moment, is_removal: bool) {
         let mut state = self.lock();
         let state = &mut *state;
-        if doubt.contents && !is_removal {
-            state.written.note(&path, now);
-        }
+        state.written.heard(&path, doubt, now);
         if state.debounce.is_zero() {
             state.news.bulk.insert(&path, doubt, now);
             return self.wake();

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use crate::plan::schedule::later;
-use crate::tree::doubt::Moment;
+use crate::tree::doubt::{Doubt, Moment};
 use crate::tree::path::RelPath;
 
 /// Paths remembered one by one. With more than these, what is renamed may have been any of them.
@@ -22,7 +22,14 @@ pub struct Written {
 }
 
 impl Written {
-    pub fn note(&mut self, path: &RelPath, now: Moment) {
+    /// Notes what was heard of one name. What was heard of a whole tree is looked at with all that it holds.
+    pub fn heard(&mut self, path: &RelPath, doubt: Doubt, now: Moment) {
+        if doubt.contents && !doubt.below {
+            self.note(path, now);
+        }
+    }
+
+    fn note(&mut self, path: &RelPath, now: Moment) {
         if let Some(at) = self.paths.get_mut(path) {
             *at = now;
         } else if self.paths.len() < MOST {
